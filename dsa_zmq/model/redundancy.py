@@ -1,0 +1,42 @@
+"""How a chunk becomes shards, as a name: ``copies=2``. A chunk has one redundancy for life."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from dsa_zmq.errors import Invalid
+
+MAX_COPIES = 16  #: more copies than this is a typing error
+DEFAULT = "copies=2"
+
+_COPIES = re.compile(r"copies=([1-9][0-9]?)")
+
+
+@dataclass(frozen=True, slots=True)
+class Redundancy:
+    """``shards`` are made of each chunk; any ``needed`` of them are enough to read it."""
+
+    shards: int
+    needed: int
+
+    @property
+    def name(self) -> str:
+        return f"copies={self.shards}"
+
+    @property
+    def tolerates(self) -> int:
+        """How many of its shards may be lost."""
+        return self.shards - self.needed
+
+    def stored_bytes(self, length: int) -> int:
+        """Payload bytes on all nodes together for ``length`` bytes of content."""
+        return self.shards * length
+
+
+def parse_redundancy(text: str) -> Redundancy:
+    """``"copies=N"`` to its value; :class:`Invalid` for anything else."""
+    match = _COPIES.fullmatch(text)
+    if match is None or int(match.group(1)) > MAX_COPIES:
+        raise Invalid(f"'{text}' is not a redundancy", f"write copies=N with N from 1 to {MAX_COPIES}, as in copies=2")
+    return Redundancy(shards=int(match.group(1)), needed=1)

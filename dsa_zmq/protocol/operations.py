@@ -1,0 +1,311 @@
+"""What a client asks of the master, and the answers. They travel inside ``Calls`` and ``Answers``.
+
+Operations marked *stored* change the catalog: they need a session, and their answer is kept with their effect, so that a
+repeat with the same number answers the same. The others may be repeated freely.
+"""
+
+from __future__ import annotations
+
+from dsa_zmq.protocol.values import (
+    Attributes,
+    ChunkPlaces,
+    ChunkPlan,
+    Entry,
+    Failure,
+    NodeAddress,
+    NodeInfo,
+    Place,
+    PlacedShard,
+    StagedChunk,
+    Value,
+)
+
+# --- reads --------------------------------------------------------------------------------------------------------
+
+
+class Stat(Value, frozen=True, tag=1):
+    """-> Found"""
+
+    path: str
+
+
+class ListDirectory(Value, frozen=True, tag=2):
+    """One page of a directory, names in byte order, after ``after``. ``seq`` 0: now; else as of that sequence. -> Listing"""
+
+    path: str
+    after: str = ""
+    limit: int = 1000
+    seq: int = 0
+
+
+class Locate(Value, frozen=True, tag=3):
+    """Where a file's chunks lie, one manifest page at a time. The first call names the path, later ones the content
+    that the first one found (a path may get a new content meanwhile). -> Located"""
+
+    path: str
+    content: int = 0
+    page: int = 0
+
+
+class Statfs(Value, frozen=True, tag=4):
+    """-> Capacity"""
+
+    redundancy: str = ""  #: "" = the root's
+
+
+class ListNodes(Value, frozen=True, tag=5):
+    """-> Nodes"""
+
+
+class Health(Value, frozen=True, tag=6):
+    """-> HealthReport"""
+
+
+class Allocate(Value, frozen=True, tag=7):
+    """Ids, places and grants for the next chunks of an upload; begins the upload if ``upload`` is 0. Changes nothing
+    durable: repeated, it gives new ids and the old ones are never used. Path conditions are checked early. -> Allocated"""
+
+    upload: int
+    path: str
+    chunk_bytes: int
+    first: int  #: index in the file of the first of these chunks
+    lengths: list[int]  #: bytes of each chunk
+    anchor: int = 0  #: chunk id of the file's first chunk; 0 if these begin it
+    redundancy: str = ""  #: "" = the directory's
+    avoid: list[int] = []  #: nodes that this client suspects
+    if_absent: bool = False
+    if_version: int = 0
+
+
+class Reallocate(Value, frozen=True, tag=8):
+    """Other places for shards whose node failed during the upload. -> Reallocated"""
+
+    upload: int
+    shards: list[PlacedShard]  #: with the node that failed
+    lengths: list[int]  #: bytes of each shard
+    held: list[list[int]]  #: for each, the nodes that hold or may hold another shard of that chunk: never chosen
+    avoid: list[int] = []
+
+
+class Renew(Value, frozen=True, tag=9):
+    """Keep uploads alive for another lease. -> Done (count = how many are known)"""
+
+    uploads: list[int]
+
+
+# --- stored -------------------------------------------------------------------------------------------------------
+
+
+class MakeDirectory(Value, frozen=True, tag=20):
+    """-> Found"""
+
+    path: str
+    parents: bool = False  #: make missing parents
+    exist_ok: bool = False
+    mode: int = 0o755
+    redundancy: str = ""  #: "" = inherited
+
+
+class Remove(Value, frozen=True, tag=21):
+    """Unlink a file, an empty directory, or with ``recursive`` a whole tree, at once. -> Done"""
+
+    path: str
+    recursive: bool = False
+    if_version: int = 0
+
+
+class Move(Value, frozen=True, tag=22):
+    """Rename; with ``replace`` an existing file at the target gives way. -> Found"""
+
+    source: str
+    target: str
+    replace: bool = False
+    parents: bool = True
+
+
+class Copy(Value, frozen=True, tag=23):
+    """A file's copy: one more reference to its content. -> Found"""
+
+    source: str
+    target: str
+    replace: bool = False
+    parents: bool = True
+
+
+class Stage(Value, frozen=True, tag=24):
+    """Page ``page`` of an upload is on its nodes: its rows and chunks become part of a hidden, leased content. Repeating a
+    staged page answers the same. -> Staged, or Confirm"""
+
+    upload: int
+    page: int
+    chunk_bytes: int
+    redundancy: str
+    chunks: list[StagedChunk]
+
+
+class Commit(Value, frozen=True, tag=25):
+    """Publish an upload under a name, with its last page inside: O(1). -> Found, or Confirm"""
+
+    upload: int  #: 0 for an empty file
+    path: str
+    length: int  #: bytes of the whole content
+    chunk_bytes: int
+    chunk_count: int
+    redundancy: str
+    chunks: list[StagedChunk]  #: the last page
+    mtime_ns: int
+    mode: int = 0o644
+    if_absent: bool = False
+    if_version: int = 0
+
+
+class Abort(Value, frozen=True, tag=26):
+    """Give an upload up; what was staged is let go. Unknown uploads are fine. -> Done"""
+
+    upload: int
+
+
+class OpenSession(Value, frozen=True, tag=27):
+    """Begin to issue stored operations. Idempotent in (client, incarnation). -> SessionOpened"""
+
+    client: bytes  #: 16 random bytes of this client
+    incarnation: int
+
+
+class CloseSession(Value, frozen=True, tag=28):
+    """Forget the session and its kept answers. -> Done"""
+
+    session: int
+
+
+Operation = (
+    Stat
+    | ListDirectory
+    | Locate
+    | Statfs
+    | ListNodes
+    | Health
+    | Allocate
+    | Reallocate
+    | Renew
+    | MakeDirectory
+    | Remove
+    | Move
+    | Copy
+    | Stage
+    | Commit
+    | Abort
+    | OpenSession
+    | CloseSession
+)
+
+STORED = (MakeDirectory, Remove, Move, Copy, Stage, Commit, Abort)
+"""Operations that need a session and whose answers are kept. (OpenSession and CloseSession are idempotent by themselves.)"""
+
+# --- answers ------------------------------------------------------------------------------------------------------
+
+
+class Found(Value, frozen=True, tag=40):
+    attributes: Attributes
+    seq: int = 0  #: the catalog sequence that this was read at or made by
+
+
+class Listing(Value, frozen=True, tag=41):
+    entries: list[Entry]
+    more: bool  #: go on after the last name, with the same ``seq``
+    seq: int
+
+
+class Located(Value, frozen=True, tag=42):
+    attributes: Attributes
+    page: int
+    page_count: int
+    chunks: list[ChunkPlaces]
+    nodes: list[NodeAddress]
+    expires_s: int  #: of all grants inside, master time
+
+
+class Capacity(Value, frozen=True, tag=43):
+    capacity: int  #: bytes that all known nodes offer
+    used: int
+    free: int  #: bytes free on nodes that are up
+    storable: int  #: bytes of content that still fit at ``redundancy``
+    redundancy: str
+    nodes_up: int
+    nodes: int
+    files: int
+    content_bytes: int
+
+
+class Nodes(Value, frozen=True, tag=44):
+    nodes: list[NodeInfo]
+    term: int = 0
+    cluster: bytes = b""
+
+
+class HealthReport(Value, frozen=True, tag=45):
+    healthy_chunks: int
+    degraded_chunks: int
+    endangered_chunks: int
+    lost_chunks: int
+    nodes_up: int
+    nodes: int
+    notes: list[str]  #: plain sentences: what is wrong, what would help
+    healthy_bytes: int = 0
+    degraded_bytes: int = 0
+    endangered_bytes: int = 0
+    lost_bytes: int = 0
+
+
+class Allocated(Value, frozen=True, tag=46):
+    upload: int
+    redundancy: str
+    chunks: list[ChunkPlan]
+    nodes: list[NodeAddress]
+    expires_s: int
+
+
+class Reallocated(Value, frozen=True, tag=47):
+    places: list[Place]  #: one for each shard asked, in order
+    nodes: list[NodeAddress]
+    expires_s: int
+
+
+class Staged(Value, frozen=True, tag=48):
+    upload: int
+    page: int
+
+
+class Confirm(Value, frozen=True, tag=49):
+    """Receipts of these shards are of an earlier incarnation of their node: ask it for new ones and try again (with a new
+    number). ``expires_s`` and the places carry write grants for that."""
+
+    shards: list[PlacedShard]
+    grants: list[bytes]
+    nodes: list[NodeAddress]
+    expires_s: int
+
+
+class SessionOpened(Value, frozen=True, tag=50):
+    session: int
+
+
+class Done(Value, frozen=True, tag=51):
+    count: int = 0
+
+
+Result = (
+    Failure
+    | Found
+    | Listing
+    | Located
+    | Capacity
+    | Nodes
+    | HealthReport
+    | Allocated
+    | Reallocated
+    | Staged
+    | Confirm
+    | SessionOpened
+    | Done
+)
