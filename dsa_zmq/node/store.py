@@ -1,0 +1,91 @@
+"""The contract of a shard store: what a node's actor may rely on, whatever lies below.
+
+``disk_store`` keeps it on a disk, ``memory_store`` in memory (for tests of other things; never evidence for a promise).
+One conformance suite runs over both. Errors are :class:`dsa_zmq.errors.DSAError`; an I/O error of the disk on write or
+sync fails the store for good (``failure`` is set and every later put is refused), because after a failed sync the state
+of the bytes is unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from dsa_zmq.errors import DSAError
+
+
+class ShardKey(NamedTuple):
+    chunk: int
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewShard:
+    """One shard to be stored. ``data`` is not copied and may be any read-only buffer of exactly ``length`` bytes."""
+
+    key: ShardKey
+    chunk_length: int  #: bytes of the whole chunk
+    hash: bytes  #: BLAKE3-256 of ``data``
+    data: bytes | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class ShardInfo:
+    """A shard that is there."""
+
+    key: ShardKey
+    length: int
+    chunk_length: int
+    hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    capacity: int  #: bytes that this store may take
+    used: int  #: bytes on disk that its segments and index take
+    free: int  #: bytes that new shards may still take: capacity and the disk's room, less the reserve
+    shards: int
+
+
+class ShardStore(Protocol):
+    """Thread contract: ``put``, ``drop`` and ``close`` from one writer thread; the others from any thread, at any time."""
+
+    def put(self, shards: Sequence[NewShard]) -> list[ShardInfo | DSAError]:
+        """Store all and make them durable with one sync; one outcome each, in order.
+
+        The hash is checked before anything is written (Corrupt). A shard that is already there is re-read and verified:
+        the same bytes are a success, other bytes a Conflict, damaged ones are replaced by the new. NoSpace when
+        capacity or reserve would be exceeded; the others of the batch still succeed.
+        """
+        ...
+
+    def get(self, key: ShardKey) -> tuple[ShardInfo, bytes]:
+        """The verified bytes. NotFound if it is not there, Corrupt if its bytes do not match (it is then quarantined)."""
+        ...
+
+    def has(self, key: ShardKey) -> ShardInfo | None:
+        """From the index alone; says nothing of the bytes."""
+        ...
+
+    def verify(self, key: ShardKey) -> ShardInfo:
+        """Re-read and verify; as ``get`` without the bytes."""
+        ...
+
+    def drop(self, keys: Sequence[ShardKey]) -> list[ShardKey]:
+        """Remove durably; returns those that were there. A dropped shard does not come back after a crash or a rebuild of
+        the index. Wholly empty segments are unlinked."""
+        ...
+
+    def list(self, after: ShardKey | None, limit: int) -> list[ShardInfo]:
+        """A page of the inventory in key order."""
+        ...
+
+    def usage(self) -> Usage: ...
+
+    @property
+    def failure(self) -> str:
+        """Why the store is failed; "" while it is good."""
+        ...
+
+    def close(self) -> None: ...
