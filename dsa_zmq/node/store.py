@@ -17,7 +17,7 @@ from dsa_zmq.errors import DSAError
 
 class ShardKey(NamedTuple):
     chunk: int
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,8 +26,8 @@ class Request(Job, frozen=True):
 
 
 class RegisterNode(Job, frozen=True):
-    """A node has started or come back. Result: NodeRow, or Failure (name taken by another store, incarnation not newer, other
-    cluster). An unchanged (store id, incarnation) under a new term answers its row."""
+    """A node has started or come back. Result: NodeRow, or Failure (name taken by another store, incarnation not newer,
+    other cluster). An unchanged (store id, incarnation) under a new term answers its row."""
 
     message: Register
     old_is_alive: bool  #: the actor still hears heartbeats of the store's earlier incarnation
