@@ -1,0 +1,1 @@
+"""Measurements, as ratios to limits of the same run."""
