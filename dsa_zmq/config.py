@@ -7,6 +7,7 @@ and what belongs there; an unknown key is an error, since it is a typing error m
 from __future__ import annotations
 
 import functools
+import ipaddress
 import re
 import socket
 import tomllib
@@ -18,14 +19,15 @@ import msgspec
 
 from dsa_zmq.errors import ConfigError, Invalid
 from dsa_zmq.model import limits
-from dsa_zmq.model.address import HostPort, parse_host_port
+from dsa_zmq.model.addresses import WILDCARDS, endpoint, parse_url, split_endpoint
+from dsa_zmq.model.placement import DEFAULT_POLICY, POLICIES
 from dsa_zmq.model.redundancy import DEFAULT as DEFAULT_REDUNDANCY
 from dsa_zmq.model.redundancy import parse_redundancy
-from dsa_zmq.model.sizes import parse_capacity
+from dsa_zmq.model.sizes import parse_size
 
 MAX_CONFIG_BYTES = 1 << 20  #: a configuration is a page; anything bigger is the wrong file
-PLACEMENTS = ("rendezvous", "chained")
 
+_SCHEME = re.compile(r"^((tcp|dsa)://)?", re.IGNORECASE)
 _NODE_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 
 
@@ -47,7 +49,7 @@ class MasterOptions(Options, frozen=True, kw_only=True):
     heartbeats_port: int | None = None
     insecure: bool = False  #: listen to other machines without keys
     redundancy: str = DEFAULT_REDUNDANCY  #: of the root directory when the catalog is made
-    placement: str = "rendezvous"
+    placement: str = DEFAULT_POLICY
     heartbeat_s: float = limits.HEARTBEAT_S
     suspect_s: float = limits.SUSPECT_S
     down_s: float = limits.DOWN_S
@@ -55,8 +57,7 @@ class MasterOptions(Options, frozen=True, kw_only=True):
 
     def checked(self) -> Self:
         parse_redundancy(self.redundancy)
-        if self.placement not in PLACEMENTS:
-            raise Invalid(f"'{self.placement}' is not a placement", f"write one of: {', '.join(PLACEMENTS)}")
+        check_placement(self.placement)
         if not 0 < self.heartbeat_s < self.suspect_s < self.down_s:
             raise Invalid(
                 f"heartbeat_s {self.heartbeat_s}, suspect_s {self.suspect_s} and down_s {self.down_s} do not fit together",
@@ -64,7 +65,7 @@ class MasterOptions(Options, frozen=True, kw_only=True):
             )
         for name, port in zip(("port", "hints_port", "heartbeats_port"), self.ports(), strict=True):
             _check_port(name, port)
-        _refuse_open_bind(parse_host_port(self.bind, self.port), self.insecure)
+        _refuse_open_bind(listen_host(self.bind), self.insecure)
         return self
 
     def ports(self) -> tuple[int, int, int]:
@@ -91,27 +92,29 @@ class NodeOptions(Options, frozen=True, kw_only=True):
     host: str = ""  #: failure domain; "": this machine
 
     def checked(self) -> Self:
-        master = parse_host_port(self.master, limits.MASTER_PORT)
-        if master.port == 0 or master.is_any:
-            raise Invalid(f"'{self.master}' is no address to connect to", "name the master's host and port")
-        if self.capacity is not None:
-            parse_capacity(self.capacity)
+        master_endpoint(self.master)
+        for name in ("capacity", "reserve"):
+            value = getattr(self, name)
+            if value is not None and parse_size(str(value), whole=1 << 62) == 0 and name == "capacity":
+                raise Invalid(
+                    "capacity 0 leaves no room for a single shard", "give some gigabytes, as in 500GB, or 80%"
+                )
         if self.name and not _NODE_NAME.fullmatch(self.name):
             raise Invalid(
                 f"'{self.name[:80]}' is not a node name", "use up to 63 letters, digits, '.', '_' and '-', as in node-1"
             )
         _check_port("port", self.port)
-        if self.advertise and parse_host_port(self.advertise, self.port).is_any:
-            raise Invalid(f"'{self.advertise}' cannot be advertised: nobody can connect to it", "name one address")
-        _refuse_open_bind(self.listen_at(), self.insecure)
+        if self.advertise:
+            advertised_endpoint(self.advertise, self.port or 1)
+        _refuse_open_bind(self.listen_host(), self.insecure)
         return self
 
-    def listen_at(self) -> HostPort:
+    def listen_host(self) -> str:
         """Where the data port is to be bound."""
         if self.bind is not None:
-            return HostPort(parse_host_port(self.bind, 0).host, self.port)
-        master = parse_host_port(self.master, limits.MASTER_PORT)
-        return HostPort("127.0.0.1" if master.is_loopback else "0.0.0.0", self.port)
+            return listen_host(self.bind)
+        master, _ = split_endpoint(master_endpoint(self.master))
+        return "127.0.0.1" if is_loopback(master) else "0.0.0.0"
 
     def node_name(self) -> str:
         """The given name, or the host's, made printable."""
@@ -124,14 +127,19 @@ class NodeOptions(Options, frozen=True, kw_only=True):
 class LocalOptions(Options, frozen=True, kw_only=True):
     """``[cluster]``: what ``dsa up`` runs."""
 
-    nodes: int = 4
+    nodes: int | None = None  #: None: as many as there were, at first 4
     dir: str | None = None  #: None: below the user's data directory
     port: int = limits.MASTER_PORT
-    redundancy: str = DEFAULT_REDUNDANCY
-    placement: str = "rendezvous"
+    redundancy: str | None = None  #: None: as it was, at first copies=2
+    placement: str | None = None
 
     def checked(self) -> Self:
-        check_nodes(self.nodes, self.redundancy)
+        if self.nodes is not None:
+            check_nodes(self.nodes, self.redundancy or DEFAULT_REDUNDANCY)
+        if self.redundancy is not None:
+            parse_redundancy(self.redundancy)
+        if self.placement is not None:
+            check_placement(self.placement)
         _check_port("port", self.port)
         return self
 
@@ -151,6 +159,12 @@ def check_nodes(nodes: int, redundancy: str) -> None:
             f"{redundancy} needs {shards} nodes, and there would be {nodes}",
             f"run at least {shards} nodes, or say redundancy copies={nodes}",
         )
+
+
+def check_placement(name: str) -> None:
+    """Raises Invalid unless it is a known policy."""
+    if name not in POLICIES:
+        raise Invalid(f"'{name[:80]}' is not a placement", f"write one of: {', '.join(sorted(POLICIES))}")
 
 
 def options(kind: type[_O], given: Mapping[str, Any], config: str | Path | None = None) -> _O:
@@ -273,16 +287,14 @@ def _parse_classic(path: Path, text: str) -> dict[str, Any]:
         raise _wrong(path, lines[4][0], "a fifth line", "the file has four lines: remove the others")
     (n1, address), (n2, port), (n3, space), (_, directory) = lines
     try:
-        host = parse_host_port(address, limits.MASTER_PORT)
+        host = connect_host(address)
     except Invalid as error:
         raise _wrong(path, n1, f"{_CLASSIC[0][0]}: {error.message}", f"here belongs {_CLASSIC[0][1]}") from None
-    if str(host) == address.removeprefix("tcp://") and host.host != address:
-        raise _wrong(path, n1, f"{_CLASSIC[0][0]}: '{address[:80]}' has a port", "the port belongs on the second line")
     if not re.fullmatch(r"[0-9]{1,5}", port) or not 0 < int(port) <= 65_535:
         raise _wrong(path, n2, f"{_CLASSIC[1][0]}: '{port[:80]}' is not a port", f"here belongs {_CLASSIC[1][1]}")
     if not re.fullmatch(r"[0-9]{1,19}", space) or int(space) == 0:
         raise _wrong(path, n3, f"{_CLASSIC[2][0]}: '{space[:80]}' is not a size", f"here belongs {_CLASSIC[2][1]}")
-    return {"master": str(HostPort(host.host, int(port))), "capacity": int(space), "path": directory}
+    return {"master": endpoint(host, int(port)), "capacity": int(space), "path": directory}
 
 
 def _wrong(path: Path, line: int, what: str, remedy: str) -> ConfigError:
@@ -295,9 +307,55 @@ def _check_port(name: str, port: int) -> None:
         raise Invalid(f"{name} {port} is not a port", "a port is a number from 0 to 65535")
 
 
-def _refuse_open_bind(at: HostPort, insecure: bool) -> None:
-    if not insecure and not at.is_loopback:
+def _refuse_open_bind(host: str, insecure: bool) -> None:
+    if not insecure and not is_loopback(host):
         raise Invalid(
-            f"listening at {at.host} would let every machine that reaches it read and write everything",
+            f"listening at {host} would let every machine that reaches it read and write everything",
             "bind to 127.0.0.1, or say --insecure if that network is yours alone",
         )
+
+
+# --- addresses of one process --------------------------------------------------------------------------------------------
+
+
+def master_endpoint(text: str) -> str:
+    """``host``, ``host:port``, ``dsa://host:port`` or ``tcp://host:port`` as an endpoint. Raises Invalid."""
+    endpoints = parse_url(_SCHEME.sub("dsa://", text.strip(), count=1))
+    if len(endpoints) > 1:
+        raise Invalid(f"'{text[:80]}' names {len(endpoints)} masters; a node serves one", "name one host")
+    return endpoints[0]
+
+
+def advertised_endpoint(text: str, port: int) -> str:
+    """As :func:`master_endpoint`, with the node's own port if the text has none."""
+    rest = _SCHEME.sub("", text.strip(), count=1)
+    bare = ":" not in rest.rpartition("]")[2]
+    return master_endpoint(f"{rest}:{port}" if bare else rest)
+
+
+def connect_host(text: str) -> str:
+    """A host without a port, that one can connect to, without brackets. Raises Invalid."""
+    rest = _SCHEME.sub("", text.strip(), count=1)
+    if ":" in rest and not rest.startswith("[") and rest.count(":") > 1:
+        rest = f"[{rest}]"  # a bare IPv6 address
+    if ":" in rest.rpartition("]")[2] or "," in rest:
+        raise Invalid(f"'{text[:80]}' is more than a host", "write the host alone: the port is given apart")
+    host, _ = split_endpoint(parse_url(f"dsa://{rest}")[0])
+    return host
+
+
+def listen_host(text: str) -> str:
+    """A host of this machine, or a wildcard, without brackets. Raises Invalid."""
+    host = text.strip()
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    return bare if bare in WILDCARDS else connect_host(host)
+
+
+def is_loopback(host: str) -> bool:
+    """Only this machine can reach it."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -60,7 +60,7 @@ class DataDirectory:
 def open_directory(path: str | os.PathLike[str], kind: str) -> DataDirectory:
     """Make the directory if it is missing, lock it, and make sure that it is of this kind. Raises ConfigError."""
     real = Path(path).absolute()
-    _make(real)
+    make_directory(real)
     fd = _open_lock(real)
     try:
         if not _lock(fd):
@@ -95,7 +95,8 @@ def owner_of(path: str | os.PathLike[str]) -> int | None:
         os.close(fd)
 
 
-def _make(path: Path) -> None:
+def make_directory(path: Path) -> None:
+    """Make it and its parents; fine if it is there. Raises ConfigError."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):

@@ -26,7 +26,9 @@ _BY_ARGUMENT = ("dir", "path")
 class ServerProcess:
     """One child process that runs a master or a node."""
 
-    def __init__(self, name: str, role: str, process: subprocess.Popen[bytes], ready_file: Path, log_file: Path) -> None:
+    def __init__(
+        self, name: str, role: str, process: subprocess.Popen[bytes], ready_file: Path, log_file: Path
+    ) -> None:
         self.name = name
         self.role = role
         self._process = process
@@ -130,14 +132,16 @@ def spawn(name: str, options: MasterOptions | NodeOptions, run_dir: Path) -> Ser
     try:
         with log_file.open("ab") as log:
             process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=log, stderr=log, cwd=run_dir, env=_environment(), **settings
+                command, stdin=subprocess.PIPE, stdout=log, stderr=log, cwd=run_dir, env=environment(), **settings
             )
     except OSError as error:
-        raise DSAError(f"{name} cannot be started: {error}", "see whether this user may start more processes") from error
+        raise DSAError(
+            f"{name} cannot be started: {error}", "see whether this user may start more processes"
+        ) from error
     return ServerProcess(name, role, process, ready_file, log_file)
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """The child must find the very package that runs here, also when it was never installed."""
     root = str(Path(__file__).resolve().parent.parent)
     earlier = os.environ.get("PYTHONPATH")

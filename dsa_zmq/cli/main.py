@@ -55,7 +55,9 @@ class LazyGroup(click.Group):
             with formatter.section(section):
                 formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items() if entry.section == section])
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             close = _closest(args[0])
             raise click.UsageError(f"there is no command '{args[0]}'{f'; did you mean {close}?' if close else ''}", ctx)

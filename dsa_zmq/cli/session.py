@@ -52,7 +52,10 @@ def _remember(name: str) -> Callable[[click.Context, click.Parameter, Any], None
 def shared_options() -> list[click.Option]:
     """``--url``, ``--json`` and ``-v``, new objects each time. Their values end up in the :class:`Session`."""
     options: dict[str, tuple[list[str], dict[str, Any]]] = {
-        "url": (["--url"], {"metavar": "URL", "help": "The cluster, as dsa://HOST[:PORT]; else DSA_URL, else this machine."}),
+        "url": (
+            ["--url"],
+            {"metavar": "URL", "help": "The cluster: dsa://HOST[:PORT]. Else DSA_URL, else this machine."},
+        ),
         "json": (["--json"], {"is_flag": True, "help": "One JSON object a line instead of text."}),
         "verbosity": (["-v", "--verbose"], {"count": True, "help": "Say more; twice: all, with tracebacks."}),
     }
