@@ -2,6 +2,9 @@
 
 A *grant* lets its holder put or get one shard until a time. A *receipt* proves that a node holds a shard durably. The
 client carries both and can make neither. Every field that could be swapped for another's is inside the MAC.
+
+Most of these fields come from the wire. One that cannot be packed (a negative number, a hash of another length) raises
+:class:`Invalid`: it is the sender's fault, and must neither stop the receiver nor be cut to a shape that fits.
 """
 
 from __future__ import annotations
@@ -10,6 +13,8 @@ import hmac
 import struct
 
 from blake3 import blake3
+
+from dsa_zmq.errors import Invalid
 
 MAC_BYTES = 16  #: 128 bits: forging needs 2^127 tries against a live node
 KEY_BYTES = 32
@@ -30,7 +35,8 @@ def grant_mac(
     length: int, expires_s: int,
 ) -> bytes:  # fmt: skip
     """MAC of an access grant. ``upload`` is 0 for reads; ``expires_s`` is master time in whole seconds."""
-    body = _GRANT.pack(cluster, node, store_id, upload, chunk, length, index, expires_s)
+    _check_lengths((cluster, 16), (store_id, 16))
+    body = _pack(_GRANT, cluster, node, store_id, upload, chunk, length, index, expires_s)
     return blake3(right + body, key=key).digest(MAC_BYTES)
 
 
@@ -39,10 +45,28 @@ def receipt_mac(
     shard_hash: bytes,
 ) -> bytes:  # fmt: skip
     """MAC of a receipt: this process of this node holds exactly these bytes durably, for this upload."""
-    body = _RECEIPT.pack(cluster, node, store_id, incarnation, upload, chunk, index, shard_hash)
+    _check_lengths((cluster, 16), (store_id, 16), (shard_hash, 32))
+    body = _pack(_RECEIPT, cluster, node, store_id, incarnation, upload, chunk, index, shard_hash)
     return blake3(b"R" + body, key=key).digest(MAC_BYTES)
 
 
 def same(a: bytes, b: bytes) -> bool:
     """Compare in constant time."""
     return hmac.compare_digest(a, b)
+
+
+def _check_lengths(*fields: tuple[bytes, int]) -> None:
+    """struct would pad or cut them silently, so that two different values had one MAC."""
+    for value, length in fields:
+        if len(value) != length:
+            raise Invalid(f"a field of a grant or receipt has {len(value)} bytes instead of {length}", _REMEDY)
+
+
+def _pack(layout: struct.Struct, *fields: bytes | int) -> bytes:
+    try:
+        return layout.pack(*fields)
+    except struct.error as error:
+        raise Invalid(f"a field of a grant or receipt is out of range: {error}", _REMEDY) from None
+
+
+_REMEDY = "the peer is broken or of another version: compare 'dsa --version' on both sides"
