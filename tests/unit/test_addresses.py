@@ -83,14 +83,15 @@ def test_a_malformed_address_is_refused_with_cause_and_remedy(url: str, cause: s
 @given(st.text(st.sampled_from("dsa:/[]0123,.*-ab@\n\udc80é"), max_size=20))
 def test_any_text_is_an_address_or_invalid(text: str) -> None:
     try:
-        endpoints = parse_url("dsa://" + text)
+        endpoints, refusal = parse_url("dsa://" + text), ""
     except Invalid as error:
-        assert str(error).isprintable()
-    else:
-        for one in endpoints:
-            host, port = split_endpoint(one)
-            assert endpoint(host, port) == one
-            assert 0 < port < 65536
+        endpoints, refusal = (), str(error)
+    assert bool(endpoints) != bool(refusal)
+    assert refusal.isprintable()
+    for one in endpoints:
+        host, port = split_endpoint(one)
+        assert endpoint(host, port) == one
+        assert 0 < port < 65536
 
 
 @pytest.mark.parametrize(
