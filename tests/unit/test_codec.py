@@ -107,7 +107,7 @@ def golden_bytes() -> dict[str, str]:
 
 @pytest.mark.parametrize("cls", [*MESSAGES, *OPERATIONS, *RESULTS], ids=lambda cls: cls.__name__)
 @given(data=st.data())
-@settings(max_examples=15)
+@settings(max_examples=settings.default.max_examples // 4)  # of each of fifty types
 def test_a_message_comes_back_as_it_was(cls: type[Message], data: st.DataObject) -> None:
     message = data.draw(strategy(cls))
     if cls in OPERATIONS:

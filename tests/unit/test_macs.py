@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from blake3 import blake3
 
 from dsa_zmq.errors import Invalid
 from dsa_zmq.model import macs
@@ -74,6 +75,20 @@ def test_node_keys_differ_by_secret_node_store_and_generation() -> None:
     }
     assert len(keys) == 5
     assert all(len(key) == macs.KEY_BYTES for key in keys)
+
+
+def test_the_bytes_under_the_macs_are_those_of_the_documented_layout() -> None:
+    def u64(*numbers: int) -> bytes:
+        return b"".join(number.to_bytes(8, "little") for number in numbers)
+
+    grant_body = b"w" + CLUSTER + u64(3) + STORE + u64(4, 5, 1 << 20) + b"\1" + u64(1_700_000_000)
+    receipt_body = b"R" + CLUSTER + u64(3) + STORE + u64(9, 4, 5) + b"\1" + HASH
+    assert grant() == blake3(grant_body, key=KEY).digest()[:16]
+    assert receipt() == blake3(receipt_body, key=KEY).digest()[:16]
+    material = b"secret" + u64(3, 2) + STORE
+    assert macs.node_key(b"secret", 3, STORE, 2) == blake3(
+        material, derive_key_context="dsa-zmq 2026 node key v1"
+    ).digest(32)
 
 
 def test_the_format_is_fixed() -> None:
