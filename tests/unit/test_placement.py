@@ -60,12 +60,12 @@ def test_shards_lie_on_different_usable_nodes(
     members: list[Member], policy: str, chunk: int, position: int, anchor: int, data: st.DataObject
 ) -> None:
     nodes = [one.node for one in members]
-    full = data.draw(st.sets(st.sampled_from(nodes)))
-    held = data.draw(st.frozensets(st.sampled_from(nodes)))
+    full = data.draw(st.sets(st.sampled_from(nodes), max_size=3))
+    held = data.draw(st.frozensets(st.sampled_from(nodes), max_size=3))
     avoid = data.draw(st.frozensets(st.sampled_from(nodes)))
     members = [replace(one, free=CHUNK - 1) if one.node in full else one for one in members]
     usable = set(nodes) - full - held
-    count = data.draw(st.integers(1, len(nodes)))
+    count = data.draw(st.integers(1, max(1, len(usable))) | st.integers(1, len(nodes)))
 
     def attempt() -> list[int]:
         return chosen(
@@ -81,6 +81,15 @@ def test_shards_lie_on_different_usable_nodes(
     assert len(set(result)) == len(result) == count
     assert set(result) <= usable
     assert len(set(result) & avoid) == max(0, count - len(usable - avoid)), "avoided nodes only if nothing else is left"
+
+
+@pytest.mark.parametrize("policy", sorted(POLICIES))
+def test_an_avoided_node_is_chosen_only_if_there_is_no_other_way(policy: str) -> None:
+    members = [member(1, zone="a"), member(2, zone="b"), member(3, zone="b"), member(4, zone="b")]
+    for chunk in range(FIRST_ID, FIRST_ID + 30):
+        arguments = {"policy": policy, "chunk": chunk, "anchor": chunk}
+        assert 1 not in chosen(members, 3, avoid=frozenset({1}), **arguments), "not even for a zone of its own"
+        assert {3, 4} < set(chosen(members, 3, avoid=frozenset({1, 2}), **arguments))
 
 
 @pytest.mark.parametrize("policy", sorted(POLICIES))
