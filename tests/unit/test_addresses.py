@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsa_zmq.errors import Invalid
-from dsa_zmq.model.addresses import endpoint, parse_url, split_endpoint, with_host
+from dsa_zmq.model.addresses import DEFAULT_URL, endpoint, parse_url, split_endpoint, with_host
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,10 @@ from dsa_zmq.model.addresses import endpoint, parse_url, split_endpoint, with_ho
 )  # fmt: skip
 def test_addresses_become_endpoints(url: str, endpoints: tuple[str, ...]) -> None:
     assert parse_url(url) == endpoints
+
+
+def test_the_default_is_this_machine() -> None:
+    assert parse_url(DEFAULT_URL) == ("tcp://127.0.0.1:7700",)
 
 
 @pytest.mark.parametrize(
