@@ -9,13 +9,14 @@ from dsa_zmq.errors import Invalid
 from dsa_zmq.model.limits import MASTER_PORT
 
 SCHEME = "dsa://"
+DEFAULT_URL = f"{SCHEME}127.0.0.1:{MASTER_PORT}"  #: where a command looks if nothing else is said
 WILDCARDS = frozenset(("0.0.0.0", "::", "*"))  #: "every interface": fine to listen at, nowhere to connect to
 
 _TCP = "tcp://"
 _EXAMPLE = "write dsa://host:7700, or dsa://host1,host2:7700 for several masters"
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9.])?")
 _DIGITS_AND_DOTS = re.compile(r"[0-9.]+")
-_MEMBER = re.compile(r"(?P<host>\[[^\[\]]*\]|[^:\[\]]*)(:(?P<port>.*))?", re.DOTALL)
+_MEMBER = re.compile(r"(?P<host>\[[^\[\]]*\]|[^:\[\]]*)(:(?P<port>[^:]*))?")
 
 
 def parse_url(text: str) -> tuple[str, ...]:
