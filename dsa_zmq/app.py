@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import random
+<<<<<<< HEAD
 from typing import TYPE_CHECKING
 
 from actors.core import Address, Handle
@@ -19,6 +20,24 @@ from dsa_zmq.model.limits import CONNECT_TIMEOUT_S
 if TYPE_CHECKING:
     from actors.core import ActorSpec
     from dsa_zmq.client.store import Store
+=======
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from actors.core import Address, Handle
+from dsa_zmq.client.store import Store, set_connector
+from dsa_zmq.config import MasterOptions, NodeOptions, advertised_endpoint, listen_host, master_endpoint
+from dsa_zmq.directory import DataDirectory, open_directory, unusable
+from dsa_zmq.errors import ConfigError, DSAError, Invalid, Timeout, Unavailable
+from dsa_zmq.machine import address_towards, disk_id, held_bytes, machine_id
+from dsa_zmq.model.addresses import DEFAULT_URL, WILDCARDS, endpoint, parse_url, split_endpoint
+from dsa_zmq.model.limits import CONNECT_TIMEOUT_S, RESERVE_MIN_BYTES, RESERVE_SHARE
+from dsa_zmq.model.sizes import parse_size
+from dsa_zmq.reach import LOOK_S, explain_silence
+
+if TYPE_CHECKING:
+    from actors.core import ActorSpec
+>>>>>>> app
 
 URL_VARIABLE = "DSA_URL"
 _KINDS = ("listen", "publish", "subscribe")
@@ -74,10 +93,18 @@ def start_master(options: MasterOptions) -> Server:
     from dsa_zmq.master.service import MasterSettings, master_spec
 
     control, hints, heartbeats = options.ports()
+<<<<<<< HEAD
     settings = MasterSettings(
         listen=Address(endpoint(options.listen_host(), control)),
         publish=Address(endpoint(options.listen_host(), hints)),
         subscribe=Address(endpoint(options.listen_host(), heartbeats)),
+=======
+    host = listen_host(options.bind)
+    settings = MasterSettings(
+        listen=Address(endpoint(host, control)),
+        publish=Address(endpoint(host, hints)),
+        subscribe=Address(endpoint(host, heartbeats)),
+>>>>>>> app
         default_redundancy=options.redundancy,
         placement=options.placement,
         heartbeat_s=options.heartbeat_s,
@@ -86,6 +113,7 @@ def start_master(options: MasterOptions) -> Server:
         upload_lease_s=options.upload_lease_s,
     )
     rng = random.SystemRandom()
+<<<<<<< HEAD
     with open_directory(options.dir, "master") as directory:
         disk = directory.disk
         spec = master_spec(settings, disk, rng, load_or_create_secret(disk, rng))
@@ -93,6 +121,114 @@ def start_master(options: MasterOptions) -> Server:
 
 
 def _run(spec: ActorSpec) -> Handle:
+=======
+
+    def spec(directory: DataDirectory) -> ActorSpec:
+        disk = directory.disk
+        return master_spec(settings, disk, rng, load_or_create_secret(disk, rng))
+
+    return _serve("master", options.dir, spec)
+
+
+def start_node(options: NodeOptions) -> Server:
+    """Start a node; returns once it listens, and connects to the master by itself. Raises DSAError."""
+    from dsa_zmq.node.service import NodeSettings, node_spec
+
+    rng = random.SystemRandom()
+
+    def spec(directory: DataDirectory) -> ActorSpec:
+        disk = directory.disk
+        free, total = disk.free_bytes()
+        reserve = max(RESERVE_MIN_BYTES, int(total * RESERVE_SHARE))
+        if options.reserve is not None:
+            reserve = parse_size(str(options.reserve), whole=total)
+        if options.capacity is not None:
+            capacity = parse_size(str(options.capacity), whole=total)
+        else:
+            capacity = max(0, free + held_bytes(directory.path) - reserve)
+        settings = NodeSettings(
+            master=Address(master_endpoint(options.master)),
+            listen=Address(endpoint(options.listen_host(), options.port)),
+            advertise=_advertise(options),
+            name=options.node_name(),
+            zone=options.zone,
+            host=options.host or machine_id(),
+            path=str(directory.path),
+            disk=disk_id(directory.path),
+            capacity=capacity,
+            reserve=reserve,
+            segment_bytes=options.segment_bytes,
+        )
+        return node_spec(settings, disk, rng)
+
+    return _serve("node", options.path, spec)
+
+
+def connect(url: str | None = None, timeout: float = CONNECT_TIMEOUT_S) -> Store:
+    """A store to work with: of the cluster at ``url``, else at ``DSA_URL``, else on this machine at port 7700.
+
+    It says hello first and fails within ``timeout`` seconds: Invalid for a malformed address, Unavailable if nobody or
+    something else answers there, Timeout if it does not answer in time, Incompatible if the versions are too far apart.
+    The caller closes the store, best with a ``with`` block.
+    """
+    if url is None:
+        url = os.environ.get(URL_VARIABLE) or DEFAULT_URL
+    if not timeout > 0:
+        raise Invalid(f"a timeout of {timeout} s leaves no time to connect", "give some seconds")
+    store = _store(url, {})
+    look_s = min(LOOK_S, timeout / 4)  # kept back from the timeout to find out why nobody answers
+    try:
+        store.hello(timeout - look_s)
+    except (Unavailable, Timeout) as error:
+        store.close()
+        raise explain_silence(parse_url(url), timeout, look_s) from error
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+def _store(url: str, options: Mapping[str, Any]) -> Store:
+    """A store that connects at its first use; also how an unpickled one comes to life."""
+    from dsa_zmq.client.service import client_spec
+    from dsa_zmq.client.settings import ClientSettings
+
+    settings = ClientSettings(hosts=parse_url(url))
+    return Store(lambda: _run(client_spec(settings, random.SystemRandom())), url, options=options)
+
+
+set_connector(_store)
+
+
+def _advertise(options: NodeOptions) -> Address | None:
+    """Where others reach the data port, if that is not simply where it is bound. Port 0: the bound one."""
+    if options.advertise:
+        return Address(advertised_endpoint(options.advertise, options.port))
+    if options.listen_host() in WILDCARDS:
+        host, port = split_endpoint(master_endpoint(options.master))
+        return Address(endpoint(address_towards(host, port), options.port))
+    return None
+
+
+def _serve(role: str, path: str, make_spec: Callable[[DataDirectory], ActorSpec]) -> Server:
+    """Lock the directory, open what is in it, start the actor. The directory is free again if that fails."""
+    directory = open_directory(path, role)
+    try:
+        return Server(role, _run(make_spec(directory)), directory)
+    except DSAError:
+        directory.close()
+        raise
+    except OSError as error:
+        directory.close()
+        raise unusable(directory.path, error) from error
+    except BaseException:
+        directory.close()
+        raise
+
+
+def _run(spec: ActorSpec) -> Handle:
+    from actors.errors import BindError
+>>>>>>> app
     from actors.zmq.reactor import ZmqRuntime
 
     try:
@@ -101,6 +237,22 @@ def _run(spec: ActorSpec) -> Handle:
         raise _bind_error(error) from error
 
 
+<<<<<<< HEAD
+=======
+def _bind_error(error: Exception) -> DSAError:
+    """In the words of the one who chose the port."""
+    number = getattr(error.__cause__, "errno", None)
+    at = str(error).removeprefix("cannot bind tcp://").partition(": ")[0]
+    if number == errno.EADDRINUSE:
+        return ConfigError(f"{at} is in use by another program", "stop that program, or choose another --port")
+    if number in (errno.EADDRNOTAVAIL, errno.ENODEV):
+        return ConfigError(f"{at} is no address of this machine", "choose another --bind")
+    if number in (errno.EACCES, errno.EPERM):
+        return ConfigError(f"this user may not listen at {at}", "choose a --port above 1023")
+    return ConfigError(str(error), "choose another --bind and --port")
+
+
+>>>>>>> app
 def tune_process() -> None:
     """Settings of the whole process, for programs only."""
     from actors.zmq.memory import tune_malloc
