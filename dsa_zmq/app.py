@@ -6,21 +6,6 @@ import errno
 import logging
 import os
 import random
-<<<<<<< HEAD
-from typing import TYPE_CHECKING
-
-from actors.core import Address, Handle
-from actors.errors import BindError
-from dsa_zmq.config import MasterOptions, NodeOptions, advertised_endpoint, master_endpoint
-from dsa_zmq.directory import DataDirectory, open_directory
-from dsa_zmq.errors import ConfigError, DSAError, Timeout, Unavailable
-from dsa_zmq.model.addresses import DEFAULT_URL, endpoint, parse_url, split_endpoint
-from dsa_zmq.model.limits import CONNECT_TIMEOUT_S
-
-if TYPE_CHECKING:
-    from actors.core import ActorSpec
-    from dsa_zmq.client.store import Store
-=======
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +22,6 @@ from dsa_zmq.reach import LOOK_S, explain_silence
 
 if TYPE_CHECKING:
     from actors.core import ActorSpec
->>>>>>> app
 
 URL_VARIABLE = "DSA_URL"
 _KINDS = ("listen", "publish", "subscribe")
@@ -93,18 +77,11 @@ def start_master(options: MasterOptions) -> Server:
     from dsa_zmq.master.service import MasterSettings, master_spec
 
     control, hints, heartbeats = options.ports()
-<<<<<<< HEAD
-    settings = MasterSettings(
-        listen=Address(endpoint(options.listen_host(), control)),
-        publish=Address(endpoint(options.listen_host(), hints)),
-        subscribe=Address(endpoint(options.listen_host(), heartbeats)),
-=======
     host = listen_host(options.bind)
     settings = MasterSettings(
         listen=Address(endpoint(host, control)),
         publish=Address(endpoint(host, hints)),
         subscribe=Address(endpoint(host, heartbeats)),
->>>>>>> app
         default_redundancy=options.redundancy,
         placement=options.placement,
         heartbeat_s=options.heartbeat_s,
@@ -113,15 +90,6 @@ def start_master(options: MasterOptions) -> Server:
         upload_lease_s=options.upload_lease_s,
     )
     rng = random.SystemRandom()
-<<<<<<< HEAD
-    with open_directory(options.dir, "master") as directory:
-        disk = directory.disk
-        spec = master_spec(settings, disk, rng, load_or_create_secret(disk, rng))
-        return Server("master", _run(spec), directory.keep())
-
-
-def _run(spec: ActorSpec) -> Handle:
-=======
 
     def spec(directory: DataDirectory) -> ActorSpec:
         disk = directory.disk
@@ -228,7 +196,6 @@ def _serve(role: str, path: str, make_spec: Callable[[DataDirectory], ActorSpec]
 
 def _run(spec: ActorSpec) -> Handle:
     from actors.errors import BindError
->>>>>>> app
     from actors.zmq.reactor import ZmqRuntime
 
     try:
@@ -237,8 +204,6 @@ def _run(spec: ActorSpec) -> Handle:
         raise _bind_error(error) from error
 
 
-<<<<<<< HEAD
-=======
 def _bind_error(error: Exception) -> DSAError:
     """In the words of the one who chose the port."""
     number = getattr(error.__cause__, "errno", None)
@@ -252,7 +217,6 @@ def _bind_error(error: Exception) -> DSAError:
     return ConfigError(str(error), "choose another --bind and --port")
 
 
->>>>>>> app
 def tune_process() -> None:
     """Settings of the whole process, for programs only."""
     from actors.zmq.memory import tune_malloc

@@ -13,10 +13,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-<<<<<<< HEAD
-
-=======
->>>>>>> app
 from dsa_zmq import app
 from dsa_zmq.client.store import Store
 from dsa_zmq.config import MasterOptions, NodeOptions, check_nodes, check_placement
@@ -105,13 +101,9 @@ class LocalCluster:
     def __enter__(self) -> Self:
         return self.start()
 
-<<<<<<< HEAD
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-=======
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
->>>>>>> app
         self.stop()
 
     def start(self) -> Self:
@@ -324,8 +316,3 @@ def _port(server: Running, kind: str) -> int:
     if endpoint is None:
         raise InternalError(f"the master has no {kind} port")
     return split_endpoint(endpoint)[1]
-<<<<<<< HEAD
-
-
-=======
->>>>>>> app

@@ -76,11 +76,7 @@ def open_directory(path: str | os.PathLike[str], kind: str) -> DataDirectory:
         os.write(fd, f"{os.getpid()}\n".encode())
     except OSError as error:
         os.close(fd)
-<<<<<<< HEAD
-        raise _unusable(real, error) from error
-=======
         raise unusable(real, error) from error
->>>>>>> app
     except BaseException:
         os.close(fd)
         raise
@@ -107,29 +103,18 @@ def make_directory(path: Path) -> None:
         blocker = next((p for p in (path, *path.parents) if p.exists() and not p.is_dir()), path)
         raise ConfigError(f"{blocker} is a file, not a directory", "give the path of a directory", str(path)) from None
     except (OSError, ValueError) as error:
-<<<<<<< HEAD
-        raise _unusable(path, error) from error
-=======
         raise unusable(path, error) from error
->>>>>>> app
 
 
 def _open_lock(path: Path) -> int:
     try:
         return os.open(path / LOCK, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
     except OSError as error:
-<<<<<<< HEAD
-        raise _unusable(path, error) from error
-
-
-def _unusable(path: Path, error: Exception) -> ConfigError:
-=======
         raise unusable(path, error) from error
 
 
 def unusable(path: Path, error: Exception) -> ConfigError:
     """An OSError (or a path that is none) as what is wrong with the directory."""
->>>>>>> app
     number = getattr(error, "errno", None)
     reason = getattr(error, "strerror", None) or str(error)
     remedies = {

@@ -9,10 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-<<<<<<< HEAD
-=======
 from functools import partial
->>>>>>> app
 from itertools import islice
 from pathlib import Path
 
@@ -103,13 +100,9 @@ class _Demo:
         self._check_room(sources)
         with self._cluster() as cluster, cluster.connect() as store:
             started = time.monotonic() - begin
-<<<<<<< HEAD
-            self._say("cluster", f"a master and {self._nodes} nodes are up at {cluster.url} ({format_duration(started)})")
-=======
             self._say(
                 "cluster", f"a master and {self._nodes} nodes are up at {cluster.url} ({format_duration(started)})"
             )
->>>>>>> app
             self._store(store, sources)
             self._list(store, sources)
             self._kill(cluster)
@@ -131,13 +124,8 @@ class _Demo:
         with Progress(self._session, "storing", len(sources.files), sources.size) as progress:
 
             def put(source: Source) -> None:
-<<<<<<< HEAD
-                store.put(source.local, source.remote)
-                progress.advance(1, source.size)
-=======
                 store.put(source.local, source.remote, progress=partial(progress.advance, 0))
                 progress.advance(1, 0)
->>>>>>> app
 
             failed = _in_parallel(put, sources.files)
         self._outcome.up_s = time.monotonic() - begin
@@ -182,11 +170,7 @@ class _Demo:
         with Progress(self._session, "reading back", len(sources.files), sources.size) as progress:
 
             def compare(source: Source) -> None:
-<<<<<<< HEAD
-                difference = _difference(store, source, lambda size: progress.advance(0, size))
-=======
                 difference = _difference(store, source, partial(progress.advance, 0))
->>>>>>> app
                 progress.advance(1, 0)
                 if difference and source.has_changed():
                     self._outcome.changed += 1
@@ -304,35 +288,21 @@ def _in_parallel(work: Callable[[Source], None], sources: Iterable[Source]) -> l
     failed: list[tuple[Source, Exception]] = []
     left = iter(sources)
     pool = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="demo")
-<<<<<<< HEAD
-    try:
-        running: dict[Future[None], Source] = {}
-=======
     running: dict[Future[None], Source] = {}
     try:
->>>>>>> app
         while True:
             for source in islice(left, IN_FLIGHT * 2 - len(running)):  # not all at once: an interrupt then ends soon
                 running[pool.submit(work, source)] = source
             if not running:
-<<<<<<< HEAD
-                return failed
-=======
                 break
->>>>>>> app
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 source = running.pop(future)
                 try:
                     future.result()
                 except (DSAError, OSError) as error:
                     failed.append((source, error))
-<<<<<<< HEAD
-    finally:
-        pool.shutdown(cancel_futures=True)
-=======
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)  # what is under way ends when its store is closed
         raise
     pool.shutdown()
     return failed
->>>>>>> app

@@ -15,10 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-<<<<<<< HEAD
-import msgspec
-=======
->>>>>>> app
 
 from dsa_zmq.cli.local_data import STATE, capacity_each, default_directory, refuse_second, settle_shape
 from dsa_zmq.cli.session import Command, Session, pass_session
@@ -36,10 +32,7 @@ RESTART_FIRST_S, RESTART_MAX_S = 1.0, 30.0  #: wait before a server that has end
 RESTART_FORGET_S = 60.0  #: a server that ran for this long begins again at the first wait
 POLL_S = 0.25
 
-<<<<<<< HEAD
-=======
 
->>>>>>> app
 @click.command(
     cls=Command,
     examples="""
@@ -58,11 +51,7 @@ POLL_S = 0.25
 @click.option("--config", metavar="FILE", help="Read options from [cluster] of a TOML file.")
 @click.option("--ready-file", hidden=True, metavar="FILE")
 @pass_session
-<<<<<<< HEAD
-def up(session: Session, tmp: bool, detach: bool, config: str | None, ready_file: str | None, **given: Any) -> int:
-=======
 def up(session: Session, /, tmp: bool, detach: bool, config: str | None, ready_file: str | None, **given: Any) -> int:
->>>>>>> app
     """Run a cluster on this machine until Ctrl-C or 'dsa down'.
 
     A master and some nodes, each a process of its own, reachable from this machine only. A server that ends by itself
@@ -89,13 +78,7 @@ def up(session: Session, /, tmp: bool, detach: bool, config: str | None, ready_f
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-<<<<<<< HEAD
-def _run(
-    session: Session, chosen: LocalOptions, directory: Path, ready_file: Path | None, *, temporary: bool
-) -> int:
-=======
 def _run(session: Session, chosen: LocalOptions, directory: Path, ready_file: Path | None, *, temporary: bool) -> int:
->>>>>>> app
     refuse_second(directory)
     with open_directory(directory, "local"):
         shape = settle_shape(directory, chosen)
@@ -150,13 +133,9 @@ def _supervise(cluster: LocalCluster) -> None:
         for name in cluster.ended():
             if name not in due:
                 calm = now - started.get(name, now) > RESTART_FORGET_S
-<<<<<<< HEAD
-                waits[name] = min(RESTART_MAX_S, waits.get(name, 0) * 2) if name in waits and not calm else RESTART_FIRST_S
-=======
                 waits[name] = (
                     min(RESTART_MAX_S, waits.get(name, 0) * 2) if name in waits and not calm else RESTART_FIRST_S
                 )
->>>>>>> app
                 due[name] = now + waits[name]
                 click.echo(f"dsa: {name} has ended; starting it again in {waits[name]:.0f} s", err=True)
             elif now >= due[name]:
@@ -192,13 +171,9 @@ def _detach(session: Session, chosen: LocalOptions, tmp: bool) -> int:
         if sys.platform == "win32":
             settings = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.DETACHED_PROCESS}
         null = subprocess.DEVNULL
-<<<<<<< HEAD
-        process = subprocess.Popen(command, stdin=null, stdout=null, stderr=null, env=environment(), cwd="/", **settings)
-=======
         process = subprocess.Popen(
             command, stdin=null, stdout=null, stderr=null, env=environment(), cwd="/", **settings
         )
->>>>>>> app
         state = _await_ready(process, ready)
     if session.json:
         session.emit(**state)

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-<<<<<<< HEAD
-import os
-=======
->>>>>>> app
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,10 +12,7 @@ import msgspec
 from dsa_zmq.config import LocalOptions, check_nodes
 from dsa_zmq.directory import owner_of
 from dsa_zmq.errors import AlreadyExists, ConfigError, Invalid, NoSpace
-<<<<<<< HEAD
-=======
 from dsa_zmq.machine import held_bytes
->>>>>>> app
 from dsa_zmq.model.limits import RESERVE_MIN_BYTES, RESERVE_SHARE
 from dsa_zmq.model.placement import DEFAULT_POLICY
 from dsa_zmq.model.redundancy import DEFAULT
@@ -53,13 +46,9 @@ def settle_shape(directory: Path, options: LocalOptions) -> Shape:
     except FileNotFoundError:
         there = None
     except (msgspec.MsgspecError, OSError) as error:
-<<<<<<< HEAD
-        raise ConfigError(f"{file} cannot be read: {error}", "restore it: it says nodes, redundancy, placement") from None
-=======
         raise ConfigError(
             f"{file} cannot be read: {error}", "restore it: it says nodes, redundancy, placement"
         ) from None
->>>>>>> app
     if there is None:
         shape = Shape(options.nodes or NODES, options.redundancy or DEFAULT, options.placement or DEFAULT_POLICY)
     else:
@@ -90,17 +79,7 @@ def keep_shape(directory: Path, shape: Shape) -> None:
 def capacity_each(directory: Path, nodes: int) -> int:
     """Bytes for each node: an equal share of what the disk has free and of what they hold already, less the reserve."""
     disk = shutil.disk_usage(directory)
-<<<<<<< HEAD
-    held = 0
-    for folder, _, files in os.walk(directory):
-        for name in files:
-            try:
-                held += os.stat(os.path.join(folder, name)).st_size
-            except OSError:  # a file that goes away meanwhile holds nothing
-                continue
-=======
     held = held_bytes(directory)
->>>>>>> app
     share = (disk.free + held - max(RESERVE_MIN_BYTES, int(disk.total * RESERVE_SHARE))) // nodes
     if share <= 0:
         raise NoSpace(

@@ -35,13 +35,9 @@ class Progress:
             self._open_bar()
         return self
 
-<<<<<<< HEAD
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-=======
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
->>>>>>> app
         if self._bar is not None:
             self._bar.stop()
         if kind is None and not self._session.json:

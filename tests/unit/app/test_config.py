@@ -126,13 +126,9 @@ def test_the_classic_file_gives_master_port_capacity_and_path(tmp_path: Path) ->
         ("localhost\n7700\n1000\n/n\nmore\n", r"line 5: a fifth line"),
     ],
 )
-<<<<<<< HEAD
-def test_a_mistake_in_a_classic_file_names_line_and_what_belongs_there(tmp_path: Path, text: str, complaint: str) -> None:
-=======
 def test_a_mistake_in_a_classic_file_names_line_and_what_belongs_there(
     tmp_path: Path, text: str, complaint: str
 ) -> None:
->>>>>>> app
     file = write(tmp_path / "config.dsa", text)
     with pytest.raises(ConfigError, match=complaint) as caught:
         read_config(file, NodeOptions)
@@ -200,13 +196,9 @@ def test_a_master_is_named_in_any_usual_way(text: str, endpoint: str) -> None:
     assert master_endpoint(text) == endpoint
 
 
-<<<<<<< HEAD
-@pytest.mark.parametrize("text", ["", "a b", "host:x", "host:70000", "http://host", "h1,h2", "host:0", "0.0.0.0", "host/x"])
-=======
 @pytest.mark.parametrize(
     "text", ["", "a b", "host:x", "host:70000", "http://host", "h1,h2", "host:0", "0.0.0.0", "host/x"]
 )
->>>>>>> app
 def test_anything_else_is_no_master(text: str) -> None:
     with pytest.raises(Invalid):
         master_endpoint(text)

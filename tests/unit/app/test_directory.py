@@ -35,11 +35,7 @@ def test_the_lock_is_free_again_after_the_end(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_lock_ends_with_a_killed_process(tmp_path: Path) -> None:
-<<<<<<< HEAD
-    code = "import sys; from dsa_zmq.directory import *; d = open_directory(sys.argv[1], 'node'); print(1, flush=True); input()"
-=======
     code = "import sys, dsa_zmq.directory as d; held = d.open_directory(sys.argv[1], 'node'); print(1, flush=True); input()"
->>>>>>> app
     child = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ
     )
@@ -83,11 +79,7 @@ def test_a_directory_that_cannot_be_written_gets_cause_and_remedy(path: str) -> 
 
 
 def test_a_nul_in_the_path_is_an_error_of_the_path() -> None:
-<<<<<<< HEAD
-    with pytest.raises(ConfigError, match="cannot be used: .*null"):
-=======
     with pytest.raises(ConfigError, match=r"cannot be used: .*null"):
->>>>>>> app
         open_directory("a\0b", "node")
 
 
