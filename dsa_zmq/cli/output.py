@@ -69,7 +69,11 @@ def columns(names: Sequence[str], width: int) -> list[str]:
             break
     lines = []
     for row in range(height):
-        cells = [(names[at], sizes[at], widths[column]) for column, top in enumerate(tops) if (at := top + row) < min(top + height, len(names))]
+        cells = [
+            (names[at], sizes[at], widths[column])
+            for column, top in enumerate(tops)
+            if (at := top + row) < min(top + height, len(names))
+        ]
         lines.append(_GAP.join(name + " " * (wide - size) for name, size, wide in cells).rstrip(" "))
     return lines
 
@@ -89,7 +93,7 @@ def local_time(mtime_ns: int) -> str:
 
 def iso_time(mtime_ns: int) -> str | None:
     """``2027-05-01T10:30:00.250000+00:00``; None for a moment that no calendar has."""
-    epoch = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
+    epoch = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
     try:
         return (epoch + datetime.timedelta(microseconds=mtime_ns // 1000)).isoformat()
     except OverflowError:

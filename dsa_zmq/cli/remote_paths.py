@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import click
 
 from dsa_zmq.cli.output import shown
-from dsa_zmq.errors import Invalid, IsADirectory, LocalError, NotADirectory
+from dsa_zmq.errors import Invalid, IsADirectory, NotADirectory
 from dsa_zmq.model import paths
 
 PREFIX = "dsa:"  #: what marks a path as one in the store
@@ -101,18 +101,12 @@ def refuse_twins(names: Sequence[str]) -> None:
             raise Invalid(f"two of the sources are called '{shown(name)}'", "copy them one after the other")
 
 
-def refuse_directory(path: str, *, here: bool) -> None:
-    """A file was to get the exact name of a directory."""
-    error = LocalDirectory if here else IsADirectory
-    raise error(f"'{shown(path)}' is a directory", f"add / to put the file inside: '{shown(path).rstrip('/')}/'", path)
+def refuse_directory(path: str) -> None:
+    """A file was to get the exact name of a directory, here or there."""
+    text = shown(path)
+    raise IsADirectory(f"'{text}' is a directory", f"add / to put the file inside: '{text.rstrip('/')}/'", path)
 
 
 def refuse_file(path: str) -> None:
     """Things were to go into what is a file."""
     raise NotADirectory(f"'{shown(path)}' is a file, and nothing can be put inside", "choose another target", path)
-
-
-class LocalDirectory(IsADirectory, LocalError):
-    """A directory of this machine is in the way; the status is that of the same case in the store."""
-
-    code, exit_status, _errno = IsADirectory.code, IsADirectory.exit_status, IsADirectory._errno
