@@ -56,6 +56,7 @@ class SimLane:
             if faults.slow_batch and world.random.random() < faults.slow_batch:
                 longest_ns = faults.slow_batch_ns
             duration_ns = world.random.randint(faults.batch_min_ns, max(faults.batch_min_ns, longest_ns))
+            duration_ns *= self._process.slowness
             world.after(int(duration_ns * world.random.random()), self._take_effect, batch)
             world.after(duration_ns, self._finish, batch)
 

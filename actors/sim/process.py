@@ -69,6 +69,7 @@ class Process:
         self.alive = True
         self.stopping = False
         self.paused = False
+        self.slowness = 1  #: factor on the duration of batches
         self.status: int | None = None  #: the exit status, once it has ended
         self.connections: dict[Address, Connection] = {}  #: that we opened, by endpoint
         self.routes: dict[Address, Connection] = {}  #: that others opened, by peer name

@@ -1,7 +1,8 @@
 """A world of actors in one thread, under virtual time, from one seed.
 
 The same actors that :mod:`actors.zmq` runs over sockets run here against :mod:`actors.sim.network`, with faults.
-Nothing in a world depends on anything but its seed: the same seed (and code) gives the same :meth:`SimRuntime.trace_hash`.
+Nothing in a world depends on anything but its seed: the same seed (and code) gives the same
+:meth:`SimRuntime.trace_hash`.
 """
 
 from __future__ import annotations
@@ -126,7 +127,7 @@ class SimRuntime:
         heapq.heappush(self._heap, (self.now_ns + delay_ns, self._sequence, callback, arguments))
 
     def advance(self, done: Callable[[], object], timeout_ns: int, max_events: int | None = None) -> bool:
-        """Run events until ``done()``; False when time or events ran out, or within an event (where nothing can run)."""
+        """Run events until ``done()``; False when time or events ran out, or if called within an event."""
         if done():
             return True
         if self._advancing:
@@ -217,9 +218,7 @@ class SimRuntime:
         process.trace("bug", type(error).__name__, error)
         self.end(process, BUG, abrupt=True)
         if self._stop_on_bug:
-            raise ActorBug(
-                f"{process.address} raised {error!r} at {self.now_ns / SECOND:.6f}s, seed {self.seed}"
-            ) from error
+            raise ActorBug(f"{self!r}: {process.address} raised {error!r}") from error
 
     # --- faults by hand --------------------------------------------------------------------------------------------
 
@@ -257,6 +256,10 @@ class SimRuntime:
     def clock_drift(self, name: str, drift_ppm: int) -> None:
         """From now on that process' monotonic clock runs so many millionths too fast (negative: too slow)."""
         self._processes[name].clock.set_drift(self.now_ns, drift_ppm)
+
+    def slow_down(self, name: str, factor: int) -> None:
+        """From now on the batches of that process take ``factor`` times as long: a slow disk, or a slow machine."""
+        self._processes[name].slowness = factor
 
     # --- looking ---------------------------------------------------------------------------------------------------
 
