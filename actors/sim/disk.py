@@ -12,11 +12,11 @@ import errno
 import posixpath
 import random
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from actors.sim.inode import PAGE, SECTOR, Inode
+from actors.sim.names import Names
 
 if TYPE_CHECKING:
     from actors.disk import Disk
@@ -35,16 +35,6 @@ class DiskFaults:
 
 
 NO_DISK_FAULTS = DiskFaults()
-
-
-@dataclass(frozen=True, slots=True)
-class _NameChange:
-    """A change of a directory that is not durable yet."""
-
-    path: str
-    inode: Inode | None  #: None: a removal
-    is_directory: bool = False
-    instead_of: str | None = None  #: renamed from there, in the same directory
 
 
 class SimFile:
@@ -116,34 +106,25 @@ class SimDisk:
         self.ignore_sync = False
         self.generation = 0  #: handles of an earlier one are dead
         self.counts: Counter[str] = Counter()  #: calls by name, and ``bytes_written``
-        self._files: dict[str, Inode] = {}
-        self._directories: set[str] = {""}
-        self._durable_files: dict[str, Inode] = {}
-        self._durable_directories: set[str] = {""}
-        self._changes: list[_NameChange] = []  # of names, not yet durable, in order
+        self._names = Names()
         self._used_pages = 0
         self._dies_in: int | None = None
         self._vfs: SimVFS | None = None
 
     def __repr__(self) -> str:
-        return f"<SimDisk {len(self._files)} files, {self._used_pages * PAGE} bytes used>"
+        return f"<SimDisk {len(self._names.files)} files, {self._used_pages * PAGE} bytes used>"
 
     # --- the contract ----------------------------------------------------------------------------------------------
 
     def open(self, path: str, *, create: bool = False, exclusive: bool = False, readonly: bool = False) -> SimFile:
-        inode = self._files.get(path)
-        if path in self._directories:
-            raise IsADirectoryError(errno.EISDIR, "is a directory", path)
-        if inode is None:
-            if not create and not exclusive:
-                raise FileNotFoundError(errno.ENOENT, "no such file", path)
-            self._parent(path)
-            self._operation("create", path)
-            inode = Inode()
-            self._link(path, inode)
-        elif exclusive:
+        if exclusive and self.exists(path):
             raise FileExistsError(errno.EEXIST, "exists already", path)
-        elif self.readonly and not readonly:
+        if (create or exclusive) and not self.exists(path):
+            self._names.check_directory(posixpath.dirname(path))
+            self._operation("create", path)
+            self._names.link(path, Inode())
+        inode = self._names.file(path)
+        if self.readonly and not readonly:
             raise OSError(errno.EROFS, "read-only file system", path)
         return SimFile(self, path, inode, readonly=readonly)
 
@@ -164,46 +145,40 @@ class SimDisk:
         file.datasync()
         file.close()
         self._operation("rename", path)
-        inode = self._files[temporary]
-        self._remove(temporary, durable=False)
-        self._link(path, inode, instead_of=temporary)
+        self._give_back(self._names.link(path, self._names.file(temporary), instead_of=temporary))
         self.sync_dir(posixpath.dirname(path))
 
     def listdir(self, path: str) -> list[str]:
-        if path not in self._directories:
-            raise FileNotFoundError(errno.ENOENT, "no such directory", path)
-        inside = [name for name in (*self._files, *self._directories) if name and posixpath.dirname(name) == path]
-        return sorted(posixpath.basename(name) for name in inside)
+        self._names.check_directory(path)
+        return self._names.children(path)
 
     def exists(self, path: str) -> bool:
-        return path in self._files or path in self._directories
+        return path in self._names.files or path in self._names.directories
 
     def makedirs(self, path: str) -> None:
         parts = path.split("/") if path else []
         for end in range(1, len(parts) + 1):
             directory = "/".join(parts[:end])
-            if directory in self._files:
+            if directory in self._names.files:
                 raise FileExistsError(errno.EEXIST, "is a file", directory)
-            if directory not in self._directories:
+            if directory not in self._names.directories:
                 self._operation("mkdir", directory)
-                self._directories.add(directory)
-                self._changes.append(_NameChange(directory, None, is_directory=True))
+                self._names.make_directory(directory)
 
     def unlink(self, path: str) -> None:
-        if path not in self._files:
-            raise FileNotFoundError(errno.ENOENT, "no such file", path)
+        self._names.file(path)
         self._operation("unlink", path)
-        self._remove(path)
+        self._give_back(self._names.unlink(path))
+
+    def _give_back(self, inode: Inode | None) -> None:
+        if inode is not None:
+            self._used_pages -= inode.occupied_pages()
 
     def sync_dir(self, path: str) -> None:
-        if path not in self._directories:
-            raise FileNotFoundError(errno.ENOENT, "no such directory", path)
+        self._names.check_directory(path)
         self._operation("sync_dir", path)
-        if self.ignore_sync:
-            return
-        here = [change for change in self._changes if posixpath.dirname(change.path) == path]
-        self._changes = [change for change in self._changes if posixpath.dirname(change.path) != path]
-        self._make_durable(here)
+        if not self.ignore_sync:
+            self._names.sync(path)
 
     def free_bytes(self) -> tuple[int, int]:
         return max(0, self.capacity_bytes - self._used_pages * PAGE), self.capacity_bytes
@@ -304,40 +279,6 @@ class SimDisk:
         if not self.ignore_sync:
             inode.sync()
 
-    # --- names -----------------------------------------------------------------------------------------------------
-
-    def _parent(self, path: str) -> None:
-        if posixpath.dirname(path) not in self._directories:
-            raise FileNotFoundError(errno.ENOENT, "no such directory", posixpath.dirname(path))
-
-    def _link(self, path: str, inode: Inode, instead_of: str | None = None) -> None:
-        if path in self._files:
-            self._remove(path, durable=False)
-        self._files[path] = inode
-        inode.links += 1
-        if inode.links == 1:
-            self._used_pages += inode.occupied_pages()
-        self._changes.append(_NameChange(path, inode, instead_of=instead_of))
-
-    def _remove(self, path: str, *, durable: bool = True) -> None:
-        inode = self._files.pop(path)
-        inode.links -= 1
-        if inode.links == 0:
-            self._used_pages -= inode.occupied_pages()
-        if durable:
-            self._changes.append(_NameChange(path, None))
-
-    def _make_durable(self, changes: Iterable[_NameChange]) -> None:
-        for change in changes:
-            if change.is_directory:
-                self._durable_directories.add(change.path)
-            elif change.inode is None:
-                self._durable_files.pop(change.path, None)
-            else:
-                self._durable_files[change.path] = change.inode
-                if change.instead_of is not None:
-                    self._durable_files.pop(change.instead_of, None)
-
     # --- faults by hand --------------------------------------------------------------------------------------------
 
     def process_crash(self) -> None:
@@ -348,32 +289,12 @@ class SimDisk:
     def power_loss(self) -> None:
         """What was not synced is, as the seed decides, kept, lost or torn; handles are dead."""
         self.process_crash()
-        by_directory: dict[str, list[_NameChange]] = {}
-        for change in self._changes:
-            by_directory.setdefault(posixpath.dirname(change.path), []).append(change)
-        self._changes.clear()
-        for changes in by_directory.values():
-            # A directory's changes reach the disk in their order; how many of them did, nobody knows.
-            self._make_durable(changes[: self.random.randrange(len(changes) + 1)])
-        self._durable_directories = {path for path in self._durable_directories if self._is_rooted(path)}
-        self._durable_files = {
-            path: inode
-            for path, inode in self._durable_files.items()
-            if posixpath.dirname(path) in self._durable_directories
-        }
-        self._files = dict(self._durable_files)
-        self._directories = set(self._durable_directories)
+        self._names.power_loss(self.random)
         self._used_pages = 0
-        for inode in self._files.values():
-            inode.links = 1
+        for inode in self._names.files.values():
             if inode.dirty:
                 inode.power_loss(self.random)
             self._used_pages += inode.occupied_pages()
-
-    def _is_rooted(self, path: str) -> bool:
-        while path and path in self._durable_directories:
-            path = posixpath.dirname(path)
-        return not path
 
     def die_after(self, operations: int) -> None:
         """Let so many changing calls still happen, and refuse all later ones, until the process is dead."""
@@ -381,11 +302,11 @@ class SimDisk:
 
     def flip_bit(self, path: str, offset: int, bit: int = 0) -> None:
         """Bit rot: one bit of a file is the other way round, and nobody is told."""
-        self._files[path].flip_bit(offset, bit)
+        self._names.file(path).flip_bit(offset, bit)
 
     def bad_sector(self, path: str, offset: int) -> None:
         """The sector of that byte cannot be read (EIO) until it is written again."""
-        self._files[path].bad_sectors.add(offset // SECTOR)
+        self._names.file(path).bad_sectors.add(offset // SECTOR)
 
     def statistics(self) -> dict[str, int]:
         """Calls by name, bytes written, pages in use."""

@@ -76,7 +76,6 @@ class Network:
 
     def __init__(self, world: SimRuntime) -> None:
         self._world = world
-        self._faults = world.faults
         self._random = world.random
         self._bound: dict[Address, tuple[Process, str]] = {}
         self._connections: dict[Connection, None] = {}  # an ordered set
@@ -122,7 +121,9 @@ class Network:
                 connection.stalled_ns = None
             elif connection.stalled_ns is None:
                 connection.stalled_ns = self._world.now_ns
-                self._world.after(self._faults.heartbeat_ns, self._heartbeat_fails, connection, self._world.now_ns)
+                self._world.after(
+                    self._world.faults.heartbeat_ns, self._heartbeat_fails, connection, self._world.now_ns
+                )
             for pipe in (connection.forth, connection.back):
                 if pipe is not None and pipe.held and not self._is_cut(pipe.source, pipe.target):
                     self._world.after(self._latency_ns(), self._release, pipe)
@@ -149,7 +150,7 @@ class Network:
         client = connection.client
         server, kind = self._bound.get(connection.endpoint, (None, ""))
         if server is None or kind != connection.kind or self._stalled(client, server):
-            faults = self._faults
+            faults = self._world.faults
             pause_ns = min(faults.reconnect_max_ns, faults.reconnect_min_ns << min(connection.attempts, 16))
             connection.attempts += 1
             self._world.after(int(pause_ns * (0.5 + self._random.random())), self._attempt, connection)
@@ -171,8 +172,9 @@ class Network:
             server.feeds[connection] = connection.back
         self._world.trace.add(self._world.now_ns, "connect", client.address, connection.endpoint)
         waiting, connection.waiting = connection.waiting, []
+        pipe = connection.forth  # it may break on the way, and be replaced
         for packet in waiting:
-            self._transmit(connection.forth, packet)
+            self._transmit(pipe, packet)
 
     # --- sending ---------------------------------------------------------------------------------------------------
 
@@ -193,7 +195,7 @@ class Network:
             connection = source.connections[to] = self.connect(source, to, "listen")
         if connection.forth is not None:
             self._transmit(connection.forth, packet)
-        elif len(connection.waiting) < self._faults.queue_messages:
+        elif len(connection.waiting) < self._world.faults.queue_messages:
             connection.waiting.append(packet)
         else:
             self._busy(source, to)
@@ -209,7 +211,7 @@ class Network:
         source.notify(to, PeerEvent.BUSY)
 
     def _transmit(self, pipe: Pipe, packet: Packet) -> None:
-        world, faults, connection = self._world, self._faults, pipe.connection
+        world, faults, connection = self._world, self._world.faults, pipe.connection
         if pipe.broken:
             world.count("lost")
             return
@@ -234,15 +236,16 @@ class Network:
         if draw() < faults.duplicate:
             pipe.queued += 1
             world.count("duplicated")
-            world.after(self._latency_ns() + int(draw() * faults.spike_ns), self._arrive, pipe, packet)
+            again_ns = pipe.last_ns + self._latency_ns() + int(draw() * faults.spike_ns)
+            world.at(again_ns, self._arrive, pipe, packet)
         if draw() < faults.reset:
             self._break(connection, "reset")
 
     def _latency_ns(self) -> int:
-        return self._faults.latency_ns + int(self._random.random() * self._faults.jitter_ns)
+        return self._world.faults.latency_ns + int(self._random.random() * self._world.faults.jitter_ns)
 
     def _fly(self, pipe: Pipe, packet: Packet, late_ns: int = 0) -> None:
-        world, faults = self._world, self._faults
+        world, faults = self._world, self._world.faults
         at_ns = max(world.now_ns + self._latency_ns() + late_ns, pipe.last_ns)
         if faults.bytes_per_second:
             at_ns += packet.size * 1_000_000_000 // faults.bytes_per_second
@@ -308,8 +311,8 @@ class Network:
             else:
                 continue
             if abrupt and own is not None:
-                own.cut_ns = self._world.now_ns + int(self._random.random() * self._faults.jitter_ns)
-            notice_ns = self._faults.heartbeat_ns if silent else self._latency_ns()
+                own.cut_ns = self._world.now_ns + int(self._random.random() * self._world.faults.jitter_ns)
+            notice_ns = self._world.faults.heartbeat_ns if silent else self._latency_ns()
             if other is process or other is None:
                 self._forget(connection)
             elif connection.client is process:
@@ -352,7 +355,7 @@ class Network:
                 pipe.held.clear()
         client.feeds.pop(connection, None)
         connection.server.feeds.pop(connection, None)
-        if connection.kind == "listen" and self._random.random() >= self._faults.unnoticed:
+        if connection.kind == "listen" and self._random.random() >= self._world.faults.unnoticed:
             self._forget(connection)
             if client.connections.get(connection.endpoint) is connection:
                 del client.connections[connection.endpoint]
@@ -360,4 +363,4 @@ class Network:
         else:
             connection.server = connection.forth = connection.back = None
             connection.stalled_ns = None
-            self._world.after(self._faults.reconnect_min_ns, self._attempt, connection)
+            self._world.after(self._world.faults.reconnect_min_ns, self._attempt, connection)

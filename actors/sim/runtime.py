@@ -80,7 +80,7 @@ class SimHandle:
 
 
 class SimRuntime:
-    """A simulated world.
+    """A simulated world. ``faults`` may be replaced at any time: first a storm, then calm and a look at what is left.
 
     ``keep_events`` is how many events stay readable for :meth:`tail` and :meth:`story`. With ``stop_on_bug`` an
     exception in a turn ends the whole run as :class:`ActorBug`; otherwise only its process ends, with status 70.
