@@ -188,7 +188,7 @@ class SimDisk:
 
     @property
     def sqlite_vfs(self) -> str:
-        """The name of this disk's SQLite VFS; registered at first use, until :meth:`close` or garbage collection."""
+        """The name of this disk's SQLite VFS: a new one for each process, gone with the disk."""
         if self._vfs is None:
             from actors.sim.vfs import SimVFS  # apsw is needed by those who use SQLite only
 
@@ -285,6 +285,9 @@ class SimDisk:
         """The process that used this disk is dead, and its handles; the page cache still has every write."""
         self.generation += 1
         self._dies_in = None
+        if self._vfs is not None:
+            self._vfs.close_connections()
+            self._vfs = None
 
     def power_loss(self) -> None:
         """What was not synced is, as the seed decides, kept, lost or torn; handles are dead."""

@@ -10,6 +10,7 @@ a WAL differ between runs, what recovery makes of them does not.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import posixpath
@@ -47,10 +48,6 @@ class SimVFSFile:
         self._path = path
         self._directory_unsynced = is_new_journal
         self._delete_on_close = delete_on_close
-
-    def excepthook(self, etype: Any, evalue: Any, etraceback: Any) -> bool:
-        """Errors that nobody is there to get: of the connection of a dead process, when it is collected."""
-        return not self._file.alive
 
     def xRead(self, amount: int, offset: int) -> bytes:
         try:
@@ -112,20 +109,30 @@ class SimVFSFile:
 
 
 class SimVFS(apsw.VFS):
-    """The VFS of one disk; it does not keep the disk alive, and is unregistered when it is collected."""
+    """The VFS of one disk for one process; it does not keep the disk alive, and goes with it."""
 
     def __init__(self, disk: SimDisk) -> None:
         self.name = f"sim-{next(_serial)}"
         self._disk_reference = weakref.ref(disk)
+        self._generation = disk.generation
         self._random = random.Random(self.name)
         super().__init__(self.name, base=None, iVersion=2)
 
     @property
     def _disk(self) -> SimDisk:
         disk = self._disk_reference()
-        if disk is None:
-            raise apsw.CantOpenError("the simulated disk is gone")
+        if disk is None or disk.generation != self._generation:
+            raise apsw.CantOpenError("the simulated disk is gone, or the process that used it")
         return disk
+
+    def close_connections(self) -> None:
+        """The process has died: close what it left open, without letting SQLite change anything any more."""
+        for connection in apsw.connections():
+            if connection.open_vfs == self.name:
+                # SQLite tries to roll back and to checkpoint, and fails, since the handles of its files are dead.
+                with contextlib.suppress(apsw.Error):
+                    connection.close(force=True)
+        self.unregister()
 
     def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> apsw.VFSFile:
         disk = self._disk
