@@ -162,8 +162,8 @@ class Inode:
             self._set(index, page)
         self._undo.clear()
         self._doomed.clear()
-        self.size = max(sizes)
-        self.truncate(size)
+        self.size = (max(self.pages, default=-1) + 1) * PAGE
+        self.truncate(size)  # what came back behind the end must not show when the file grows again
         self._undo.clear()
         self._sizes = [size]
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from actors.sim.disk import SimDisk
     from actors.sim.runtime import SimRuntime
 
-KILLED = -9  #: exit status of a process that was killed, as subprocess reports it
+KILLED = 137  #: exit status of a process that was killed, as a shell reports it (128 + SIGKILL)
 BUG = 70  #: exit status after a turn that raised
 
 

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from actors.core import ActorSpec, Address
+from actors.core import ActorSpec, Address, Handle
 from actors.errors import BindError, Closed
 from actors.sim.faults import NO_FAULTS, SECOND, Faults
 from actors.sim.network import Network
@@ -54,7 +54,7 @@ class SimHandle:
 
     @property
     def status(self) -> int | None:
-        """The exit status, once it has ended: 0 orderly, 70 our bug, -9 killed."""
+        """The exit status, once it has ended: 0 orderly, 70 our bug, 137 killed."""
         return self._process.status
 
     def call(self, call: Any) -> None:
@@ -282,3 +282,7 @@ class SimRuntime:
     def story(self, substring: str) -> list[str]:
         """The kept events that mention ``substring``."""
         return list(self.trace.story(substring))
+
+
+if TYPE_CHECKING:
+    _checked: type[Handle] = SimHandle

@@ -9,6 +9,7 @@ import pytest
 
 from actors.core import ActorSpec, Address, Job, Lane, PeerEvent
 from actors.errors import BindError
+from actors.sim.disk import SimDisk, SimFile
 from actors.sim.faults import NO_FAULTS, Faults
 from actors.sim.runtime import SimHandle, SimRuntime, Stalled
 from actors.testing import Note, Probe, ProbeCodec, Work, echo
@@ -37,8 +38,9 @@ class Pair:
         self.handle.call(lambda ctx: [ctx.send(SERVER, Note(number)) for number in numbers])
 
 
-def test_a_short_partition_delays_and_keeps_the_order() -> None:
-    pair = Pair()
+@pytest.mark.parametrize("seed", range(8))
+def test_a_short_partition_delays_and_keeps_the_order(seed: int) -> None:
+    pair = Pair(seed=seed)
     pair.world.partition({"client"}, {"server"})
     pair.send(1, 2)
     pair.world.run_for(2 * SECOND)
@@ -229,6 +231,17 @@ def test_clocks_drift_and_jump_and_timers_are_still_never_early() -> None:
     assert walls[1] - walls[0] > 3600 * SECOND
 
 
+def test_a_clock_that_is_slowed_down_delays_the_timers_already_set() -> None:
+    probe = Probe()
+    world = SimRuntime(1)
+    handle = world.spawn(ActorSpec("probe", 1, probe, ProbeCodec()))
+    handle.call(lambda ctx: (probe.noted.append(ctx.now_ns()), ctx.set_timer("t", SECOND)))
+    world.run_for(MS)
+    world.clock_drift("probe", -500_000)  # half as fast
+    world.run_until(lambda: probe.timers)
+    assert probe.timers[0][1] - probe.noted[0] >= SECOND
+
+
 def test_waiting_for_what_never_happens_ends_at_its_virtual_deadline() -> None:
     world = SimRuntime(1)
     with pytest.raises(Stalled, match="5 virtual seconds"):
@@ -262,6 +275,27 @@ def test_a_crash_leaves_a_batch_whole_or_undone_and_its_result_unheard() -> None
         assert counter.done in ([], [0, 1, 2])
         outcomes.add(len(counter.done))
     assert outcomes == {0, 3}
+
+
+def test_a_crash_may_cut_a_batch_short_between_two_disk_operations() -> None:
+    outcomes = set()
+    for seed in range(60):
+        world = SimRuntime(seed)
+        disk = SimDisk(world.random)
+        file = disk.open("a", create=True)
+
+        def write(jobs: Sequence[Job], file: SimFile = file) -> list[Any]:
+            for number in range(10):
+                file.pwritev([b"x"], number)
+            return [None] * len(jobs)
+
+        spec = ActorSpec("probe", 1, Probe(), ProbeCodec(), {"work": Lane(write)})
+        handle = world.spawn(spec, disks=[disk])
+        handle.call(lambda ctx: ctx.run(1, "work", Work(1)))
+        world.run_for(10_000)
+        world.crash("probe")
+        outcomes.add(len(disk.read_bytes("a")))
+    assert {0, 10} < outcomes
 
 
 def test_a_slow_process_takes_longer_for_its_batches() -> None:
