@@ -236,7 +236,7 @@ class Process:
 
     def lane_closed(self) -> None:
         """Once all lanes are closed, the process ends; messages to listeners not yet reached get the linger time."""
-        if self.alive and not self._ending and all(lane.closed for lane in self.lanes.values()):
+        if not self._ending and all(lane.closed for lane in self.lanes.values()):
             self._ending = True
             unsent = any(connection.waiting for connection in self.connections.values())
             self.world.after(limits.LINGER_MS * 1_000_000 if unsent else 0, self._end_orderly)

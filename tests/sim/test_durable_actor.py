@@ -126,9 +126,9 @@ def scenario(*, sync: bool = True) -> Callable[[SimRuntime], None]:
 
 
 @pytest.mark.slow
-def test_acknowledged_records_survive_whatever_happens() -> None:
-    report = run_seeds(scenario(), range(25), faults=swarm)
-    assert report.rechecked == 2
+def test_acknowledged_records_survive_whatever_happens(seeds: range) -> None:
+    report = run_seeds(scenario(), seeds, faults=swarm)
+    assert report.rechecked >= 1
 
 
 @pytest.mark.slow

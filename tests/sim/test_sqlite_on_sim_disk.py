@@ -98,6 +98,19 @@ def test_nothing_is_lost_when_only_the_process_dies(journal: str) -> None:
     assert rows_after(disk, journal) == list(range(20))
 
 
+def test_a_dead_process_removes_no_file_any_more() -> None:
+    disk = SimDisk(random.Random(3))
+    disk.makedirs("db")
+    connection = connect(disk, "wal")
+    connection.execute("CREATE TABLE t (id INTEGER PRIMARY KEY)")
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    before, names = disk.statistics(), disk.listdir("db")
+    assert len(names) == 2
+    disk.process_crash()
+    assert disk.listdir("db") == names
+    assert disk.statistics() == before
+
+
 def test_a_full_disk_is_sqlites_full_error_and_the_database_goes_on() -> None:
     disk = SimDisk(random.Random(1), faults=DiskFaults(capacity_bytes=400_000))
     disk.makedirs("db")

@@ -26,7 +26,7 @@ class Pair:
     def __init__(self, faults: Faults = NO_FAULTS, seed: int = 1) -> None:
         self.world = SimRuntime(seed, faults=faults, keep_events=50)
         self.server, self.client = Probe(reply=echo), Probe()
-        self.serve()
+        self.server_handle = self.serve()
         self.handle = self.world.spawn(ActorSpec("client", 1, self.client, ProbeCodec()))
         self.send(0)
         self.world.run_until(lambda: self.client.messages)
@@ -74,6 +74,48 @@ def test_a_long_partition_breaks_the_connection_and_loses_what_was_under_way() -
     assert pair.server.numbers == [0, 2]
 
 
+def test_after_a_broken_connection_its_name_is_gone_for_the_listener() -> None:
+    pair = Pair()
+    pair.world.partition({"client"}, {"server"})
+    pair.world.run_until(lambda: pair.client.peers == [GONE])
+    pair.world.heal()
+    pair.server_handle.call(lambda ctx: ctx.send(Address("client/1"), Note(1)))
+    pair.world.run_for(SECOND)
+    assert pair.server.peers == [("client/1", PeerEvent.GONE)]
+    assert pair.client.numbers == [0]
+
+
+def test_a_disconnect_drops_the_replies_under_way() -> None:
+    pair = Pair()
+    pair.send(1)
+    pair.world.run_until(lambda: pair.server.numbers == [0, 1])
+    pair.handle.call(lambda ctx: ctx.disconnect(SERVER))
+    pair.world.run_for(SECOND)
+    assert pair.client.numbers == [0]
+    pair.send(2)
+    pair.world.run_for(SECOND)
+    assert pair.client.numbers == [0, 2]
+
+
+def test_the_linger_time_lets_a_last_message_find_its_listener() -> None:
+    world = SimRuntime(1)
+    server = Probe()
+    client = world.spawn(ActorSpec("client", 1, Probe(at_stop=lambda ctx: ctx.send(SERVER, Note(1))), ProbeCodec()))
+    world.run_for(MS)
+    world.at(world.now_ns + 50 * MS, world.spawn, ActorSpec("server", 1, server, ProbeCodec(), listen=SERVER))
+    client.stop()
+    assert world.now_ns > 400 * MS
+    assert server.numbers == [1]
+
+
+def test_a_turn_that_kills_its_own_process_has_no_effects() -> None:
+    pair = Pair()
+    pair.handle.call(lambda ctx: (ctx.send(SERVER, Note(1)), pair.handle.kill()))
+    pair.world.run_for(SECOND)
+    assert pair.server.numbers == [0]
+    assert not pair.handle.alive
+
+
 def test_partitions_cut_only_between_the_sets() -> None:
     pair = Pair()
     pair.world.partition({"client"}, {"another"})
@@ -119,6 +161,22 @@ def test_timers_and_results_of_a_paused_process_come_late() -> None:
     world.run_for(MS)
     assert [token for token, _ in probe.timers] == ["t"]
     assert probe.results == [("j", "done")]
+
+
+def test_a_paused_process_begins_no_new_batch() -> None:
+    batches: list[int] = []
+    world = SimRuntime(1)
+    lane = Lane(lambda jobs: [batches.append(len(jobs)) for _ in jobs])
+    handle = world.spawn(ActorSpec("probe", 1, Probe(), ProbeCodec(), {"work": lane}))
+    handle.call(lambda ctx: ctx.run(1, "work", Work(1)))
+    handle.call(lambda ctx: ctx.run(2, "work", Work(2)))
+    world.run_for(1000)
+    world.pause("probe")
+    world.run_for(SECOND)
+    assert batches == [1]
+    world.resume("probe")
+    world.run_for(SECOND)
+    assert batches == [1, 1]
 
 
 def test_a_full_queue_drops_and_says_busy() -> None:
