@@ -35,6 +35,7 @@ from actors.zmq.wakeup import Wakeup
 
 STATUS_OK: Final = 0
 STATUS_BUG: Final = 70  #: EX_SOFTWARE: an exception escaped a handler
+STATUS_KILLED: Final = 137  #: what a shell reports of a process that got SIGKILL
 STOP_TIMEOUT_S: Final = 5.0  #: for a stop that the actor itself asked for
 KILL_TIMEOUT_S: Final = 2.0  #: a handler that never returns cannot be interrupted, only left behind
 TIMER_PATIENCE_ROUNDS: Final = 50  #: rounds that due timers wait for input to be drained: 5,000 messages a socket
@@ -304,6 +305,8 @@ class ZmqRuntime:
             self._ending = False
             self._turn(self._spec.actor.on_stop)
         if self._killed:
+            if self._status == STATUS_OK:
+                self._status = STATUS_KILLED
             self._pipeline.abandon()
             self._transport.close(0)
         else:
