@@ -6,6 +6,7 @@ to the kernel, whose auto-tuning beats any fixed size.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Final
 
@@ -103,6 +104,17 @@ def connect(context: Context, kind: int, endpoint: Address, routing_id: bytes | 
         socket.close(0)
         return None
     return socket
+
+
+def terminate(context: Context, name: str, timeout_s: float) -> None:
+    """Terminate a context whose sockets are all closed, or about to be; wait no longer than ``timeout_s`` for it.
+
+    Termination waits for lingering messages and for sockets that other threads still hold, without a limit of its own;
+    so it gets a thread, which ends with them.
+    """
+    watchdog = threading.Thread(target=context.term, name=f"{name}:term", daemon=True)
+    watchdog.start()
+    watchdog.join(max(0.0, timeout_s))
 
 
 def receive_frames(socket: Socket, most: int) -> list[Buffer]:
