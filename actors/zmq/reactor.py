@@ -126,7 +126,7 @@ class ZmqRuntime:
             if self._deadline_ns is None:
                 self._deadline_ns = time.monotonic_ns() + int(timeout_s * 1e9)
         self._wakeup.wake()
-        if not self._join(timeout_s):
+        if self._thread is not threading.current_thread() and not self._join(timeout_s):
             self.kill()
 
     def kill(self) -> None:
@@ -167,6 +167,7 @@ class ZmqRuntime:
         except BaseException as error:  # noqa: BLE001 - raised by start, in the caller's thread
             self._failure = error
             self._status = STATUS_BUG
+            self._closing = True
             self._end_context()
             return
         finally:

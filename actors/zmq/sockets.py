@@ -20,6 +20,7 @@ from actors.wire import Buffer
 # Plain integers: `|` on pyzmq's enums costs more than the call it is an argument of.
 NOBLOCK: Final = int(zmq.NOBLOCK)
 MORE: Final = int(zmq.SNDMORE) | NOBLOCK
+MAX_PORT: Final = 65_535
 ZERO_COPY_BYTES: Final = 1 << 16  #: below, pyzmq's bookkeeping for a shared buffer costs more than the copy
 
 _EVERY_SOCKET: Final = (
@@ -75,11 +76,19 @@ def bind(context: Context, kind: int, endpoint: Address) -> tuple[Socket, Addres
     """A bound socket and the endpoint it is really bound to, or BindError."""
     socket = open_socket(context, kind)
     try:
+        _check_port(endpoint)
         socket.bind(endpoint)
         return socket, _unmapped(socket.getsockopt_string(zmq.LAST_ENDPOINT))
     except (zmq.ZMQError, TypeError, ValueError) as error:
         socket.close(0)
         raise BindError(f"cannot bind {endpoint}: {error}") from error
+
+
+def _check_port(endpoint: str) -> None:
+    """ValueError for a port that libzmq would take modulo 65,536: it would listen, or talk, somewhere else."""
+    port = endpoint.rpartition(":")[2]
+    if endpoint.startswith("tcp://") and port.isdecimal() and int(port[:9]) > MAX_PORT:
+        raise ValueError(f"port {port[:9]} is above {MAX_PORT}")
 
 
 def _unmapped(endpoint: str) -> Address:
@@ -97,6 +106,7 @@ def connect(context: Context, kind: int, endpoint: Address, routing_id: bytes | 
     except zmq.ZMQError:
         return None
     try:
+        _check_port(endpoint)
         if endpoint.startswith("tcp://localhost:"):
             socket.setsockopt(zmq.IPV6, 0)  # libzmq tries one address only, [::1], where servers rarely listen
         socket.connect(endpoint)

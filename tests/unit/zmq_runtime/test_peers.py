@@ -193,6 +193,8 @@ def test_messages_to_an_absent_listener_queue_up_to_the_limit_then_it_is_busy(ha
         "tcp://",
         "tcp://127.0.0.1",
         "tcp://127.0.0.1:port",
+        "tcp://127.0.0.1:65536",
+        "tcp://127.0.0.1:99999999999999999999",
         "tcp://two words:1",
         "carrier-pigeon://roof",
         "://",
@@ -217,7 +219,7 @@ def test_an_address_that_can_never_be_reached_is_gone(harness: LoopbackHarness, 
     assert runtime.statistics()["gone"] == 2
 
 
-@pytest.mark.parametrize("to", ["tcp://127.0.0.1:99999", "tcp://[::1:5", "tcp://no-such-host.invalid:1"])
+@pytest.mark.parametrize("to", ["tcp://[::1:5", "tcp://no-such-host.invalid:1"])
 def test_an_address_that_only_resolving_shows_to_be_wrong_harms_nobody(harness: LoopbackHarness, to: str) -> None:
     server, client, endpoint = pair(harness)
     client.send(Address(to), 1)
@@ -284,6 +286,8 @@ def test_input_is_drained_before_timers_fire(harness: LoopbackHarness) -> None:
         server.handle.call(pause)
         assert paused.wait(5.0)
         client.send(Address("inproc://server"), *range(5 * limits.DRAIN_MESSAGES))
+        client_runtime = shared.runtimes[-1]
+        shared.wait_for(lambda: client_runtime.statistics()["messages_out"] == 5 * limits.DRAIN_MESSAGES)
         resume.set()
         shared.wait_for(lambda: server.probe.timers)
         assert server.probe.turns == ["start", "call", *["message"] * 5 * limits.DRAIN_MESSAGES, "timer"]
