@@ -38,6 +38,7 @@ STATUS_BUG: Final = 70  #: EX_SOFTWARE: an exception escaped a handler
 STATUS_KILLED: Final = 137  #: what a shell reports of a process that got SIGKILL
 STOP_TIMEOUT_S: Final = 5.0  #: for a stop that the actor itself asked for
 KILL_TIMEOUT_S: Final = 2.0  #: a handler that never returns cannot be interrupted, only left behind
+MARGIN_S: Final = 0.1  #: for closing sockets when a stop has used up its time
 TIMER_PATIENCE_ROUNDS: Final = 50  #: rounds that due timers wait for input to be drained: 5,000 messages a socket
 _MAX_POLL_MS: Final = 3_600_000  #: an hour; the next round asks again
 
@@ -317,7 +318,8 @@ class ZmqRuntime:
         else:
             if not self._pipeline.finish(self._deadline_ns) and self._status == STATUS_OK:
                 self._status = STATUS_KILLED
-            self._transport.close(limits.LINGER_MS)
+            left_ms = (self._deadline_ns - time.monotonic_ns()) // 1_000_000
+            self._transport.close(max(0, min(limits.LINGER_MS, left_ms)))
 
     def _end_context(self) -> None:
         """Free the descriptor and terminate our own context, which also waits for lingering messages."""
@@ -327,5 +329,5 @@ class ZmqRuntime:
             return
         left_s = KILL_TIMEOUT_S
         if not self._killed and self._deadline_ns is not None:
-            left_s = max(limits.LINGER_MS / 1000, (self._deadline_ns - time.monotonic_ns()) / 1e9)
+            left_s = max(MARGIN_S, (self._deadline_ns - time.monotonic_ns()) / 1e9)
         terminate(self._context, self._spec.name, left_s)
