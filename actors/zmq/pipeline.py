@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -23,6 +22,8 @@ from actors.zmq.sockets import NOBLOCK, Context, Socket, open_socket, terminate
 _RESULTS_AT: Final = "inproc://results"
 
 ABANDON_TIMEOUT_S: Final = 1.0  #: idle workers leave at once; no reason to hang if one does not
+
+FINISH_POLL_MS: Final = 20  #: how often an orderly end looks whether it was overtaken by a kill
 
 Batch = list[tuple[Token, Job]]
 Finished = tuple["_Worker", Batch, Sequence[Any]]
@@ -190,22 +191,25 @@ class Pipeline:
             finished.append((batch, outcomes))
         return finished
 
-    def finish(self, deadline_ns: int) -> bool:
-        """Orderly end: run what waits, close the lanes, join the workers. False if that took too long (abandoned)."""
+    def finish(self, left_ms: Callable[[], int]) -> bool:
+        """Orderly end: run what waits, close the lanes, join the workers.
+
+        ``left_ms`` says how much time is left; it is asked again and again, and may turn 0 at any moment. False if
+        the time did not suffice: what still runs is abandoned.
+        """
         self.dispatch()
         while self.socket is not None and self._busy():
-            left_ms = (deadline_ns - time.monotonic_ns()) // 1_000_000
-            if left_ms <= 0:
+            if left_ms() <= 0:
                 self.abandon()
                 return False
-            self.socket.poll(left_ms)
+            self.socket.poll(min(left_ms(), FINISH_POLL_MS))
             self._collect()
         workers = self._hand_end()
         for worker in workers:
             if worker.thread is not None:
-                worker.thread.join(max(0.0, (deadline_ns - time.monotonic_ns()) / 1e9))
+                worker.thread.join(left_ms() / 1000)
         self._close()
-        terminate(self._context, self._name, (deadline_ns - time.monotonic_ns()) / 1e9)
+        terminate(self._context, self._name, left_ms() / 1000)
         return not any(worker.thread is not None and worker.thread.is_alive() for worker in workers)
 
     def abandon(self) -> None:

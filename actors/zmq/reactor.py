@@ -316,10 +316,15 @@ class ZmqRuntime:
             self._pipeline.abandon()
             self._transport.close(0)
         else:
-            if not self._pipeline.finish(self._deadline_ns) and self._status == STATUS_OK:
+            if not self._pipeline.finish(self._left_ms) and self._status == STATUS_OK:
                 self._status = STATUS_KILLED
-            left_ms = (self._deadline_ns - time.monotonic_ns()) // 1_000_000
-            self._transport.close(max(0, min(limits.LINGER_MS, left_ms)))
+            self._transport.close(min(limits.LINGER_MS, self._left_ms()))
+
+    def _left_ms(self) -> int:
+        """What is left of the time for an orderly stop; nothing once killed."""
+        if self._killed or self._deadline_ns is None:
+            return 0
+        return max(0, (self._deadline_ns - time.monotonic_ns()) // 1_000_000)
 
     def _end_context(self) -> None:
         """Free the descriptor and terminate our own context, which also waits for lingering messages."""
@@ -327,7 +332,5 @@ class ZmqRuntime:
         self._calls.clear()
         if self._shared_context is not None:
             return
-        left_s = KILL_TIMEOUT_S
-        if not self._killed and self._deadline_ns is not None:
-            left_s = max(MARGIN_S, (self._deadline_ns - time.monotonic_ns()) / 1e9)
-        terminate(self._context, self._spec.name, left_s)
+        timeout_s = KILL_TIMEOUT_S if self._killed else max(MARGIN_S, self._left_ms() / 1000)
+        terminate(self._context, self._spec.name, timeout_s)

@@ -157,6 +157,21 @@ def test_a_stop_does_not_wait_for_a_hung_worker_beyond_its_timeout(harness: Loop
     bench.gate.set()
 
 
+def test_a_kill_overtakes_an_orderly_stop(harness: LoopbackHarness) -> None:
+    bench = Bench(open_gate=False)
+    probe = start_probe(harness, "probe", lanes={"work": bench.lane()})
+    probe.do(lambda ctx: submit(ctx, [1]))
+    harness.wait_for(lambda: bench.batches)
+    stopper = threading.Thread(target=probe.handle.stop, args=(60.0,))
+    stopper.start()
+    harness.wait_for(lambda: "stop" in probe.probe.turns)
+    probe.handle.kill()
+    assert probe.handle.join(PATIENCE_S) == 137
+    stopper.join(PATIENCE_S)
+    assert not stopper.is_alive()
+    bench.gate.set()
+
+
 def test_a_lane_that_fails_to_close_is_reported(harness: LoopbackHarness, caplog: pytest.LogCaptureFixture) -> None:
     def on_close() -> None:
         raise OSError(28, "no space")
