@@ -1,3 +1,5 @@
+"""Fixtures of the tests of the zmq runtime: actors on loopback, and strangers who talk to them."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
