@@ -5,7 +5,8 @@ opened it is the *client*, the side that listens the *server*. What is modelled,
 
 - a connection to an absent listener is tried again with a growing pause; messages queue meanwhile, up to the limit;
 - the server learns a client's name with the connection, and can speak to that name until the connection is lost;
-- only the client's side notices that a connection broke; the server notices at its next send (``GONE``);
+- the server notices at its next send that a connection broke (``GONE``); the client connects again, and is told only if
+  the faults say so;
 - of what a killed process had sent, some may still arrive: also after its successor has started;
 - a cut or a pause holds messages back; after the heartbeat's timeout the connection breaks, and they are lost.
 """

@@ -18,6 +18,7 @@ SERVER = Address("tcp://server:1")
 MS = 1_000_000
 SECOND = 1_000_000_000
 GONE = (SERVER, PeerEvent.GONE)
+NOTICED = Faults(unnoticed=0.0)
 
 
 class Pair:
@@ -62,7 +63,7 @@ def test_a_one_way_partition_lets_requests_through_and_no_replies() -> None:
 
 
 def test_a_long_partition_breaks_the_connection_and_loses_what_was_under_way() -> None:
-    pair = Pair()
+    pair = Pair(NOTICED)
     pair.world.partition({"client"}, {"server"})
     pair.send(1)
     pair.world.run_until(lambda: pair.client.peers == [GONE])
@@ -74,8 +75,21 @@ def test_a_long_partition_breaks_the_connection_and_loses_what_was_under_way() -
     assert pair.server.numbers == [0, 2]
 
 
-def test_after_a_broken_connection_its_name_is_gone_for_the_listener() -> None:
+def test_a_client_that_is_not_told_reconnects_and_goes_on() -> None:
     pair = Pair()
+    pair.world.crash("server")
+    pair.send(1)
+    pair.world.run_for(SECOND)
+    pair.serve(2)
+    pair.send(2)
+    pair.world.run_for(10 * SECOND)
+    assert pair.client.peers == []
+    assert pair.client.numbers == [0, 2]
+    assert pair.client.messages[-1].sender.incarnation == 2
+
+
+def test_after_a_broken_connection_its_name_is_gone_for_the_listener() -> None:
+    pair = Pair(NOTICED)
     pair.world.partition({"client"}, {"server"})
     pair.world.run_until(lambda: pair.client.peers == [GONE])
     pair.world.heal()
@@ -136,7 +150,7 @@ def test_a_paused_process_gets_everything_in_order_when_it_goes_on() -> None:
 
 
 def test_a_long_pause_breaks_connections_but_stale_messages_still_arrive() -> None:
-    pair = Pair()
+    pair = Pair(NOTICED)
     pair.world.pause("server")
     pair.send(1)
     pair.world.run_until(lambda: pair.client.peers == [GONE])
