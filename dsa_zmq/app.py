@@ -6,24 +6,24 @@ import errno
 import logging
 import os
 import random
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from actors.core import Address, Handle
+from dsa_zmq.client.store import Store, set_connector
 from dsa_zmq.config import MasterOptions, NodeOptions, advertised_endpoint, listen_host, master_endpoint
 from dsa_zmq.directory import DataDirectory, open_directory, unusable
-from dsa_zmq.errors import ConfigError, DSAError, Invalid
+from dsa_zmq.errors import ConfigError, DSAError, Invalid, Timeout, Unavailable
 from dsa_zmq.machine import address_towards, disk_id, held_bytes, machine_id
-from dsa_zmq.model.addresses import WILDCARDS, endpoint, split_endpoint
-from dsa_zmq.model.limits import CONNECT_TIMEOUT_S, MASTER_PORT, RESERVE_MIN_BYTES, RESERVE_SHARE
+from dsa_zmq.model.addresses import DEFAULT_URL, WILDCARDS, endpoint, parse_url, split_endpoint
+from dsa_zmq.model.limits import CONNECT_TIMEOUT_S, RESERVE_MIN_BYTES, RESERVE_SHARE
 from dsa_zmq.model.sizes import parse_size
+from dsa_zmq.reach import LOOK_S, explain_silence
 
 if TYPE_CHECKING:
     from actors.core import ActorSpec
-    from dsa_zmq.client.store import Store
 
 URL_VARIABLE = "DSA_URL"
-DEFAULT_URL = f"dsa://127.0.0.1:{MASTER_PORT}"
 _KINDS = ("listen", "publish", "subscribe")
 
 logging.getLogger("dsa_zmq").addHandler(logging.NullHandler())  # embedded, it is silent unless the program asks
@@ -139,11 +139,33 @@ def connect(url: str | None = None, timeout: float = CONNECT_TIMEOUT_S) -> Store
     something else answers there, Timeout if it does not answer in time, Incompatible if the versions are too far apart.
     The caller closes the store, best with a ``with`` block.
     """
-
     if url is None:
         url = os.environ.get(URL_VARIABLE) or DEFAULT_URL
     if not timeout > 0:
         raise Invalid(f"a timeout of {timeout} s leaves no time to connect", "give some seconds")
+    store = _store(url, {})
+    look_s = min(LOOK_S, timeout / 4)  # kept back from the timeout to find out why nobody answers
+    try:
+        store.hello(timeout - look_s)
+    except (Unavailable, Timeout) as error:
+        store.close()
+        raise explain_silence(parse_url(url), timeout, look_s) from error
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+def _store(url: str, options: Mapping[str, Any]) -> Store:
+    """A store that connects at its first use; also how an unpickled one comes to life."""
+    from dsa_zmq.client.service import client_spec
+    from dsa_zmq.client.settings import ClientSettings
+
+    settings = ClientSettings(hosts=parse_url(url))
+    return Store(lambda: _run(client_spec(settings, random.SystemRandom())), url, options=options)
+
+
+set_connector(_store)
 
 
 def _advertise(options: NodeOptions) -> Address | None:

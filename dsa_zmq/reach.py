@@ -10,12 +10,13 @@ from dsa_zmq.model.addresses import split_endpoint
 
 ZMTP_SIGNATURE = (b"\xff", b"\x7f")  #: first and tenth byte of the greeting (https://rfc.zeromq.org/spec/23/)
 _GREETING_BYTES = 10  #: of 64: the signature. Both sides send it at once, without waiting for the other
-_LOOK_S = 1.0  #: long enough for any network, short beside the time that was waited for an answer before
+LOOK_S = 1.0  #: long enough for any network, short beside the usual time-out
 
 
-def explain_silence(endpoints: tuple[str, ...], waited_s: float) -> DSAError:
-    """The error for masters that did not answer within ``waited_s``: nobody there, or somebody else."""
-    deadline = time.monotonic() + _LOOK_S
+def explain_silence(endpoints: tuple[str, ...], waited_s: float, look_s: float = LOOK_S) -> DSAError:
+    """The error for masters that did not answer within ``waited_s``: nobody there, or somebody else. Takes up to
+    ``look_s`` (beyond it only to find the address of an unknown name)."""
+    deadline = time.monotonic() + look_s
     errors = [_look(endpoint, waited_s, deadline) for endpoint in endpoints]
     if len(errors) == 1:
         return errors[0]

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -123,8 +124,8 @@ class _Demo:
         with Progress(self._session, "storing", len(sources.files), sources.size) as progress:
 
             def put(source: Source) -> None:
-                store.put(source.local, source.remote)
-                progress.advance(1, source.size)
+                store.put(source.local, source.remote, progress=partial(progress.advance, 0))
+                progress.advance(1, 0)
 
             failed = _in_parallel(put, sources.files)
         self._outcome.up_s = time.monotonic() - begin
@@ -169,7 +170,7 @@ class _Demo:
         with Progress(self._session, "reading back", len(sources.files), sources.size) as progress:
 
             def compare(source: Source) -> None:
-                difference = _difference(store, source, lambda size: progress.advance(0, size))
+                difference = _difference(store, source, partial(progress.advance, 0))
                 progress.advance(1, 0)
                 if difference and source.has_changed():
                     self._outcome.changed += 1
@@ -287,18 +288,21 @@ def _in_parallel(work: Callable[[Source], None], sources: Iterable[Source]) -> l
     failed: list[tuple[Source, Exception]] = []
     left = iter(sources)
     pool = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="demo")
+    running: dict[Future[None], Source] = {}
     try:
-        running: dict[Future[None], Source] = {}
         while True:
             for source in islice(left, IN_FLIGHT * 2 - len(running)):  # not all at once: an interrupt then ends soon
                 running[pool.submit(work, source)] = source
             if not running:
-                return failed
+                break
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 source = running.pop(future)
                 try:
                     future.result()
                 except (DSAError, OSError) as error:
                     failed.append((source, error))
-    finally:
-        pool.shutdown(cancel_futures=True)
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)  # what is under way ends when its store is closed
+        raise
+    pool.shutdown()
+    return failed

@@ -51,7 +51,7 @@ POLL_S = 0.25
 @click.option("--config", metavar="FILE", help="Read options from [cluster] of a TOML file.")
 @click.option("--ready-file", hidden=True, metavar="FILE")
 @pass_session
-def up(session: Session, tmp: bool, detach: bool, config: str | None, ready_file: str | None, **given: Any) -> int:
+def up(session: Session, /, tmp: bool, detach: bool, config: str | None, ready_file: str | None, **given: Any) -> int:
     """Run a cluster on this machine until Ctrl-C or 'dsa down'.
 
     A master and some nodes, each a process of its own, reachable from this machine only. A server that ends by itself

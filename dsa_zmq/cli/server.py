@@ -42,7 +42,7 @@ def _server_options(function: _F) -> _F:
 @_server_options
 @pass_session
 def master(
-    session: Session, config: str | None, log_json: bool, ready_file: str | None, end_with_stdin: bool, **given: Any
+    session: Session, /, config: str | None, log_json: bool, ready_file: str | None, end_with_stdin: bool, **given: Any
 ) -> int:
     """Run a master until Ctrl-C or SIGTERM.
 
@@ -75,6 +75,7 @@ def master(
 @pass_session
 def node(
     session: Session,
+    /,
     config: str | None,
     config_file: str | None,
     log_json: bool,
