@@ -154,21 +154,23 @@ class LocalCluster:
         return store
 
     def wait_healthy(self, timeout: float = HEALTHY_TIMEOUT_S) -> None:
-        """Return once every node that was ever registered is up, and as many as are running. Raises Timeout."""
+        """Return once every node that was ever registered is up, and all that run are registered. Raises Timeout, or
+        Unavailable if a server ends meanwhile."""
         deadline = time.monotonic() + timeout
-        running = len(set(self.names) & set(self._hold.servers)) - len(set(self.ended()) - {MASTER})
+        running = set(self._hold.servers) - set(self.ended())
         states: dict[str, str] = {}
         while True:
             with contextlib.suppress(ConnectionError, TimeoutError):  # a master that is just coming back
                 states = {node.name: node.state for node in self._admin().nodes()}
-                if len(states) >= running and all(state == "up" for state in states.values()):
+                if running - {MASTER} <= states.keys() and all(state == "up" for state in states.values()):
                     return
+            for name in running & set(self.ended()):
+                status = self._hold.servers[name].join(0)
+                raise Unavailable(f"{name} has ended with status {status}", f"see the logs in {self.directory / 'run'}")
             if time.monotonic() > deadline:
-                missing = ", ".join(f"{name} is {state}" for name, state in states.items() if state != "up")
-                raise Timeout(
-                    f"after {timeout:g} s the cluster is not healthy: {missing or 'nodes are missing'}",
-                    "see 'dsa nodes', and restart what is down",
-                )
+                states = {name: states.get(name, "not registered") for name in {*states, *running - {MASTER}}}
+                missing = ", ".join(f"{name} is {state}" for name, state in sorted(states.items()) if state != "up")
+                raise Timeout(f"after {timeout:g} s {missing or 'the master does not answer'}", "restart what is down")
             time.sleep(_POLL_S)
 
     # --- faults -------------------------------------------------------------------------------------------------------

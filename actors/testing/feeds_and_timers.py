@@ -45,6 +45,17 @@ class FeedConformance:
         harness.wait_for(lambda: 4 in subscriber.probe.numbers)
         assert 3 not in subscriber.probe.numbers[heard_before:]
 
+    def test_a_publisher_that_joins_again_is_heard_at_its_new_place_only(self, harness: Harness) -> None:
+        first = start_probe(harness, "first", subscribe=harness.listen_at())
+        second = start_probe(harness, "second", subscribe=harness.listen_at())
+        publisher = start_probe(harness, "publisher")
+        self._join(harness, publisher, first, Note(1), publish_to=first.endpoint("subscribe"))
+        self._join(harness, publisher, second, Note(2), publish_to=second.endpoint("subscribe"))
+        for _ in range(10):
+            publisher.do(lambda ctx: ctx.publish("topic", Note(3)))
+        harness.wait_for(lambda: 3 in second.probe.numbers)
+        assert 3 not in first.probe.numbers
+
     def test_a_publication_without_subscribers_or_sockets_is_lost_quietly(self, harness: Harness) -> None:
         publisher = start_probe(harness, "publisher", publish=harness.listen_at())
         lonely = start_probe(harness, "lonely")

@@ -7,21 +7,23 @@ socket: the (empty) message says that something is there, and nothing is encoded
 
 from __future__ import annotations
 
-import itertools
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import zmq
 
 from actors.core import Job, Lane, Token
 from actors.zmq.counters import Journal
-from actors.zmq.sockets import NOBLOCK, Context, Socket, open_socket
+from actors.zmq.sockets import NOBLOCK, Context, Socket, open_socket, terminate
 
-_serial = itertools.count(1)  # inproc names are shared by all users of a context
+_RESULTS_AT: Final = "inproc://results"
+
+ABANDON_TIMEOUT_S: Final = 1.0  #: idle workers leave at once; no reason to hang if one does not
+
+FINISH_POLL_MS: Final = 20  #: how often an orderly end looks whether it was overtaken by a kill
 
 Batch = list[tuple[Token, Job]]
 Finished = tuple["_Worker", Batch, Sequence[Any]]
@@ -57,8 +59,7 @@ class _Crew:
 class _Worker:
     """One thread of a lane. Its PUSH belongs to the reactor, the other two sockets to the thread once that runs."""
 
-    def __init__(self, context: Context, crew: _Crew, results: deque[Finished], results_at: str) -> None:
-        jobs_at = f"inproc://actors-jobs-{next(_serial)}"
+    def __init__(self, context: Context, crew: _Crew, results: deque[Finished], jobs_at: str) -> None:
         self.crew = crew
         self.inbox: deque[Batch | None] = deque()  # None: the end
         self.push = open_socket(context, zmq.PUSH)
@@ -70,7 +71,7 @@ class _Worker:
         self._jobs = open_socket(context, zmq.PULL)
         self._jobs.connect(jobs_at)
         self._done = open_socket(context, zmq.PUSH)
-        self._done.connect(results_at)
+        self._done.connect(_RESULTS_AT)
 
     def hand(self, batch: Batch | None) -> None:
         """Reactor: give the next batch, or None for the end."""
@@ -109,20 +110,28 @@ class _Worker:
 
 
 class Pipeline:
-    """All lanes of one actor. Every method is called on the reactor's thread."""
+    """All lanes of one actor. Every method is called on the reactor's thread.
 
-    def __init__(self, context: Context, name: str, lanes: Mapping[str, Lane], journal: Journal) -> None:
+    It has a context of its own, so that closing the actor's other sockets never waits for an abandoned job.
+    """
+
+    def __init__(self, name: str, lanes: Mapping[str, Lane], journal: Journal) -> None:
         """Open the sockets and start the workers, idle."""
-        self.socket: Socket = open_socket(context, zmq.PULL)  #: readable when results are there; for the poller
+        context: Context = zmq.Context(io_threads=0)
+        self.socket: Socket | None = None  #: readable when results are there, for the poller; None without lanes
+        self._name = name
+        self._context = context
         self._results: deque[Finished] = deque()
         self._crews = {lane_name: _Crew(lane_name, lane) for lane_name, lane in lanes.items()}
         self._loaded: list[_Crew] = []  # crews that got jobs since the last dispatch
         self._abandoned = threading.Event()
-        results_at = f"inproc://actors-results-{next(_serial)}"
-        self.socket.bind(results_at)
+        if lanes:
+            self.socket = open_socket(context, zmq.PULL)
+            self.socket.bind(_RESULTS_AT)
         for crew in self._crews.values():
             for index in range(crew.lane.workers):
-                worker = _Worker(context, crew, self._results, results_at)
+                jobs_at = f"inproc://jobs-{crew.name}-{index}"
+                worker = _Worker(context, crew, self._results, jobs_at)
                 crew.workers.append(worker)
                 crew.idle.append(worker)
                 worker.thread = threading.Thread(
@@ -171,31 +180,36 @@ class Pipeline:
     def _collect(self) -> list[tuple[Batch, Sequence[Any]]]:
         """Take all finished batches; their workers get the next ones at once."""
         finished: list[tuple[Batch, Sequence[Any]]] = []
-        while True:
+        while self.socket is not None:
             try:
                 self.socket.recv(NOBLOCK)
             except zmq.Again:
-                return finished
+                break
             worker, batch, outcomes = self._results.popleft()
             worker.crew.idle.append(worker)
             self._dispatch(worker.crew)
             finished.append((batch, outcomes))
+        return finished
 
-    def finish(self, deadline_ns: int) -> bool:
-        """Orderly end: run what waits, close the lanes, join the workers. False if that took too long (abandoned)."""
+    def finish(self, left_ms: Callable[[], int]) -> bool:
+        """Orderly end: run what waits, close the lanes, join the workers.
+
+        ``left_ms`` says how much time is left; it is asked again and again, and may turn 0 at any moment. False if
+        the time did not suffice: what still runs is abandoned.
+        """
         self.dispatch()
-        while any(len(crew.idle) < len(crew.workers) for crew in self._crews.values()):
-            left_ms = (deadline_ns - time.monotonic_ns()) // 1_000_000
-            if left_ms <= 0:
+        while self.socket is not None and self._busy():
+            if left_ms() <= 0:
                 self.abandon()
                 return False
-            self.socket.poll(left_ms)
+            self.socket.poll(min(left_ms(), FINISH_POLL_MS))
             self._collect()
         workers = self._hand_end()
         for worker in workers:
             if worker.thread is not None:
-                worker.thread.join(max(0.0, (deadline_ns - time.monotonic_ns()) / 1e9))
+                worker.thread.join(left_ms() / 1000)
         self._close()
+        terminate(self._context, self._name, left_ms() / 1000)
         return not any(worker.thread is not None and worker.thread.is_alive() for worker in workers)
 
     def abandon(self) -> None:
@@ -203,6 +217,10 @@ class Pipeline:
         self._abandoned.set()
         self._hand_end()
         self._close()
+        terminate(self._context, self._name, 0.0 if self._busy() else ABANDON_TIMEOUT_S)
+
+    def _busy(self) -> bool:
+        return any(len(crew.idle) < len(crew.workers) for crew in self._crews.values())
 
     def _hand_end(self) -> list[_Worker]:
         workers = [worker for crew in self._crews.values() for worker in crew.workers]
@@ -214,7 +232,8 @@ class Pipeline:
         for crew in self._crews.values():
             for worker in crew.workers:
                 worker.push.close(-1)  # the end is in its queue; the worker takes it, or the context drops it
-        self.socket.close(0)
+        if self.socket is not None:
+            self.socket.close(0)
 
     def statistics(self) -> dict[str, dict[str, int]]:
         """Per lane: jobs waiting, workers busy."""

@@ -27,7 +27,7 @@ from actors.wire import peer_name
 from actors.zmq.counters import Counters, Journal
 from actors.zmq.inbound import Inbound
 from actors.zmq.pipeline import Pipeline
-from actors.zmq.sockets import Context
+from actors.zmq.sockets import Context, terminate
 from actors.zmq.timers import Timers
 from actors.zmq.transport import Transport
 from actors.zmq.turn import TurnContext
@@ -38,6 +38,7 @@ STATUS_BUG: Final = 70  #: EX_SOFTWARE: an exception escaped a handler
 STATUS_KILLED: Final = 137  #: what a shell reports of a process that got SIGKILL
 STOP_TIMEOUT_S: Final = 5.0  #: for a stop that the actor itself asked for
 KILL_TIMEOUT_S: Final = 2.0  #: a handler that never returns cannot be interrupted, only left behind
+MARGIN_S: Final = 0.1  #: for closing sockets when a stop has used up its time
 TIMER_PATIENCE_ROUNDS: Final = 50  #: rounds that due timers wait for input to be drained: 5,000 messages a socket
 _MAX_POLL_MS: Final = 3_600_000  #: an hour; the next round asks again
 
@@ -126,7 +127,7 @@ class ZmqRuntime:
             if self._deadline_ns is None:
                 self._deadline_ns = time.monotonic_ns() + int(timeout_s * 1e9)
         self._wakeup.wake()
-        if not self._join(timeout_s):
+        if self._thread is not threading.current_thread() and not self._join(timeout_s):
             self.kill()
 
     def kill(self) -> None:
@@ -167,6 +168,7 @@ class ZmqRuntime:
         except BaseException as error:  # noqa: BLE001 - raised by start, in the caller's thread
             self._failure = error
             self._status = STATUS_BUG
+            self._closing = True
             self._end_context()
             return
         finally:
@@ -191,13 +193,14 @@ class ZmqRuntime:
         )
         self._transport.open()
         try:
-            self._pipeline = Pipeline(self._context, spec.name, spec.lanes, self._journal)
+            self._pipeline = Pipeline(spec.name, spec.lanes, self._journal)
         except BaseException:
             self._transport.close(0)
             raise
         self._transport.watch(self._wakeup.fd, self._wakeup.clear)
-        on_result = partial(self._turn, spec.actor.on_result)
-        self._transport.watch(self._pipeline.socket, partial(self._pipeline.drain, on_result))
+        if self._pipeline.socket is not None:
+            on_result = partial(self._turn, spec.actor.on_result)
+            self._transport.watch(self._pipeline.socket, partial(self._pipeline.drain, on_result))
         self._turn_context = TurnContext(
             spec, self._transport, self._timers, self._pipeline, self._journal, self._request_stop
         )
@@ -209,7 +212,8 @@ class ZmqRuntime:
         impatient = 0
         while not self._ending:
             dispatch()
-            ready = poll(self._sleep_ms())
+            polled_ns = time.monotonic_ns()
+            ready = poll(self._sleep_ms(polled_ns))
             wakeup.sleeping = False
             more = False
             for source, _ in ready:
@@ -225,11 +229,11 @@ class ZmqRuntime:
             else:
                 impatient = 0
                 if timers:
-                    self._fire_timers()
+                    self._fire_timers(polled_ns)
             if self._closing:
                 return
 
-    def _sleep_ms(self) -> int:
+    def _sleep_ms(self, now_ns: int) -> int:
         """How long to poll. From here on, whoever brings a call must wake us."""
         self._wakeup.sleeping = True
         if self._calls or self._closing or self._transport.events:
@@ -237,7 +241,7 @@ class ZmqRuntime:
         due_ns = self._timers.next_due_ns()
         if due_ns is None:
             return _MAX_POLL_MS
-        return max(0, min(-((time.monotonic_ns() - due_ns) // 1_000_000), _MAX_POLL_MS))
+        return max(0, min(-((now_ns - due_ns) // 1_000_000), _MAX_POLL_MS))
 
     def _turn(self, handler: Callable[..., None], *args: Any) -> bool:
         """One turn; False if no other may follow."""
@@ -275,11 +279,13 @@ class ZmqRuntime:
             if not self._turn(on_peer, *events.popleft()):
                 return
 
-    def _fire_timers(self) -> None:
+    def _fire_timers(self, polled_ns: int) -> None:
+        """Those that were due when the sockets were last looked at: what a long turn or a pause of the process made due
+        meanwhile waits a round, so that the input of that time comes first."""
         on_timer = self._spec.actor.on_timer
         timers = self._timers
-        now_ns, mark = time.monotonic_ns(), timers.mark()
-        while (due := timers.pop_due(now_ns, mark)) is not None:
+        mark = timers.mark()
+        while (due := timers.pop_due(polled_ns, mark)) is not None:
             if not self._turn(on_timer, *due):
                 return
 
@@ -310,23 +316,21 @@ class ZmqRuntime:
             self._pipeline.abandon()
             self._transport.close(0)
         else:
-            self._pipeline.finish(self._deadline_ns)
-            self._transport.close(limits.LINGER_MS)
+            if not self._pipeline.finish(self._left_ms) and self._status == STATUS_OK:
+                self._status = STATUS_KILLED
+            self._transport.close(min(limits.LINGER_MS, self._left_ms()))
+
+    def _left_ms(self) -> int:
+        """What is left of the time for an orderly stop; nothing once killed."""
+        if self._killed or self._deadline_ns is None:
+            return 0
+        return max(0, (self._deadline_ns - time.monotonic_ns()) // 1_000_000)
 
     def _end_context(self) -> None:
-        """Terminate our own context and free the descriptor.
-
-        Termination waits for lingering messages, and for a worker that is still busy with an abandoned job: it gets a
-        thread of its own, which ends with them, and is not waited for beyond the deadline.
-        """
+        """Free the descriptor and terminate our own context, which also waits for lingering messages."""
         self._wakeup.close()
         self._calls.clear()
         if self._shared_context is not None:
             return
-        now_ns = time.monotonic_ns()
-        deadline_ns = (
-            now_ns + int(KILL_TIMEOUT_S * 1e9) if self._killed or self._deadline_ns is None else self._deadline_ns
-        )
-        watchdog = threading.Thread(target=self._context.term, name=f"{self._spec.name}:term", daemon=True)
-        watchdog.start()
-        watchdog.join(max(limits.LINGER_MS / 1000, (deadline_ns - now_ns) / 1e9))
+        timeout_s = KILL_TIMEOUT_S if self._killed else max(MARGIN_S, self._left_ms() / 1000)
+        terminate(self._context, self._spec.name, timeout_s)

@@ -6,6 +6,7 @@ to the kernel, whose auto-tuning beats any fixed size.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Final
 
@@ -19,6 +20,7 @@ from actors.wire import Buffer
 # Plain integers: `|` on pyzmq's enums costs more than the call it is an argument of.
 NOBLOCK: Final = int(zmq.NOBLOCK)
 MORE: Final = int(zmq.SNDMORE) | NOBLOCK
+MAX_PORT: Final = 65_535
 ZERO_COPY_BYTES: Final = 1 << 16  #: below, pyzmq's bookkeeping for a shared buffer costs more than the copy
 
 _EVERY_SOCKET: Final = (
@@ -74,11 +76,19 @@ def bind(context: Context, kind: int, endpoint: Address) -> tuple[Socket, Addres
     """A bound socket and the endpoint it is really bound to, or BindError."""
     socket = open_socket(context, kind)
     try:
+        _check_port(endpoint)
         socket.bind(endpoint)
         return socket, _unmapped(socket.getsockopt_string(zmq.LAST_ENDPOINT))
     except (zmq.ZMQError, TypeError, ValueError) as error:
         socket.close(0)
         raise BindError(f"cannot bind {endpoint}: {error}") from error
+
+
+def _check_port(endpoint: str) -> None:
+    """ValueError for a port that libzmq would take modulo 65,536: it would listen, or talk, somewhere else."""
+    port = endpoint.rpartition(":")[2]
+    if endpoint.startswith("tcp://") and port.isdecimal() and int(port[:9]) > MAX_PORT:
+        raise ValueError(f"port {port[:9]} is above {MAX_PORT}")
 
 
 def _unmapped(endpoint: str) -> Address:
@@ -96,6 +106,7 @@ def connect(context: Context, kind: int, endpoint: Address, routing_id: bytes | 
     except zmq.ZMQError:
         return None
     try:
+        _check_port(endpoint)
         if endpoint.startswith("tcp://localhost:"):
             socket.setsockopt(zmq.IPV6, 0)  # libzmq tries one address only, [::1], where servers rarely listen
         socket.connect(endpoint)
@@ -103,6 +114,17 @@ def connect(context: Context, kind: int, endpoint: Address, routing_id: bytes | 
         socket.close(0)
         return None
     return socket
+
+
+def terminate(context: Context, name: str, timeout_s: float) -> None:
+    """Terminate a context whose sockets are all closed, or about to be; wait no longer than ``timeout_s`` for it.
+
+    Termination waits for lingering messages and for sockets that other threads still hold, without a limit of its own;
+    so it gets a thread, which ends with them.
+    """
+    watchdog = threading.Thread(target=context.term, name=f"{name}:term", daemon=True)
+    watchdog.start()
+    watchdog.join(max(0.0, timeout_s))
 
 
 def receive_frames(socket: Socket, most: int) -> list[Buffer]:

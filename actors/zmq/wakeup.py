@@ -15,7 +15,7 @@ class Wakeup:
 
     def __init__(self) -> None:
         self.sleeping = False
-        self._lock = threading.Lock()  # a descriptor number is re-used at once: never write to a closed one
+        self._lock = threading.Lock()  # a descriptor number is reused at once: never write to a closed one
         self._pair: tuple[socket.socket, socket.socket] | None = None
         if hasattr(os, "eventfd"):
             self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
