@@ -37,7 +37,9 @@ class Credit:
     def room(self, peer: Hashable, size: int) -> bool:
         """Whether :meth:`take` would succeed."""
         out = self._peers.get(peer, 0)
-        return (not out or out + size <= self.peer_bytes) and (not self._total or self._total + size <= self.total_bytes)
+        return (not out or out + size <= self.peer_bytes) and (
+            not self._total or self._total + size <= self.total_bytes
+        )
 
     def take(self, peer: Hashable, size: int) -> bool:
         """Take ``size`` bytes of credit; False, and nothing changed, if either window has no room."""

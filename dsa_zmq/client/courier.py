@@ -33,6 +33,7 @@ from dsa_zmq.protocol.values import Failure, NodeAddress, Receipt
 
 BATCH_BYTES = 256 << 10  #: small shards go together up to this; larger messages would delay what comes behind
 BATCH_SHARDS = 128  #: far below the frame limit of a message
+MAX_FLIGHTS = 256  #: messages under way to one node: well below the queue of a connection, which drops what exceeds it
 
 Slot = tuple[int, int]
 """(index of the chunk in its file, shard index)."""
@@ -168,7 +169,7 @@ class Courier:
         sent: list[Outgoing] = []
         for node_id in list(self._ready):
             node, served = self._nodes[node_id], False
-            while node.waiting:
+            while node.waiting and len(node.flights) < MAX_FLIGHTS:
                 batch = self._take_batch(node_id, node.waiting)
                 if not batch:
                     break
@@ -269,7 +270,9 @@ class Courier:
             if now_ns - node.heard_ns >= self._timeout_ns:
                 drops.append(Outgoing(node.address, None))
                 seconds = (now_ns - node.heard_ns) / 1e9
-                outcomes += self._fail_flights(node, _failure(f"{node.name or node.address} was silent for {seconds:.0f} s"))
+                outcomes += self._fail_flights(
+                    node, _failure(f"{node.name or node.address} was silent for {seconds:.0f} s")
+                )
                 continue
             for flight in list(node.flights.values()):
                 if now_ns - flight.sent_ns < self._late_ns:
@@ -291,7 +294,9 @@ class Courier:
                 del self._ready[node_id]
 
     def _fail_flights(self, node: _Node, failure: Failure) -> list[Outcome]:
-        return [outcome for flight in list(node.flights.values()) for outcome in self._fail_flight(node, flight, failure)]
+        return [
+            outcome for flight in list(node.flights.values()) for outcome in self._fail_flight(node, flight, failure)
+        ]
 
     def _fail_flight(self, node: _Node, flight: _Flight, failure: Failure) -> list[Outcome]:
         del node.flights[flight.number]

@@ -22,7 +22,7 @@ from typing import Any
 
 from actors.core import Address, Message
 from actors.requests import Backoff, Requests
-from dsa_zmq.errors import DSAError, Incompatible, OutcomeUnknown, Timeout, Unavailable, from_code
+from dsa_zmq.errors import DSAError, Incompatible, OutcomeUnknown, Overloaded, Timeout, Unavailable, from_code
 from dsa_zmq.model.limits import MAX_CALLS, MAX_OPEN_CALLS
 from dsa_zmq.protocol.messages import (
     OLDEST_VERSION,
@@ -86,6 +86,7 @@ class _Open:
     number: int = 0
     session: int = 0
     sessions: int = 0  #: how many it was sent in
+    refusals: int = 0  #: how often the master was too busy
     message: _Message | None = None
 
 
@@ -130,6 +131,7 @@ class Session:
         self._hello_tries = 0
         self._hello_due_ns = 0
         self._connectors: list[tuple[Token, int]] = []
+        self._later: list[tuple[int, _Open]] = []  # refused as overloaded: when to ask again
         self._session = 0
         self._opening = False
         self._heard_ns = 0
@@ -139,7 +141,9 @@ class Session:
 
     def __repr__(self) -> str:
         waiting = len(self._free.waiting) + len(self._stored.waiting)
-        return f"Session({self._phase.value} {self.host}, {waiting} waiting, {len(self._requests)} open, term {self.term})"
+        return (
+            f"Session({self._phase.value} {self.host}, {waiting} waiting, {len(self._requests)} open, term {self.term})"
+        )
 
     @property
     def host(self) -> Address:
@@ -147,7 +151,7 @@ class Session:
 
     @property
     def busy(self) -> bool:
-        return bool(self._requests or self._free.waiting or self._stored.waiting or self._connectors)
+        return bool(self._requests or self._free.waiting or self._stored.waiting or self._connectors or self._later)
 
     @property
     def session(self) -> int:
@@ -277,6 +281,10 @@ class Session:
         if isinstance(entry.operation, OpenSession):
             self._opening = False
             return self._settle_line(self._stored, error)
+        if isinstance(error, Overloaded) and now_ns < entry.deadline_ns:
+            self._later.append((now_ns + self._backoff.delay_ns(entry.refusals + 1), entry))
+            entry.refusals += 1
+            return []  # nothing was done: it may go again under a new number
         if not entry.stored or not isinstance(error, OutcomeUnknown):
             return [(entry.token, error)]
         if entry.session == self._session:
@@ -306,6 +314,10 @@ class Session:
     def tick(self, now_ns: int) -> tuple[list[tuple[Address, Message]], list[Settled]]:
         """Call some ten times a second: what to send again, and what has been given up."""
         settled = self._expire_waiting(now_ns)
+        for due_ns, entry in self._later:
+            if due_ns <= now_ns:
+                (self._stored if entry.stored else self._free).waiting.append(entry)
+        self._later = [(due_ns, entry) for due_ns, entry in self._later if due_ns > now_ns]
         again, expired = self._requests.due(now_ns)
         for request in expired:
             entry = request.item
@@ -371,6 +383,10 @@ class Session:
         line.waiting.clear()
         return settled
 
+    def close(self, error: DSAError) -> list[Settled]:
+        """The end: everything that is open fails."""
+        return self._refuse(error)
+
     # --- greeting ----------------------------------------------------------------------------------------------------
 
     def _start_greeting(self, due_ns: int) -> None:
@@ -394,6 +410,8 @@ class Session:
         settled: list[Settled] = [(token, error) for token, _ in self._connectors]
         self._connectors.clear()
         settled += self._settle_line(self._free, error) + self._settle_line(self._stored, error)
+        settled += [(entry.token, error) for _, entry in self._later]
+        self._later.clear()
         settled = [entry for entry in settled if entry[0] is not None]
         self._opening = False
         for request in list(self._requests):

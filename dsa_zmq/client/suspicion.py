@@ -43,10 +43,8 @@ class Suspicion:
         """All suspected nodes: to be avoided by new allocations."""
         return sorted(node for node, (end, _) in self._until.items() if end > now_ns) if self._until else []
 
-    def order(self, nodes: Sequence[int], turn: int, now_ns: int) -> list[int]:
-        """``nodes`` as they should be asked: rotated by ``turn`` so that load spreads, suspected ones last."""
-        start = turn % len(nodes) if nodes else 0
-        turned = [*nodes[start:], *nodes[:start]]
-        if self._until:
-            turned.sort(key=lambda node: self.suspects(node, now_ns))
-        return turned
+    def order(self, nodes: Sequence[int], now_ns: int) -> list[int]:
+        """``nodes`` in the order in which they should be asked: as given, suspected ones last."""
+        if not self._until:
+            return list(nodes)
+        return sorted(nodes, key=lambda node: self.suspects(node, now_ns))

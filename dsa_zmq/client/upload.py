@@ -30,11 +30,9 @@ from dsa_zmq.errors import (
     LocalError,
     NoSpace,
     OutcomeUnknown,
-    Overloaded,
     Timeout,
     TooFewNodes,
     Unavailable,
-    from_code,
 )
 from dsa_zmq.model import limits
 from dsa_zmq.model.chunking import chunk_count, chunk_length
@@ -155,7 +153,12 @@ class Upload:
 
     def __repr__(self) -> str:
         of = "?" if self._count is None else self._count
-        return f"Upload({self._target.path!r}, {self._supplied}/{of} chunks, {self._staged_pages} pages staged, {self.waits_for()})"
+        done = f"{self._supplied}/{of} chunks, {self._staged_pages} pages staged"
+        return f"Upload({self._target.path!r}, {done}, waits for {self.waits_for()})"
+
+    @property
+    def chunk_bytes(self) -> int:
+        return self._target.chunk_bytes
 
     @property
     def busy(self) -> bool:
@@ -334,17 +337,15 @@ class Upload:
     def _refused(self, tag: str, error: DSAError, now_ns: int) -> list[Effect]:
         if tag == _LOOK:
             return self._finish(self._unknown or error)
-        if isinstance(error, Overloaded):
-            self._patience_ns = self._patience_ns or now_ns + self._timeout_ns
-            if now_ns < self._patience_ns:
-                return self._advance(now_ns)  # the session's own pace bounds how often that happens
+        if tag == _COMMIT and not error.indefinite:
+            self._commit_open = False
         if isinstance(error, OutcomeUnknown) and tag == _COMMIT and self.upload:
             self._unknown = error
             return [self._ask(_LOOK, Stat(self._target.path))]
-        if isinstance(error, NoSpace) and tag in (_ALLOCATE, _REALLOCATE) and not self._careless:
-            if self._suspicion.nodes(now_ns):
-                self._careless = True
-                return self._advance(now_ns)
+        suspected = not self._careless and self._suspicion.nodes(now_ns)
+        if suspected and isinstance(error, NoSpace) and tag in (_ALLOCATE, _REALLOCATE):
+            self._careless = True
+            return self._advance(now_ns)
         if isinstance(error, TooFewNodes) and tag == _REALLOCATE:
             self._patience_ns = self._patience_ns or now_ns + PATIENCE_NS
             if now_ns < self._patience_ns:
@@ -407,7 +408,9 @@ class Upload:
         heard_ns = max(self._heard_ns, moved_ns) if self._writing else self._heard_ns
         if now_ns - heard_ns >= self._timeout_ns:
             seconds = self._timeout_ns / 1e9
-            problem = f"upload of {self._target.path} made no progress for {seconds:.0f} s; it waits for {self.waits_for()}"
+            problem = (
+                f"upload of {self._target.path} made no progress for {seconds:.0f} s; it waits for {self.waits_for()}"
+            )
             return self.fail(Timeout(problem))
         effects: list[Effect] = []
         for slot in sorted(self._paused):
@@ -418,17 +421,11 @@ class Upload:
                 effects.append(self._write(slot[0], chunk, shard))
         return effects
 
-    def cancel(self) -> list[Effect]:
-        """The caller has lost interest."""
-        self.ended = True
-        return self._give_up()
-
     def fail(self, error: DSAError) -> list[Effect]:
-        """End with an error, by the machine itself or by its source."""
+        """End with an error: by the machine itself, by its source, or by a caller who has lost interest."""
         if self.ended:
             return []
-        effects = self._give_up() if not (error.indefinite and self._commit_open) else []
-        return [*effects, *self._finish(error)]
+        return [*self._give_up(), *self._finish(error)]
 
     def waits_for(self) -> str:
         """For people: whom this upload waits for."""
@@ -493,11 +490,10 @@ class Upload:
         return self._ask(_ALLOCATE, operation)
 
     def _reallocate(self, now_ns: int) -> Ask:
-        del self._moving[limits.MAX_PAGE_CHUNKS :]  # the rest is found again by its state
         shards: list[PlacedShard] = []
         lengths: list[int] = []
         held: list[list[int]] = []
-        for index, shard_index in self._moving:
+        for index, shard_index in self._moving[: limits.MAX_PAGE_CHUNKS]:
             chunk = self._chunks[index]
             shard = _of(chunk, shard_index)
             shards.append(PlacedShard(chunk.id, shard.index, shard.node))
@@ -509,7 +505,7 @@ class Upload:
         target = self._target
         self._commit_open = True
         operation = Commit(
-            self.upload, target.path, self._length, target.chunk_bytes if rows else 0, self._count or 0, self._redundancy,
+            self.upload, target.path, self._length, target.chunk_bytes, self._count or 0, self._redundancy,
             rows, target.mtime_ns, target.mode, target.if_absent, target.if_version,
         )  # fmt: skip
         return self._ask(_COMMIT, operation)
@@ -550,8 +546,6 @@ class Upload:
 
     def _finish(self, result: Attributes | DSAError) -> list[Effect]:
         self.ended = True
-        if isinstance(result, DSAError) and result.path is None:
-            result = from_code(result.code, result.message, result.remedy, self._target.path)
         self._chunks.clear()
         return [Finish(result)]
 
