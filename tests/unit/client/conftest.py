@@ -80,10 +80,14 @@ class ModelNode:
         self.asked: list[int] = []  # chunk ids, one per read
 
     def restart(self, keep: bool) -> None:
-        """A new incarnation; without ``keep`` it has lost what it held."""
+        """A new incarnation; without ``keep`` it has lost what no page and no file holds yet."""
         self.incarnation += 1
         if not keep:
-            self.shards.clear()
+            master = self.world.master
+            pages = [page for upload in master.uploads.values() for page in upload.pages.values()]
+            pages += [rows for _, rows in master.files.values()]
+            kept = {row.chunk for page in pages for row in page}
+            self.shards = {key: shard for key, shard in self.shards.items() if key[0] in kept}
 
     def receipt(self, upload: int, chunk: int, index: int) -> Receipt:
         held = blake3(self.shards[chunk, index]).digest()
@@ -213,6 +217,7 @@ class ModelMaster:
         places = []
         for shard, held in zip(operation.shards, operation.held, strict=True):
             others = {node for index, node in upload.plans[shard.chunk].items() if index != shard.index}
+            others |= {node for moved, node in places if moved.chunk == shard.chunk}
             chosen = self.choose(1, set(held) | others, operation.avoid)
             if not chosen:
                 return Failure("too-few-nodes", "no other node")
