@@ -43,6 +43,7 @@ from dsa_zmq.protocol.operations import CloseSession, Renew
 TICK_NS = 100_000_000  #: a fifth of the hedge delay
 INLINE_BYTES = 64 << 10  #: hashed within the turn: some 10 us, less than the way to a worker and back
 READ_BYTES = 1 << 20  #: per read job: chunks smaller than that are read several at once
+STALL_NS = 1_000_000_000  #: nothing came from any source or server for so long: see Budget
 RENEW_AT_ONCE = 1000  #: uploads in one renewal
 READS_AT_WORK = 4  #: per upload; each worker has its next one waiting
 
@@ -94,10 +95,22 @@ class ClientActor(Actor):
         self._todo: deque[tuple[int, Iterable[fx.Effect]]] = deque()
         self._ticking = False
         self._moved_ns = 0
+        self._active_ns = 0
         self._renewed_ns = 0
 
     def __repr__(self) -> str:
         return f"ClientActor({self._session!r}, {self._courier!r}, {len(self._transfers)} transfers)"
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of content that uploads hold."""
+        machines = (transfer.machine for transfer in self._transfers.values())
+        return sum(machine.held_bytes for machine in machines if isinstance(machine, Upload))
+
+    @property
+    def credit_out(self) -> int:
+        """Bytes on their way between this client and nodes, or being checked."""
+        return self._courier.credit_out
 
     # --- turns -------------------------------------------------------------------------------------------------------
 
@@ -133,6 +146,7 @@ class ClientActor(Actor):
             return
         machine = transfer.machine
         if isinstance(call, Supply) and isinstance(machine, Upload):
+            self._active_ns = now_ns
             self._todo.append((call.owner, machine.chunk(call.index, call.hash, call.data, call.last, now_ns)))
         elif isinstance(call, Consumed) and isinstance(machine, Download):
             self._todo.append((call.owner, machine.consumed(call.size, now_ns)))
@@ -166,6 +180,7 @@ class ClientActor(Actor):
         if kind == "read":
             if transfer is not None:
                 transfer.reads_at_work -= 1
+                self._active_ns = now_ns
                 self._on_read(ctx, owner, transfer, detail, result, now_ns)
         elif transfer is None:
             self._courier.release(detail)
@@ -214,6 +229,7 @@ class ClientActor(Actor):
 
     def _settle(self, settled: list[Settled], now_ns: int) -> None:
         """Answers of the master go to the transfer or the caller that asked."""
+        self._active_ns = now_ns
         for token, result in settled:
             if token is None:
                 continue
@@ -232,7 +248,7 @@ class ClientActor(Actor):
             if outcome.late:
                 self._suspicion.accuse(task.node, now_ns)
             elif outcome.failure is None:
-                self._moved_ns = now_ns
+                self._moved_ns = self._active_ns = now_ns
                 self._suspicion.acquit(task.node)
             elif outcome.failure.code in ("unavailable", "timeout"):
                 self._suspicion.accuse(task.node, now_ns)
@@ -346,19 +362,12 @@ class ClientActor(Actor):
 
     def _grant_room(self, now_ns: int) -> bool:
         """Serve who waits for room in the budget; True if somebody was served."""
-        served = self._budget.grant(self._anything_moves)
+        served = self._budget.grant(stalled=now_ns - self._active_ns >= STALL_NS)
         for owner in served:
             machine = self._transfers[owner].machine
             assert isinstance(machine, Upload)
             self._todo.append((owner, machine.reserved(now_ns)))
         return bool(served)
-
-    def _anything_moves(self) -> bool:
-        return any(
-            transfer.machine.busy or transfer.reads_at_work
-            for transfer in self._transfers.values()
-            if isinstance(transfer.machine, Upload)
-        )
 
     def _forget(self, owner: int) -> None:
         self._transfers.pop(owner, None)

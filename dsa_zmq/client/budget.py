@@ -1,14 +1,13 @@
 """How many bytes of content all uploads of a client may hold at once. Pure.
 
 An upload reserves before it reads, and gives back when a page is staged. Requests are served in order. A page can only be
-staged when it is full, so streams that hold parts of pages and wait for each other would wait for ever; therefore, when
-*nothing* of what is reserved can come free by itself, the next request is served beyond the budget.
+staged when it is full, so streams that hold parts of pages and wait for each other (one thread that writes to several files
+in turn) would wait for ever; therefore, when all have stood still for a while, one request is served beyond the budget.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 
 
 class Budget:
@@ -36,12 +35,13 @@ class Budget:
         """Queue a request; :meth:`grant` serves it."""
         self._waiting.append((owner, size))
 
-    def grant(self, anything_moves: Callable[[], bool]) -> list[int]:
-        """The owners whose requests are served now. ``anything_moves``: whether some holder will give back by itself."""
+    def grant(self, stalled: bool) -> list[int]:
+        """The owners whose requests are served now. ``stalled``: nothing has moved for so long that no holder seems to give
+        back by itself."""
         served: list[int] = []
         while self._waiting:
             owner, size = self._waiting[0]
-            if self._used and self._used + size > self._total and (served or anything_moves()):
+            if self._used and self._used + size > self._total and (served or not stalled):
                 break
             self._waiting.popleft()
             self._held[owner] = self._held.get(owner, 0) + size

@@ -157,7 +157,8 @@ class Download:
             return self._finish(result)
         if not isinstance(result, Located):
             return self._finish(Unavailable(f"the master answered locate with {type(result).__name__}"))
-        self._heard_ns = now_ns
+        if not any(chunk.due_ns for index, chunk in self._chunks.items() if index // self._page_chunks == page):
+            self._heard_ns = now_ns  # to be told the same places again is no progress
         effects: list[Effect] = [Know(result.nodes)]
         if self._attributes is None:
             effects += self._describe(result.attributes)

@@ -6,8 +6,10 @@ import enum
 import queue
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
+from dsa_zmq.client.cancelling import Cancelled, current_scope
 from dsa_zmq.errors import DSAError, InternalError
 from dsa_zmq.protocol.values import Attributes
 
@@ -17,18 +19,27 @@ POLL_S = 1.0  #: how often a waiting thread looks whether the actor still lives 
 class Waiter:
     """Waits for one result. Bytes that are delivered on the way are collected in ``parts``."""
 
-    __slots__ = ("_lock", "_progress", "_result", "parts")
+    __slots__ = ("_cancelled", "_lock", "_progress", "_result", "parts")
 
     def __init__(self, progress: Callable[[int], object] | None = None) -> None:
         self._lock = threading.Lock()
         self._lock.acquire()
+        self._cancelled = False
         self._result: Any = None
         self._progress = progress
         self.parts: list[memoryview | bytes] = []
 
     def finish(self, result: Any) -> None:
         self._result = result
-        self._lock.release()
+        self._release()
+
+    def wake(self) -> None:
+        self._cancelled = True
+        self._release()
+
+    def _release(self) -> None:
+        with suppress(RuntimeError):  # released already: the end and a cancellation came together
+            self._lock.release()
 
     def deliver(self, data: memoryview | bytes) -> None:
         self.parts.append(data)
@@ -44,13 +55,27 @@ class Waiter:
         """Nothing to prepare."""
 
     def wait(self, alive: Callable[[], bool]) -> Any:
-        """The result; raises it if it is an error. InternalError if the actor died."""
-        while not self._lock.acquire(timeout=POLL_S):
-            if not alive() and not self._lock.acquire(timeout=POLL_S):
-                raise dead()
+        """The result; raises it if it is an error. InternalError if the actor died, Cancelled if this thread's scope was
+        cancelled."""
+        scope = current_scope()
+        if scope is None:
+            self._wait(alive)
+        else:
+            scope.begin(self)
+            try:
+                self._wait(alive)
+            finally:
+                scope.end()
+            if self._cancelled:
+                raise Cancelled
         if isinstance(self._result, DSAError):
             raise self._result
         return self._result
+
+    def _wait(self, alive: Callable[[], bool]) -> None:
+        while not self._lock.acquire(timeout=POLL_S):
+            if not alive() and not self._lock.acquire(timeout=POLL_S):
+                raise dead()
 
 
 class Event(enum.Enum):
@@ -60,6 +85,7 @@ class Event(enum.Enum):
     DATA = "data"
     DESCRIBED = "described"
     END = "end"
+    CANCELLED = "cancelled"
 
 
 class Stream:
@@ -111,8 +137,35 @@ class Stream:
         return event, value
 
 
-def next_event(sink: queue.SimpleQueue[tuple[Any, Event, Any]], alive: Callable[[], bool]) -> tuple[Any, Event, Any]:
-    """Wait for the next event of any stream of a queue; InternalError if the actor died."""
+Sink = queue.SimpleQueue[tuple[Any, Event, Any]]
+
+
+class _Waker:
+    """Wakes a thread that waits at a queue."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+
+    def wake(self) -> None:
+        self._sink.put((None, Event.CANCELLED, None))
+
+
+def next_event(sink: Sink, alive: Callable[[], bool]) -> tuple[Any, Event, Any]:
+    """Wait for the next event of any stream of a queue; InternalError if the actor died, Cancelled as for Waiter."""
+    scope = current_scope()
+    if scope is None:
+        return _next_event(sink, alive)
+    scope.begin(_Waker(sink))
+    try:
+        event = _next_event(sink, alive)
+    finally:
+        scope.end()
+    if event[1] is Event.CANCELLED:
+        raise Cancelled
+    return event
+
+
+def _next_event(sink: Sink, alive: Callable[[], bool]) -> tuple[Any, Event, Any]:
     while True:
         try:
             return sink.get(timeout=POLL_S)
