@@ -15,7 +15,7 @@ _TCP = "tcp://"
 _EXAMPLE = "write dsa://host:7700, or dsa://host1,host2:7700 for several masters"
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9.])?")
 _DIGITS_AND_DOTS = re.compile(r"[0-9.]+")
-_MEMBER = re.compile(r"(?P<host>\[[^\[\]]*\]|[^:\[\]]*)(:(?P<port>.*))?", re.DOTALL)
+_MEMBER = re.compile(r"(?P<host>\[[^\[\]]*\]|[^:\[\]]*)(:(?P<port>[^:]*))?")
 
 
 def parse_url(text: str) -> tuple[str, ...]:
