@@ -111,10 +111,14 @@ class Rows:
 
     def get(self, table: Table[R, K], key: K) -> R | None:
         """The row as this batch sees it, None if there is none."""
-        row = self.peek(table, key)
+        row = self._pending[table.name].get(key, _UNKNOWN)
         if row is _UNKNOWN:
-            raise Missing(keys=((table, key),))
-        return row
+            row = self._base[table.name].get(key, _UNKNOWN)
+            if row is _UNKNOWN:
+                row = self.peek(table, key)
+                if row is _UNKNOWN:
+                    raise Missing(keys=((table, key),))
+        return row  # type: ignore[no-any-return]
 
     def get_all(self, table: Table[R, K], keys: Iterable[K]) -> list[R | None]:
         """As :meth:`get` for each key; all that is not loaded is asked for at once."""
@@ -137,6 +141,13 @@ class Rows:
         if unknown:
             raise Missing(groups=unknown)
         return [[row for _, row in sorted(known[first].items())] for first in firsts]
+
+    def group_view(self, table: Table[R, Any], first: int) -> Mapping[Any, R]:
+        """A group as it is kept, by key in no order. Not to be held across a write."""
+        group = self._groups[table.name].get(first)
+        if group is None:
+            raise Missing(groups=((table, first),))
+        return group
 
     def scan(self, scan: Scan[T], *values: Any) -> list[T]:
         """The rows of a query, as before this request."""
@@ -174,8 +185,8 @@ class Rows:
         return row.number
 
     def set_number(self, name: str, number: int) -> None:
-        self.number(name)  # loaded, so that the row is replaced and not inserted again
-        self.put(META, MetaRow(name, number))
+        """Set a number in ``meta`` that was read before."""
+        self._write(META, name, MetaRow(name, number))
 
     def _write(self, table: Table[Any, Any], key: Any, row: Any) -> None:
         pending = self._pending[table.name]

@@ -49,14 +49,24 @@ def admit(rows: Rows, job: Request) -> SessionRow:
             "this session has ended, or never was", "look whether the change was made, then go on in a new session"
         )
     if job.done_below > session.floor:
-        old = [row.number for row in rows.group(REPLIES, job.session) if row.number < job.done_below]
+        old = _numbers_below(rows, session, job.done_below)
         for number in old:
             rows.delete(REPLIES, (job.session, number))
-        session = session._replace(floor=job.done_below, kept=session.kept - len(old))
+        session = SessionRow(
+            session.session, session.client, session.incarnation, job.done_below, session.kept - len(old), session.used_ns
+        )
         rows.put(SESSIONS, session)
     if job.number < session.floor:
         raise OutcomeUnknown(f"request {job.number} was answered and forgotten", "look whether the change was made")
     return session
+
+
+def _numbers_below(rows: Rows, session: SessionRow, bound: int) -> list[int]:
+    """The kept replies that the floor passes: by looking for each number, or at each reply, whichever are fewer."""
+    kept = rows.group_view(REPLIES, session.session)
+    if bound - session.floor <= len(kept):
+        return [number for number in range(session.floor, bound) if (session.session, number) in kept]
+    return sorted(number for _, number in kept if number < bound)
 
 
 def kept_answer(rows: Rows, job: Request) -> Result | None:
