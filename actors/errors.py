@@ -8,7 +8,11 @@ class BusError(Exception):
 
 
 class ProtocolError(BusError):
-    """Bytes from outside that are not a message: counted and logged, the sender is answered nothing."""
+    """Bytes from outside that are not a message: counted by ``reason`` and logged, the sender is answered nothing."""
+
+    def __init__(self, text: str = "", *, reason: str = "codec") -> None:
+        super().__init__(text)
+        self.reason = reason  #: one word for the counter; ``codec`` unless the envelope itself was wrong
 
 
 class MessageTooLarge(BusError):

@@ -153,9 +153,9 @@ class OutcomeUnknown(Unavailable):
 
 
 class InternalError(DSAError):
-    """Our bug."""
+    """Our bug. It may have struck after the effect."""
 
-    code, exit_status = "internal", 70
+    code, exit_status, indefinite = "internal", 70, True
 
 
 BY_CODE: dict[str, type[DSAError]] = {

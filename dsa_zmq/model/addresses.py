@@ -9,6 +9,7 @@ from dsa_zmq.errors import Invalid
 from dsa_zmq.model.limits import MASTER_PORT
 
 SCHEME = "dsa://"
+DEFAULT_URL = f"{SCHEME}127.0.0.1:{MASTER_PORT}"  #: where a command looks if nothing else is said
 WILDCARDS = frozenset(("0.0.0.0", "::", "*"))  #: "every interface": fine to listen at, nowhere to connect to
 
 _TCP = "tcp://"

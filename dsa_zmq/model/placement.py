@@ -68,8 +68,9 @@ def place(
     """Choose ``count`` different nodes, for shard indexes 0 to ``count - 1`` in this order.
 
     ``position`` is the chunk's index in its file, ``anchor`` the id of the file's first chunk. Nodes in ``held`` have
-    another shard of this chunk: they are never chosen, and their domains count as used. Nodes in ``avoid`` are chosen
-    only if there is no other way. Nodes with less than ``shard_bytes`` free are passed over.
+    another shard of this chunk: they are never chosen, and their domains count as used (as far as they are members).
+    Nodes in ``avoid`` are chosen only if there is no other way. Nodes with less than ``shard_bytes`` free are passed
+    over.
 
     Raises :class:`TooFewNodes` if there are not enough members, :class:`NoSpace` if not enough of them have room,
     :class:`Invalid` for an unknown policy.
@@ -158,22 +159,23 @@ def _shortage(members: Sequence[Member], count: int, shard_bytes: int, held: Abs
     """Too few nodes, or too little room on them? Says which, in numbers."""
     others = [member for member in members if member.node not in held]
     if len(others) < count:
-        return _too_few(len(members), count, len(held))
+        return _too_few(len(members), len(others), count)
     roomy = sum(member.free >= shard_bytes for member in others)
     return NoSpace(
-        f"{count} of {_nodes(len(others))} need {format_size(shard_bytes)} free for one chunk, {roomy} of them "
-        f"{'has' if roomy == 1 else 'have'} it",
+        f"{_nodes(count)} with {format_size(shard_bytes)} free {'is' if count == 1 else 'are'} needed for a chunk, "
+        f"{roomy} of {len(others)} {'has' if roomy == 1 else 'have'} that",
         "remove files, raise --capacity, or start another node",
     )
 
 
-def _too_few(up: int, count: int, held: int) -> TooFewNodes:
-    if held:
-        message = (
-            f"{_nodes(count)} that hold nothing of the chunk yet are needed, {up} are up and {held} hold some of it"
+def _too_few(up: int, free_of_it: int, count: int) -> TooFewNodes:
+    more = "another node" if count - free_of_it == 1 else f"{count - free_of_it} more nodes"
+    if free_of_it < up:
+        return TooFewNodes(
+            f"{_nodes(count)} without a shard of the chunk {'is' if count == 1 else 'are'} needed, {up} "
+            f"{'is' if up == 1 else 'are'} up and {'all' if not free_of_it else up - free_of_it} hold one",
+            f"start {more}",
         )
-        return TooFewNodes(message, "start another node")
-    more = "another node" if count - up == 1 else f"{count - up} more nodes"
     message = f"copies={count} needs {_nodes(count)}, {up} {'is' if up == 1 else 'are'} up"
     return TooFewNodes(message, f"start {more} or use copies={up}" if up else f"start {more}")
 

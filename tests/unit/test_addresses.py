@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsa_zmq.errors import Invalid
-from dsa_zmq.model.addresses import endpoint, parse_url, split_endpoint, with_host
+from dsa_zmq.model.addresses import DEFAULT_URL, endpoint, parse_url, split_endpoint, with_host
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,10 @@ from dsa_zmq.model.addresses import endpoint, parse_url, split_endpoint, with_ho
 )  # fmt: skip
 def test_addresses_become_endpoints(url: str, endpoints: tuple[str, ...]) -> None:
     assert parse_url(url) == endpoints
+
+
+def test_the_default_is_this_machine() -> None:
+    assert parse_url(DEFAULT_URL) == ("tcp://127.0.0.1:7700",)
 
 
 @pytest.mark.parametrize(
@@ -83,14 +87,15 @@ def test_a_malformed_address_is_refused_with_cause_and_remedy(url: str, cause: s
 @given(st.text(st.sampled_from("dsa:/[]0123,.*-ab@\n\udc80é"), max_size=20))
 def test_any_text_is_an_address_or_invalid(text: str) -> None:
     try:
-        endpoints = parse_url("dsa://" + text)
+        endpoints, refusal = parse_url("dsa://" + text), ""
     except Invalid as error:
-        assert str(error).isprintable()
-    else:
-        for one in endpoints:
-            host, port = split_endpoint(one)
-            assert endpoint(host, port) == one
-            assert 0 < port < 65536
+        endpoints, refusal = (), str(error)
+    assert bool(endpoints) != bool(refusal)
+    assert refusal.isprintable()
+    for one in endpoints:
+        host, port = split_endpoint(one)
+        assert endpoint(host, port) == one
+        assert 0 < port < 65536
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def test_a_leading_slash_does_not_restart_a_join() -> None:
         ("/a/../b", "cannot be a name"),
         ("/" + "n" * 256, "256 bytes"),
         ("/" + "ü" * 128, "256 bytes"),
-        ("/a" * 2049, "4,098 bytes"),
+        (("/" + "n" * 240) * 17, "4,097 bytes"),
         ("/\udc80", "not valid Unicode"),
         ("/ok/\ud83d", "not valid Unicode"),
     ],
@@ -101,11 +101,11 @@ def test_a_bad_name_is_refused(bad: str) -> None:
 @given(st.text(st.characters(codec=None), max_size=300))
 def test_any_text_is_either_normalized_or_invalid(text: str) -> None:
     try:
-        normal = paths.normalize(text)
+        normal, refusal = paths.normalize(text), ""
     except Invalid as error:
-        assert str(error).isprintable()
-        str(error).encode()
-    else:
-        assert paths.normalize(normal) == normal
-        assert normal.startswith("/")
-        assert len(normal.encode()) <= 4096
+        normal, refusal = "/", str(error)
+    assert refusal.isprintable()
+    refusal.encode()
+    assert paths.normalize(normal) == normal
+    assert normal.startswith("/")
+    assert len(normal.encode()) <= 4096

@@ -1,0 +1,203 @@
+"""Frames to envelopes and back: what travels between two actors, apart from the encoding of the messages themselves.
+
+A direct message is one multipart message::
+
+    frame 0    header (12 bytes) + encoded message
+    frame 1..  payload frames, as they are
+
+A feed message (PUB/SUB) is two frames; a subscriber knows its sender only by what the message says::
+
+    frame 0    topic
+    frame 1    header (12 bytes) + length of the name (u8) + name + encoded message
+
+The header is big-endian: magic ``DA`` (2 bytes), version (u8), kind (u8: 1 direct, 2 feed), incarnation of the sender
+(u64). The message shares the first frame with the header because a frame of its own costs as much as a small message.
+
+Everything that comes in is untrusted. Sizes are checked before anything is decoded, and whatever is wrong raises
+:class:`~actors.errors.ProtocolError` with one of the reason words of this module, nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from actors import limits as bus_limits
+from actors.core import Payload
+from actors.errors import MessageTooLarge, ProtocolError
+
+MAGIC: Final = b"DA"
+VERSION: Final = 1
+KIND_DIRECT: Final = 1
+KIND_FEED: Final = 2
+
+_HEADER: Final = struct.Struct(">2sBBQ")
+HEADER_BYTES: Final = _HEADER.size
+MAX_INCARNATION: Final = (1 << 64) - 1
+MAX_NAME_BYTES: Final = 200  #: with a slash and an incarnation of 20 digits it fits a routing id (255 bytes)
+MAX_TOPIC_BYTES: Final = 255  #: a topic is a word, not a message
+
+SHORT: Final = "short"  #: fewer frames or bytes than a header
+WRONG_MAGIC: Final = "magic"
+WRONG_VERSION: Final = "version"
+WRONG_KIND: Final = "kind"
+WRONG_NAME: Final = "name"  #: not ``name/incarnation``
+WRONG_INCARNATION: Final = "incarnation"  #: the header contradicts the peer name
+MESSAGE_SIZE: Final = "message_size"
+FRAME_COUNT: Final = "frame_count"
+PAYLOAD_SIZE: Final = "payload_size"
+
+_NAME = re.compile(rb"[ -.0-~]{1,200}")
+_PEER_NAME = re.compile(rb"([ -.0-~]{1,200})/(0|[1-9][0-9]{0,19})")
+
+Buffer = bytes | memoryview
+
+
+class Limits(NamedTuple):
+    """What is refused, on the way out (MessageTooLarge) as on the way in (ProtocolError)."""
+
+    message_bytes: int = bus_limits.MAX_MESSAGE_BYTES
+    payload_bytes: int = bus_limits.MAX_PAYLOAD_BYTES
+    payload_frames: int = bus_limits.MAX_PAYLOAD_FRAMES
+
+
+DEFAULT_LIMITS: Final = Limits()
+
+
+class Envelope(NamedTuple):
+    """A message that is well formed on the outside. ``body`` and ``payload`` are views of the frames, not copies."""
+
+    incarnation: int
+    body: memoryview
+    payload: Sequence[memoryview] = ()
+    name: str = ""  #: the sender's name; only a feed message carries it
+
+
+def direct_header(incarnation: int) -> bytes:
+    """The header of every direct message of one process."""
+    return _HEADER.pack(MAGIC, VERSION, KIND_DIRECT, incarnation)
+
+
+def feed_header(name: str, incarnation: int) -> bytes:
+    """The header and name of every feed message of one process."""
+    encoded = name.encode("ascii")
+    return _HEADER.pack(MAGIC, VERSION, KIND_FEED, incarnation) + bytes([len(encoded)]) + encoded
+
+
+def pack(header: bytes, body: bytes, payload: Payload = (), limits: Limits = DEFAULT_LIMITS) -> list[Buffer]:
+    """Frames of a direct message. Payload frames are passed on uncopied, so each must be read-only.
+
+    Raises MessageTooLarge above the limits, TypeError for a payload frame that somebody could still write to.
+    """
+    if len(body) > limits.message_bytes:
+        raise MessageTooLarge(f"message of {len(body)} bytes; at most {limits.message_bytes} may be sent")
+    if not payload:
+        return [header + body]
+    if len(payload) > limits.payload_frames:
+        raise MessageTooLarge(f"payload of {len(payload)} frames; at most {limits.payload_frames} may be sent")
+    frames: list[Buffer] = [header + body]
+    size = 0
+    for frame in payload:
+        if type(frame) is not bytes:
+            frame = _read_only(frame)
+        size += len(frame)
+        frames.append(frame)
+    if size > limits.payload_bytes:
+        raise MessageTooLarge(f"payload of {size} bytes; at most {limits.payload_bytes} may be sent")
+    return frames
+
+
+def _read_only(frame: object) -> Buffer:
+    """The frame as flat bytes, or TypeError: a buffer changed after the send would arrive changed."""
+    if isinstance(frame, bytes):
+        return frame
+    if isinstance(frame, memoryview) and frame.readonly and frame.c_contiguous:
+        return frame if frame.format == "B" and frame.ndim == 1 else frame.cast("B")
+    kind = "a writable or strided memoryview" if isinstance(frame, memoryview) else type(frame).__name__
+    raise TypeError(f"a payload frame must be bytes or a read-only contiguous memoryview, not {kind}")
+
+
+def pack_feed(topic: str, header: bytes, body: bytes, limits: Limits = DEFAULT_LIMITS) -> list[Buffer]:
+    """Frames of a feed message. Raises MessageTooLarge above the limits."""
+    encoded = topic.encode()
+    if len(encoded) > MAX_TOPIC_BYTES:
+        raise MessageTooLarge(f"topic of {len(encoded)} bytes; at most {MAX_TOPIC_BYTES} may be sent")
+    if len(body) > limits.message_bytes:
+        raise MessageTooLarge(f"message of {len(body)} bytes; at most {limits.message_bytes} may be published")
+    return [encoded, header + body]
+
+
+def unpack(frames: Sequence[Buffer], limits: Limits = DEFAULT_LIMITS) -> Envelope:
+    """The envelope of a direct message (without the routing id that a ROUTER puts in front), or ProtocolError."""
+    if not frames:
+        raise ProtocolError("no frames", reason=SHORT)
+    first = frames[0]
+    incarnation = _open_header(first, KIND_DIRECT)
+    if len(first) - HEADER_BYTES > limits.message_bytes:
+        raise ProtocolError(f"message of {len(first) - HEADER_BYTES} bytes", reason=MESSAGE_SIZE)
+    body = memoryview(first)[HEADER_BYTES:]
+    if len(frames) == 1:
+        return Envelope(incarnation, body)
+    if len(frames) - 1 > limits.payload_frames:
+        raise ProtocolError(f"payload of {len(frames) - 1} frames or more", reason=FRAME_COUNT)
+    payload = [memoryview(frame) for frame in frames[1:]]
+    size = sum(map(len, payload))
+    if size > limits.payload_bytes:
+        raise ProtocolError(f"payload of {size} bytes", reason=PAYLOAD_SIZE)
+    return Envelope(incarnation, body, payload)
+
+
+def unpack_feed(frames: Sequence[Buffer], limits: Limits = DEFAULT_LIMITS) -> Envelope:
+    """The envelope of a feed message, topic first, or ProtocolError."""
+    if len(frames) != 2:
+        reason = SHORT if len(frames) < 2 else FRAME_COUNT
+        raise ProtocolError(f"feed message of {len(frames)} frames", reason=reason)
+    second = frames[1]
+    incarnation = _open_header(second, KIND_FEED)
+    if len(second) <= HEADER_BYTES:
+        raise ProtocolError("feed message without a name", reason=SHORT)
+    start = HEADER_BYTES + 1
+    end = start + second[HEADER_BYTES]
+    name = bytes(second[start:end])
+    if len(name) != end - start or _NAME.fullmatch(name) is None:
+        raise ProtocolError(f"name {name[:MAX_NAME_BYTES]!r} of a feed message", reason=WRONG_NAME)
+    if len(second) - end > limits.message_bytes:
+        raise ProtocolError(f"message of {len(second) - end} bytes", reason=MESSAGE_SIZE)
+    return Envelope(incarnation, memoryview(second)[end:], (), name.decode("ascii"))
+
+
+def _open_header(frame: Buffer, expected_kind: int) -> int:
+    """The sender's incarnation, or ProtocolError."""
+    if len(frame) < HEADER_BYTES:
+        raise ProtocolError(f"{len(frame)} bytes are no header", reason=SHORT)
+    magic, version, kind, incarnation = _HEADER.unpack_from(frame)
+    if magic != MAGIC:
+        raise ProtocolError(f"magic {magic!r}", reason=WRONG_MAGIC)
+    if version != VERSION:
+        raise ProtocolError(f"version {version}, this end speaks {VERSION}", reason=WRONG_VERSION)
+    if kind != expected_kind:
+        raise ProtocolError(f"kind {kind} where {expected_kind} was expected", reason=WRONG_KIND)
+    return int(incarnation)
+
+
+def parse_peer_name(routing_id: bytes) -> tuple[str, int]:
+    """``b"name/17"`` as ("name", 17); ProtocolError for anything that no actor of ours calls itself."""
+    match = _PEER_NAME.fullmatch(routing_id)
+    if match is None or (incarnation := int(match[2])) > MAX_INCARNATION:
+        raise ProtocolError(f"routing id {routing_id[:255]!r}", reason=WRONG_NAME)
+    return match[1].decode("ascii"), incarnation
+
+
+def peer_name(name: str, incarnation: int) -> bytes:
+    """The routing id of an actor; ValueError if its name or incarnation is not fit for one."""
+    routing_id = f"{name}/{incarnation}".encode("ascii", "replace") if name.isascii() else b""
+    try:
+        parse_peer_name(routing_id)
+    except ProtocolError:
+        raise ValueError(
+            f"an actor's name is 1 to {MAX_NAME_BYTES} printable ASCII characters without a slash, its incarnation "
+            f"0 to {MAX_INCARNATION}; got {name!r}, {incarnation}"
+        ) from None
+    return routing_id

@@ -1,0 +1,195 @@
+"""What can be measured: a local DSA cluster of processes, any POSIX directory, any S3 endpoint. One interface for all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import dsa_zmq
+
+
+class Target(Protocol):
+    """Names are relative, ``/``-separated. Every write returns only when the target calls it durable."""
+
+    name: str
+
+    def put(self, source: Path, name: str) -> None: ...
+    def get(self, name: str, target: Path) -> None: ...
+    def write(self, name: str, data: bytes) -> None: ...
+    def read(self, name: str) -> bytes: ...
+    def write_many(self, items: Iterable[tuple[str, bytes]]) -> None: ...
+    def read_many(self, names: Iterable[str]) -> int: ...
+    def stat(self, name: str) -> int: ...
+    def list(self, folder: str) -> int: ...
+    def remove(self, folder: str) -> None: ...
+    def processes(self) -> dict[str, int]: ...
+    def close(self) -> None: ...
+
+
+class DsaTarget:
+    """A cluster of real processes on loopback, two copies, data on this machine's disk."""
+
+    def __init__(self, scratch: Path, nodes: int, redundancy: str) -> None:
+        self.name = f"dsa, {nodes} nodes, {redundancy}"
+        self._stack = ExitStack()
+        self._cluster = self._stack.enter_context(
+            dsa_zmq.LocalCluster(nodes=nodes, redundancy=redundancy, processes=True, directory=scratch / "cluster")
+        )
+        self._store = self._stack.enter_context(self._cluster.connect())
+
+    def put(self, source: Path, name: str) -> None:
+        self._store.put(source, f"/{name}")
+
+    def get(self, name: str, target: Path) -> None:
+        self._store.get(f"/{name}", target)
+
+    def write(self, name: str, data: bytes) -> None:
+        self._store.write_bytes(f"/{name}", data)
+
+    def read(self, name: str) -> bytes:
+        return self._store.read_bytes(f"/{name}")
+
+    def write_many(self, items: Iterable[tuple[str, bytes]]) -> None:
+        self._store.put_many((f"/{name}", data) for name, data in items)
+
+    def read_many(self, names: Iterable[str]) -> int:
+        return sum(len(data) for _, data in self._store.get_many([f"/{name}" for name in names]))
+
+    def stat(self, name: str) -> int:
+        return self._store.stat(f"/{name}").size
+
+    def list(self, folder: str) -> int:
+        return sum(1 for _ in self._store.ls(f"/{folder}"))
+
+    def remove(self, folder: str) -> None:
+        self._store.rm(f"/{folder}", recursive=True)
+
+    def processes(self) -> dict[str, int]:
+        return self._cluster.pids()
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+class PosixTarget:
+    """A directory of any mounted file system; writes are temporary file, fsync, rename, as careful programs do."""
+
+    def __init__(self, root: Path) -> None:
+        self.name = f"posix {root}"
+        self._root = root / "dsa-bench"
+        self._root.mkdir(parents=True, exist_ok=True)
+
+    def _publish(self, temporary: Path, name: str) -> None:
+        path = self._root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(temporary, path)
+
+    def put(self, source: Path, name: str) -> None:
+        temporary = self._root / f"{name.replace('/', '_')}.tmp"
+        shutil.copyfile(source, temporary)
+        fd = os.open(temporary, os.O_RDONLY)
+        os.fsync(fd)
+        os.close(fd)
+        self._publish(temporary, name)
+
+    def get(self, name: str, target: Path) -> None:
+        shutil.copyfile(self._root / name, target)
+
+    def write(self, name: str, data: bytes) -> None:
+        temporary = self._root / f"{name.replace('/', '_')}.tmp"
+        with temporary.open("wb", buffering=0) as file:
+            file.write(data)
+            os.fsync(file.fileno())
+        self._publish(temporary, name)
+
+    def read(self, name: str) -> bytes:
+        return (self._root / name).read_bytes()
+
+    def write_many(self, items: Iterable[tuple[str, bytes]]) -> None:
+        for name, data in items:
+            self.write(name, data)
+
+    def read_many(self, names: Iterable[str]) -> int:
+        return sum(len(self.read(name)) for name in names)
+
+    def stat(self, name: str) -> int:
+        return (self._root / name).stat().st_size
+
+    def list(self, folder: str) -> int:
+        with os.scandir(self._root / folder) as entries:
+            return sum(1 for entry in entries if entry.stat().st_size >= 0)
+
+    def remove(self, folder: str) -> None:
+        shutil.rmtree(self._root / folder, ignore_errors=True)
+
+    def processes(self) -> dict[str, int]:
+        return {}
+
+    def close(self) -> None:
+        shutil.rmtree(self._root, ignore_errors=True)
+
+
+class S3Target:
+    """``http://KEY:SECRET@host:port/bucket``; needs boto3. The bucket is made if it is missing."""
+
+    def __init__(self, url: str) -> None:
+        import boto3
+        from botocore.config import Config
+
+        parts = urlsplit(url)
+        self.name = f"s3 {parts.hostname}:{parts.port or ''}"
+        self._bucket = parts.path.strip("/") or "dsa-bench"
+        self._client: Any = boto3.client(
+            "s3",
+            endpoint_url=f"{parts.scheme}://{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}",
+            aws_access_key_id=parts.username or "test",
+            aws_secret_access_key=parts.password or "test",
+            region_name="us-east-1",
+            config=Config(max_pool_connections=32, s3={"addressing_style": "path"}),
+        )
+        names = [bucket["Name"] for bucket in self._client.list_buckets()["Buckets"]]
+        if self._bucket not in names:
+            self._client.create_bucket(Bucket=self._bucket)
+
+    def put(self, source: Path, name: str) -> None:
+        self._client.upload_file(str(source), self._bucket, name)
+
+    def get(self, name: str, target: Path) -> None:
+        self._client.download_file(self._bucket, name, str(target))
+
+    def write(self, name: str, data: bytes) -> None:
+        self._client.put_object(Bucket=self._bucket, Key=name, Body=data)
+
+    def read(self, name: str) -> bytes:
+        return bytes(self._client.get_object(Bucket=self._bucket, Key=name)["Body"].read())
+
+    def write_many(self, items: Iterable[tuple[str, bytes]]) -> None:
+        for name, data in items:
+            self.write(name, data)
+
+    def read_many(self, names: Iterable[str]) -> int:
+        return sum(len(self.read(name)) for name in names)
+
+    def stat(self, name: str) -> int:
+        return int(self._client.head_object(Bucket=self._bucket, Key=name)["ContentLength"])
+
+    def list(self, folder: str) -> int:
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=f"{folder}/")
+        return sum(len(page.get("Contents", ())) for page in pages)
+
+    def remove(self, folder: str) -> None:
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=f"{folder}/")
+        for page in pages:
+            for item in page.get("Contents", ()):
+                self._client.delete_object(Bucket=self._bucket, Key=item["Key"])
+
+    def processes(self) -> dict[str, int]:
+        return {}
+
+    def close(self) -> None:
+        self._client.close()
