@@ -107,9 +107,10 @@ class LivenessTable(Generic[K]):
         """Since its last sign of life (or since it was added)."""
         return max(0, served_ns - self._pulses[key].heard_ns)
 
-    def confirmed(self, key: K) -> bool:
-        """Whether anything was heard of it at all."""
-        return self._pulses[key].confirmed
+    def confirmed(self, key: K, since_ns: int = -1) -> bool:
+        """Whether anything was heard of it at all, and later than ``since_ns``."""
+        pulse = self._pulses[key]
+        return pulse.confirmed and pulse.heard_ns > since_ns
 
     def state(self, key: K, served_ns: int) -> Liveness:
         """What its silence says now."""

@@ -72,11 +72,13 @@ class MasterActor(Actor):
         self._heartbeat_ns = nanoseconds(settings.heartbeat_s)
         self._longest_gap_ns = self._heartbeat_ns * 5 // 4  #: a tick may be a little late
         self._clock = ServingClock(0, self._longest_gap_ns)
-        self._missed_ns = 0
+        self._missed_ns = 0  #: of our own time, as last noticed
+        self._down_ns = nanoseconds(settings.down_s)
+        self._unsettled_ns = -1  #: since when nodes are expected to speak again: our start, or the end of a pause
         self._loading = {"nodes", "staged"}  #: what the catalog still has to tell before anything else is done
         self._early: list[tuple[Peer, Message]] = []  #: what came meanwhile
         self._calls = CallTable()
-        self._members = Members(nanoseconds(settings.suspect_s), nanoseconds(settings.down_s))
+        self._members = Members(nanoseconds(settings.suspect_s), self._down_ns)
         lease_ns = nanoseconds(settings.upload_lease_s)
         self._uploads = Uploads(lease_ns)
         self._granter = Granter(secret, cluster)
@@ -170,6 +172,7 @@ class MasterActor(Actor):
         if self._clock.missed_ns > self._missed_ns:
             ctx.log("paused", missed_ms=(self._clock.missed_ns - self._missed_ns) // 1_000_000)
             self._missed_ns = self._clock.missed_ns
+            self._desk.settling, self._unsettled_ns = True, served_ns  # connections may have broken meanwhile
         ctx.publish(HINT_TOPIC, Hint(self._cluster, self._term, self._master))
         self._log_changes(ctx, served_ns)
         self._garbage.on_tick(ctx, served_ns)
@@ -181,8 +184,8 @@ class MasterActor(Actor):
     def _settle(self, ctx: Context) -> None:
         """Calls that wait for nodes are tried again; for good once all have reported or had time enough."""
         at = self._at(ctx)
-        over = at.served_ns >= nanoseconds(self._settings.down_s)
-        if self._desk.settling and not self._loading and (over or self._members.all_reported()):
+        over = at.served_ns >= self._unsettled_ns + self._down_ns
+        if self._desk.settling and not self._loading and (over or self._members.all_heard(self._unsettled_ns)):
             self._desk.settling = False
             ctx.log("settled", nodes=len(self._members), up=len(self._members.up(at.served_ns)))
         waiting, self._waiting = self._waiting, {}
@@ -343,6 +346,7 @@ class MasterActor(Actor):
     def statistics(self) -> dict[str, int]:
         """Counts and sizes of everything that is held in memory."""
         return {
+            "missed_ms": self._clock.missed_ns // 1_000_000,
             "calls": len(self._calls),
             "calls_refused": self._calls.refused,
             "calls_repeated": self._calls.repeated,

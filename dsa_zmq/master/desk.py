@@ -55,8 +55,8 @@ class Moment(NamedTuple):
 
 @dataclass(slots=True)
 class Desk:
-    """Begins and completes operations. ``settling`` is true after a start, until the nodes that the catalog knows have
-    reported or had time enough: too few nodes is no answer then."""
+    """Begins and completes operations. ``settling`` is true after a start or a pause of ours, until all known nodes
+    have spoken or had time enough: too few nodes is no answer then."""
 
     cluster: bytes
     term: int

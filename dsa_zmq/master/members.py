@@ -145,9 +145,11 @@ class Members:
         """The node that registered over this connection."""
         return next((state for state in self._nodes.values() if state.peer == peer), None)
 
-    def all_reported(self) -> bool:
-        """Whether every known node has registered under this term."""
-        return all(state.peer is not None for state in self._nodes.values())
+    def all_heard(self, since_ns: int) -> bool:
+        """Whether every node is registered under this term, and has spoken later than that."""
+        return all(
+            state.peer is not None and self._liveness.confirmed(node, since_ns) for node, state in self._nodes.items()
+        )
 
     def silence_ns(self, node: int, served_ns: int) -> int:
         return self._liveness.silence_ns(node, served_ns)

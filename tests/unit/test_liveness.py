@@ -59,6 +59,7 @@ def test_a_peer_that_was_never_heard_is_suspect_at_best() -> None:
     assert table.state("n1", 10) is Liveness.DOWN
     table.heard("n1", 1, 11)
     assert table.state("n1", 11) is Liveness.UP
+    assert [table.confirmed("n1", since) for since in (-1, 10, 11)] == [True, True, False]
 
 
 def test_times_that_contradict_each_other_are_refused() -> None:

@@ -145,7 +145,11 @@ class MembersMachine(RuleBasedStateMachine):
             node for node in self.rows if self.expected(node) == UP
         )
         assert self.members.down(self.now) == {node for node in self.rows if self.expected(node) == DOWN}
-        assert self.members.all_reported() == (self.connected == set(self.rows))
+        for since in (-1, self.now - 30):
+            expected = all(
+                node in self.connected and node in self.spoke and self.heard[node] > since for node in self.rows
+            )
+            assert self.members.all_heard(since) == expected
 
     @invariant()
     def a_look_tells_every_change_once(self) -> None:
