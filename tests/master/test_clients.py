@@ -26,6 +26,8 @@ from dsa_zmq.protocol.operations import (
     Reallocate,
     Remove,
     Renew,
+    Stage,
+    Staged,
     Stat,
     Statfs,
 )
@@ -251,6 +253,65 @@ def test_an_upload_whose_client_is_silent_for_its_lease_is_ended_and_its_commit_
     assert world.ran(ExpireUploads) == 1
     assert client.ask(Renew([allocated.upload])) == Done(0)
     assert client.ask(client.commit_of("/f", allocated, nodes)).code == "conflict"
+
+
+def test_a_commit_that_is_refused_keeps_its_upload_alive_for_another_try(world: Any) -> None:
+    world.crash()
+    world.start(upload_lease_s=6)
+    nodes = world.nodes(2)
+    client = world.client()
+    allocated = client.ask(Allocate(0, "/f", 1 << 20, 0, [5]))
+    commit = client.commit_of("/f", allocated, nodes)
+    world.run_for(4)
+    assert client.ask(msgspec.structs.replace(commit, if_version=7)).code in ("conflict", "not-found")
+    world.run_for(4)
+    assert isinstance(client.ask(commit), Found)
+
+
+def test_an_upload_goes_on_over_restarts_and_gets_a_full_lease_from_each(world: Any) -> None:
+    chunk = 16 << 20  # four of these are a page
+    world.crash()
+    world.start(upload_lease_s=20)
+    nodes = world.nodes(2)
+    client = world.client()
+    allocated = client.ask(Allocate(0, "/f", chunk, 0, [chunk] * 4))
+    page = client.commit_of("/f", allocated, nodes, chunk).chunks
+    world.crash()
+    world.start()
+    world.wait(lambda: all(node.registered.term == 3 for node in nodes))
+    stage = Stage(allocated.upload, 0, chunk, allocated.redundancy, page)
+    assert client.ask(stage) == Staged(allocated.upload, 0)
+    assert world.actor.statistics()["uploads"] == 1
+    world.run_for(12)
+    world.crash()
+    world.start()
+    world.run_for(12)
+    assert world.actor.statistics()["uploads"] == 1
+    more = client.ask(Allocate(allocated.upload, "/f", chunk, 4, [5], page[0].chunk, allocated.redundancy))
+    assert (more.upload, more.redundancy) == (allocated.upload, "copies=2")
+    commit = client.commit_of("/f", more, nodes)
+    whole = msgspec.structs.replace(commit, length=4 * chunk + 5, chunk_count=5, chunk_bytes=chunk)
+    assert isinstance(client.ask(whole), Found)
+    assert world.actor.statistics()["uploads"] == 0
+
+
+def test_an_expiry_that_finds_the_disk_full_is_tried_again(world: Any) -> None:
+    world.crash()
+    world.start(upload_lease_s=3)
+    world.nodes(2)
+    client = world.client()
+    numbers = client.calls(*[Allocate(0, "/f", 1 << 20, 0, [5])] * 250)
+    world.wait(lambda: client.results(numbers[-1]))
+    room = world.disk.capacity_bytes
+    world.disk.unlink("catalog.sqlite.ballast")
+    world.disk.capacity_bytes = room - world.disk.free_bytes()[0]
+    world.run_for(4)
+    assert world.ran(ExpireUploads) == 1
+    assert world.actor.statistics()["uploads"] == 250
+    world.disk.capacity_bytes = room
+    world.run_for(5)
+    assert world.ran(ExpireUploads) == 2
+    assert world.actor.statistics()["uploads"] == 0
 
 
 def test_a_late_repeat_of_a_stage_does_not_end_the_file_that_was_published(world: Any) -> None:
