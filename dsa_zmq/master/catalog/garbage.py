@@ -52,7 +52,7 @@ from dsa_zmq.master.catalog.tables import (
 from dsa_zmq.model.manifest import unpack_page
 from dsa_zmq.protocol.values import ShardRef
 
-MAX_SLICE = 1000  #: rows: some 10 ms, whatever was asked for
+MAX_SLICE = 250  #: rows: some 10 ms, whatever was asked for
 TREES_PER_SLICE = 8  #: directories taken apart at a time; each gets its share of the slice
 SESSIONS_PER_SLICE = 4  #: each with up to MAX_OPEN_CALLS replies
 GRACED = (DEAD_TREE, DEAD_FILE, DEAD_NAME, DEAD_CONTENT)  #: the kinds whose ``due`` is the time of their death
