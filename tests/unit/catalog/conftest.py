@@ -97,7 +97,7 @@ class Kit:
     def register(self, name: str, *, old_is_alive: bool = False, **fields: Any) -> Any:
         return self.one(RegisterNode(self.introduction(name, **fields), old_is_alive, self.now))
 
-    def receipt(self, upload: int, chunk: int, index: int, node: NodeRow, shard_hash: bytes, **fields: Any) -> Receipt:
+    def receipt(self, upload: int, chunk: int, index: int, node: NodeRow, shard_hash: bytes, /, **fields: Any) -> Receipt:
         """What ``node`` writes when it holds this shard. ``fields`` change what it is written for."""
         generation = fields.pop("generation", node.generation)
         store_id = fields.pop("store_id", node.store_id)

@@ -98,7 +98,6 @@ def test_a_large_jump_of_the_floor_forgets_everything_below(kit):
     assert [number for _, number, _ in kit.dump()["replies"]] == [1 << 60]
 
 
-@pytest.mark.slow
 def test_a_session_with_too_many_kept_answers_is_held_back_and_goes_on_when_it_acknowledges(kit):
     kit.run(*[kit.request(MakeDirectory(f"/{number}")) for number in range(MAX_OPEN_CALLS)])
     request = kit.request(MakeDirectory("/more"))
