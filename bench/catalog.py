@@ -44,7 +44,9 @@ class Load:
         self.random = random.Random(7)
         self.catalog = Catalog.open(OsDisk(directory), rng=self.random, secret=SECRET, ballast_bytes=0)
         registrations = [
-            Register(0, 1, 1, b"", f"n{i}", bytes([i]) * 16, 1, f"tcp://h:{i}", "", "h", f"/{i}", "d", 1 << 40, 0, 0, 0, b"")
+            Register(
+                0, 1, 1, b"", f"n{i}", bytes([i]) * 16, 1, f"tcp://h:{i}", "", "h", f"/{i}", "d", 1 << 40, 0, 0, 0, b""
+            )
             for i in range(4)
         ]
         self.nodes = self.catalog.run([RegisterNode(message, False, WALL_NS) for message in registrations])
@@ -110,7 +112,9 @@ def bare_rows(directory: str, seconds: float) -> None:
     def run(jobs: Sequence[int]) -> None:
         connection.execute("BEGIN")
         for table in range(8):
-            connection.executemany(f"INSERT INTO t{table} VALUES (?,?,?,?,?,?)", [(n, 1, 2, "x", b"y", 3) for n in jobs])
+            connection.executemany(
+                f"INSERT INTO t{table} VALUES (?,?,?,?,?,?)", [(n, 1, 2, "x", b"y", 3) for n in jobs]
+            )
         connection.execute("COMMIT")
 
     measure("bare SQL: 8 inserts", run, lambda: next(counter), seconds)  # type: ignore[arg-type,return-value]

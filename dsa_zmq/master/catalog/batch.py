@@ -33,7 +33,7 @@ from dsa_zmq.master.catalog.numbers import check_numbers
 from dsa_zmq.master.catalog.prefetch import prefetch
 from dsa_zmq.master.catalog.rows import Change, Missing, RowCache, Rows
 from dsa_zmq.master.catalog.session_rules import admit, check_room, keep_answer, kept_answer
-from dsa_zmq.master.catalog.sql import Database, DiskFull, Rejected
+from dsa_zmq.master.catalog.sql import CatalogBroken, Database, DiskFull, Rejected
 from dsa_zmq.protocol.operations import (
     Abort,
     Allocate,
@@ -113,8 +113,11 @@ class Batches:
             except Rejected as error:
                 return _answer(job, InternalError(f"the catalog refused the change: {error}", "report this as a bug"))
             except DiskFull:
-                if _grows(job) or not self._ballast.release():
+                if _grows(job):
                     break
+                with self._database.trouble("the ballast could not be given up"):
+                    if not self._ballast.release():
+                        break
         return self._without_room(job)
 
     def _without_room(self, job: Job) -> Any:
@@ -140,7 +143,9 @@ class Batches:
             results = self._decide(rows, jobs)
             rows.flush()
             database.commit()
-        except (DiskFull, Rejected):
+        except CatalogBroken:
+            raise  # there is nothing left to roll back with
+        except BaseException:
             database.rollback()
             raise
         self._upcoming = rows.upcoming
@@ -148,7 +153,8 @@ class Batches:
         if self._follow is not None and rows.changes:
             self._follow(rows.changes)
         if any(isinstance(job, CollectGarbage) for job in jobs):
-            self._ballast.restore(database.unused_bytes())
+            with database.trouble("the ballast could not be set aside"):
+                self._ballast.restore(database.unused_bytes())
         database.checkpoint()
         return results
 

@@ -14,6 +14,7 @@ from actors.core import Job
 from actors.disk import Disk
 from dsa_zmq.errors import ConfigError, Corrupt, Incompatible, LocalError, NoSpace
 from dsa_zmq.master.catalog import schema
+from dsa_zmq.master.catalog.audit import audit
 from dsa_zmq.master.catalog.ballast import BALLAST_BYTES, Ballast
 from dsa_zmq.master.catalog.batch import Batches
 from dsa_zmq.master.catalog.facts import Facts
@@ -109,6 +110,10 @@ class Catalog:
         for errors that found the disk full has the error as its result.
         """
         return self._batches.run(jobs)
+
+    def audit(self) -> list[str]:
+        """Recount everything that is kept counted; what does not agree, in words. Reads the whole catalog."""
+        return audit(self._database)
 
     def close(self) -> None:
         """Close the file. The catalog cannot be used any more."""

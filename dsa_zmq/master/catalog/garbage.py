@@ -52,7 +52,7 @@ from dsa_zmq.master.catalog.tables import (
 from dsa_zmq.model.manifest import unpack_page
 from dsa_zmq.protocol.values import ShardRef
 
-MAX_SLICE = 1000  #: rows: some 10 ms, whatever was asked for
+MAX_SLICE = 250  #: rows: some 10 ms, whatever was asked for
 TREES_PER_SLICE = 8  #: directories taken apart at a time; each gets its share of the slice
 SESSIONS_PER_SLICE = 4  #: each with up to MAX_OPEN_CALLS replies
 GRACED = (DEAD_TREE, DEAD_FILE, DEAD_NAME, DEAD_CONTENT)  #: the kinds whose ``due`` is the time of their death
@@ -157,16 +157,17 @@ def _trees(rows: Rows, job: CollectGarbage, limit: int, left: int) -> _Slice:
     for item, found, each in zip(items, children, taken, strict=True):
         _listings_end(rows, item)
         for row in each:
-            rows.delete(NAMES, row[:3])
             if row.to_seq != LIVE:
-                continue  # its own entry does the rest
+                _purge_name(rows, row[:3])  # its own entry does the rest, or has just done it
+                continue
+            rows.delete(NAMES, row[:3])
             if row.kind == DIRECTORY:
                 bury(rows, DEAD_TREE, item.due, 0, seq=item.seq, inode=row.inode)
             else:
                 forget_file(rows, inodes[row.inode], item.due)
                 rows.delete(INODES, row.inode)
         if len(found) <= share:
-            _purge_name(rows, item)
+            _purge_name(rows, (item.object, item.name, item.seq))
             rows.delete(INODES, item.inode)
             rows.delete(DEAD, item[:3])
     return _Slice(len(items) + sum(map(len, taken)), True)
@@ -179,7 +180,7 @@ def _names(rows: Rows, job: CollectGarbage, limit: int, left: int) -> _Slice:
     rows.get_all(INODES, [item.inode for item in items if item.kind == DEAD_FILE])
     for item in items:
         _listings_end(rows, item)
-        _purge_name(rows, item)
+        _purge_name(rows, (item.object, item.name, item.seq))
         if item.kind == DEAD_FILE:
             rows.delete(INODES, item.inode)
         rows.delete(DEAD, item[:3])
@@ -192,10 +193,9 @@ def _listings_end(rows: Rows, item: DeadRow) -> None:
         rows.set_number(PURGED_SEQ, item.seq)
 
 
-def _purge_name(rows: Rows, item: DeadRow) -> None:
-    """Remove a closed name; it may have gone with its directory."""
-    key = (item.object, item.name, item.seq)
-    if item.name and rows.get(NAMES, key) is not None:
+def _purge_name(rows: Rows, key: tuple[int, str, int]) -> None:
+    """Remove a closed name, if it has not gone with its directory. An entry that has none says ""."""
+    if key[1] and rows.get(NAMES, key) is not None:
         rows.delete(NAMES, key)
 
 

@@ -13,7 +13,7 @@ from dsa_zmq.model.redundancy import parse_redundancy
 
 HEALTHY, DEGRADED, ENDANGERED, LOST = range(4)
 
-MAX_SLICE = 5000  #: chunks: some 10 ms
+MAX_SLICE = 2500  #: chunks: some 10 ms
 
 NEXT_CHUNKS: Scan[ChunkRow] = Scan(
     f"SELECT {CHUNKS.columns} FROM chunks WHERE chunk > ? ORDER BY chunk LIMIT ?", ChunkRow, (CHUNKS,)

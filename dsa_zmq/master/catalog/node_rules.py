@@ -19,7 +19,7 @@ from dsa_zmq.protocol.messages import Register
 STORE_ID_BYTES = 16
 MAX_NUMBER = (1 << 63) - 1  #: of a signed SQL integer
 
-ALL_NODES: Scan[StoreRow] = Scan(f"SELECT {NODES.columns} FROM nodes ORDER BY node", StoreRow, (NODES,))
+ALL_NODES: Scan[StoreRow] = Scan(f"SELECT {NODES.columns} FROM nodes ORDER BY node", StoreRow, (NODES,), NODES)
 
 
 def load_nodes(rows: Rows, facts: Facts, job: LoadNodes) -> list[NodeRow]:

@@ -165,7 +165,7 @@ class Rows:
             raise Missing(scans=unknown)
 
     def put(self, table: Table[R, K], row: R) -> None:
-        """Insert the row or replace the one with its key."""
+        """Insert the row, or replace the one with its key, which then has been read."""
         self._write(table, table.key_of(row), row)
 
     def delete(self, table: Table[R, K], key: K) -> None:

@@ -53,7 +53,12 @@ def admit(rows: Rows, job: Request) -> SessionRow:
         for number in old:
             rows.delete(REPLIES, (job.session, number))
         session = SessionRow(
-            session.session, session.client, session.incarnation, job.done_below, session.kept - len(old), session.used_ns
+            session.session,
+            session.client,
+            session.incarnation,
+            job.done_below,
+            session.kept - len(old),
+            session.used_ns,
         )
         rows.put(SESSIONS, session)
     if job.number < session.floor:

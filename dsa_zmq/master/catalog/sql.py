@@ -15,7 +15,8 @@ Three things can go wrong with a statement, and they are three exceptions:
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import apsw
@@ -185,6 +186,14 @@ class Database:
     def abandon(self) -> None:
         """Close as a killed process would, as far as that goes: nothing is reported any more."""
         self._connection.close(True)
+
+    @contextmanager
+    def trouble(self, what: str) -> Iterator[None]:
+        """Around other calls to the same disk: its errors break the catalog like our own."""
+        try:
+            yield
+        except OSError as error:
+            raise self._give_up(what, error) from error
 
     # --- errors ---------------------------------------------------------------------------------------------------
 

@@ -38,7 +38,7 @@ from dsa_zmq.model.redundancy import parse_redundancy
 from dsa_zmq.protocol.operations import Abort, Commit, Confirm, Done, Found, Stage, Staged
 from dsa_zmq.protocol.values import StagedChunk
 
-ALL_UPLOADS: Scan[UploadRow] = Scan(f"SELECT {UPLOADS.columns} FROM uploads ORDER BY upload", UploadRow, (UPLOADS,))
+ALL_UPLOADS: Scan[UploadRow] = Scan(f"SELECT {UPLOADS.columns} FROM uploads ORDER BY upload", UploadRow, (UPLOADS,), UPLOADS)
 
 
 def stage(rows: Rows, facts: Facts, job: Request, op: Stage) -> Staged | Confirm:
