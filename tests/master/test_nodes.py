@@ -208,11 +208,12 @@ def test_a_master_that_hears_of_a_higher_term_stops_for_good(world: Any) -> None
     assert world.runtime.story("stale-master")
 
 
-def test_a_node_that_met_another_master_of_the_same_term_is_refused(world: Any) -> None:
+def test_a_node_that_met_another_master_of_the_same_term_is_refused_until_one_of_them_ends(world: Any) -> None:
     (node,) = world.nodes(1)
     refused = node.register(seen_term=1, seen_master=b"y" * 16)
     assert isinstance(refused, Refused)
-    assert refused.failure.code == "conflict"
+    assert refused.failure.code == "unavailable"
+    assert "two copies of one catalog" in refused.failure.message
 
 
 def test_hints_tell_the_term_and_a_node_registers_again_after_a_restart(world: Any) -> None:
