@@ -20,20 +20,18 @@ from blake3 import blake3
 from actors.disk import Disk
 from dsa_zmq.errors import ConfigError, Conflict, Corrupt, DSAError, Invalid, NoSpace, NotFound, Unavailable
 from dsa_zmq.model.limits import MAX_CHUNK_BYTES, SEGMENT_BYTES
+from dsa_zmq.node.failure import Failure, is_full, is_medium, plain
 from dsa_zmq.node.index import DAMAGED, DROPS_PER_COMMIT, Row, row_of
-from dsa_zmq.node.recovery import REBUILD_MARK, recover
+from dsa_zmq.node.recovery import recover
 from dsa_zmq.node.segment_files import SegmentFiles
 from dsa_zmq.node.segments import ALIGN, RECORD_HEADER_BYTES, decode_record_header, largest_payload
 from dsa_zmq.node.space import SPARES, Space
 from dsa_zmq.node.store import NewShard, ShardInfo, ShardKey, Usage
 from dsa_zmq.node.writer import Placed, SegmentWriter
 
-FAILED = "failed.txt"  #: why a write or sync failed; while it is there, the store takes nothing
 MIN_SEGMENT_BYTES = 4096
 MAX_SEGMENT_BYTES = 1 << 30  #: footers hold offsets in units of ALIGN; larger ones would only make compaction coarse
 ONE_READ_BYTES = 64 << 10  #: header and payload come in one read up to here, where the copy is cheaper than a call
-_UNREADABLE = (errno.EIO, getattr(errno, "ENODATA", errno.EIO))  #: the medium's fault, not the process'
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class DiskStore:
@@ -60,7 +58,7 @@ class DiskStore:
         self._largest = min(MAX_CHUNK_BYTES, largest_payload(segment_bytes))
         self._lock = threading.RLock()  # guards the index and all counts; never held while segments are written or read
         self._closed = False
-        self._failure = ""
+        self._failed = Failure(disk)
         self._space = Space(disk, capacity, reserve, segment_bytes)
         self._files = SegmentFiles(disk)
         try:
@@ -77,19 +75,19 @@ class DiskStore:
         except (OSError, apsw.Error) as error:
             if isinstance(error, DSAError):
                 raise
-            raise Unavailable(f"the data directory cannot be used: {_plain(error)}", "check the disk") from error
+            raise Unavailable(f"the data directory cannot be used: {plain(error)}", "check the disk") from error
 
     def _prepare(self) -> None:
-        if self._disk.exists(FAILED):
-            self._failure = self._disk.read_bytes(FAILED).decode("utf-8", "replace").strip()
+        self._failed.load()
+        if self._failed:
             return
         try:
             self._collect(list(self._writer.segments))
             self._writer.keep_spares()
         except OSError as error:
             if error.errno == errno.EROFS:
-                self._failure = _plain(error)
-            elif error.errno in _FULL:
+                self._failed.of_write(error)
+            elif is_full(error):
                 self.notes.append("the disk is full: puts are refused until there is room")
             else:
                 raise
@@ -98,11 +96,11 @@ class DiskStore:
 
     @property
     def failure(self) -> str:
-        return self._failure
+        return self._failed.text
 
     def put(self, shards: Sequence[NewShard]) -> list[ShardInfo | DSAError]:
-        if self._failure:
-            return [self._failed_error() for _ in shards]
+        if self._failed:
+            return [self._failed.error() for _ in shards]
         outcomes: list[ShardInfo | DSAError | None] = [None] * len(shards)
         fresh: dict[ShardKey, int] = {}  # position of the first shard of that key
         twins: list[tuple[int, int]] = []
@@ -141,10 +139,6 @@ class DiskStore:
         row = self._find(key)
         return None if row is None or row.state == DAMAGED else row.info
 
-    def list(self, after: ShardKey | None, limit: int) -> list[ShardInfo]:
-        with self._guard():
-            return self._index.page(after or ShardKey(-1, 0), limit)
-
     def damaged(self, limit: int = 1000) -> list[ShardInfo]:
         """Shards whose bytes were found not to match: kept on the disk, never served, in key order."""
         with self._guard():
@@ -163,7 +157,7 @@ class DiskStore:
                 self._space.index = self._space.index if self._closed else self._index.size_bytes()
             shards = sum(state.live for state in self._writer.segments.values()) - self._damaged
             used = self._writer.used + self._space.index
-            free = 0 if self._failure or self._closed else self._writer.free
+            free = 0 if self._failed or self._closed else self._writer.free
             return Usage(self._space.capacity, used, free, shards)
 
     def close(self) -> None:
@@ -205,8 +199,8 @@ class DiskStore:
         try:
             placed = self._writer.put([shards[position] for position in fresh.values()])
         except OSError as error:
-            self._fail(error)
-            return [self._failed_error() for _ in fresh]
+            self._failed.of_write(error)
+            return [self._failed.error() for _ in fresh]
         rows = [row_of(place.record, place.segment) for place in placed if isinstance(place, Placed)]
         try:
             self._commit(rows, [], [replaced[key] for key in _keys(rows) if key in replaced])
@@ -222,13 +216,13 @@ class DiskStore:
             rows = [row for key in keys if _is_key(key) and (row := self._index.find(key)) is not None]
         if not rows:
             return []
-        if self._failure:
-            raise self._failed_error()
+        if self._failed:
+            raise self._failed.error()
         try:
             placed = self._writer.drop([ShardKey(row.chunk, row.index) for row in rows])
         except OSError as error:
-            self._fail(error)
-            raise self._failed_error() from error
+            self._failed.of_write(error)
+            raise self._failed.error() from error
         full = [place for place in placed if isinstance(place, NoSpace)]
         done = [
             (row, row_of(place.record, place.segment))
@@ -239,7 +233,7 @@ class DiskStore:
         try:
             self._collect([row.segment for row, _ in done])
         except OSError as error:
-            self._fail(error)
+            self._failed.of_write(error)
         if full:
             raise full[0]
         return [ShardKey(row.chunk, row.index) for row, _ in done]
@@ -287,7 +281,7 @@ class DiskStore:
             except FileNotFoundError as error:
                 raise self._quarantine(row, "its segment is gone") from error
             except OSError as error:
-                raise Unavailable(f"{_name(key)} cannot be read: {_plain(error)}", "try again") from error
+                raise Unavailable(f"{_name(key)} cannot be read: {plain(error)}", "try again") from error
         try:
             size = row.length if row.length <= ONE_READ_BYTES else 0
             head = handle.file.pread(RECORD_HEADER_BYTES + size, row.offset)
@@ -295,9 +289,9 @@ class DiskStore:
             if not size:
                 data = handle.file.pread(row.length, row.offset + RECORD_HEADER_BYTES)
         except OSError as error:
-            if error.errno in _UNREADABLE:
+            if is_medium(error):
                 raise self._quarantine(row, "the disk cannot read it") from error
-            raise Unavailable(f"{_name(key)} cannot be read: {_plain(error)}", "try again") from error
+            raise Unavailable(f"{_name(key)} cannot be read: {plain(error)}", "try again") from error
         finally:
             self._files.give_back(handle)
         header = decode_record_header(head[:RECORD_HEADER_BYTES], row.offset, generation)
@@ -325,7 +319,8 @@ class DiskStore:
             try:
                 yield
             except apsw.Error as error:
-                raise self._index_failed(error) from error
+                self._failed.of_index(error)
+                raise self._failed.error() from error
 
     def _commit(self, rows: Sequence[Row], tombs: Sequence[Row], dead: Sequence[Row]) -> None:
         """Tell the index what is durable now: ``rows`` are there, ``dead`` rows were superseded by them or by ``tombs``."""
@@ -362,34 +357,9 @@ class DiskStore:
                 raise
             change()
 
-    def _index_failed(self, error: apsw.Error) -> Unavailable:
-        self._failure = self._failure or f"the index failed: {error}; restart the node"
-        if isinstance(error, (apsw.CorruptError, apsw.NotADBError)):
-            with contextlib.suppress(OSError):  # without the mark, SQLite finds the damage again
-                self._disk.replace_bytes(REBUILD_MARK, b"")
-        return self._failed_error()
-
-    def _fail(self, error: OSError) -> None:
-        """A write or sync failed: nothing can be said of what it covered, now or after a restart (the page cache may show
-        what the disk does not have). So it is written down, for an operator to clear."""
-        self._failure = _plain(error)
-        if error.errno != errno.EROFS:
-            with contextlib.suppress(OSError):  # on a dead disk there is no place for it, and no next start either
-                self._disk.replace_bytes(FAILED, f"{self._failure}\n".encode())
-
-    def _failed_error(self) -> Unavailable:
-        return Unavailable(
-            f"the node's store has failed: {self._failure}",
-            f"check its disk; then delete {FAILED} in its directory, if it is there, and restart the node",
-        )
-
-
-def _plain(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno == errno.EROFS:
-        return "its file system is mounted read-only"
-    if isinstance(error, OSError):
-        return f"{error.strerror or error} on the disk"
-    return str(error)
+    def list(self, after: ShardKey | None, limit: int) -> list[ShardInfo]:  # last, for it hides the builtin below it
+        with self._guard():
+            return self._index.page(after or ShardKey(-1, 0), limit)
 
 
 def _is_key(key: ShardKey) -> bool:

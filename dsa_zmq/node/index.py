@@ -158,7 +158,7 @@ class Index:
     def find(self, key: ShardKey) -> Row | None:
         sql = f"SELECT {_COLUMNS} FROM shards WHERE chunk = ? AND idx = ?"
         row = self._db.execute(sql, (key.chunk, key.index)).fetchone()
-        return None if row is None else Row._make(cast("tuple[int, ...]", row))  # type: ignore[arg-type]
+        return None if row is None else Row._make(row)
 
     def page(self, after: ShardKey, limit: int) -> list[ShardInfo]:
         """Good shards behind ``after``, in key order."""
@@ -218,9 +218,7 @@ class Index:
         self.sequence = sequence
 
     def _write_segments(self, segments: Iterable[SegmentState]) -> None:
-        rows = [
-            (s.number, s.generation.to_bytes(8, "little"), s.size, int(s.sealed), s.end, s.live) for s in segments
-        ]
+        rows = [(s.number, s.generation.to_bytes(8, "little"), s.size, int(s.sealed), s.end, s.live) for s in segments]
         self._db.executemany("INSERT OR REPLACE INTO segments VALUES (?, ?, ?, ?, ?, ?)", rows)
 
     def quarantine(self, row: Row) -> bool:

@@ -182,4 +182,3 @@ def _check_missing(recovered: Recovered, present: set[int]) -> None:
     for state in missing:
         recovered.index.forget_segment(state.number)
         del recovered.segments[state.number]
-

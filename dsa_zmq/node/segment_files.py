@@ -60,7 +60,9 @@ class SegmentFiles:
             file.datasync()
             self._disk.sync_dir(DIRECTORY)
         except OSError:
-            with contextlib.suppress(OSError):  # the first error is the one to tell; a leftover is found at the next start
+            with contextlib.suppress(
+                OSError
+            ):  # the first error is the one to tell; a leftover is found at the next start
                 self._disk.unlink(path)
             raise
         finally:
