@@ -105,7 +105,9 @@ class DiskStore:
         fresh: dict[ShardKey, int] = {}  # position of the first shard of that key
         twins: list[tuple[int, int]] = []
         replaced: dict[ShardKey, Row] = {}
-        for position, shard in enumerate(shards):
+        with self._guard():
+            known = [self._index.find(shard.key) if _is_key(shard.key) else None for shard in shards]
+        for position, (shard, row) in enumerate(zip(shards, known, strict=True)):
             first = fresh.get(shard.key)
             try:
                 self._check(shard)
@@ -113,7 +115,7 @@ class DiskStore:
                     if shards[first].hash != shard.hash:
                         raise _conflict(shard.key)
                     twins.append((position, first))
-                elif (row := self._find(shard.key)) is None:
+                elif row is None:
                     fresh[shard.key] = position
                 else:
                     outcomes[position] = self._already_there(row, shard)
@@ -233,6 +235,8 @@ class DiskStore:
         try:
             self._collect([row.segment for row, _ in done])
         except OSError as error:
+            if isinstance(error, DSAError):
+                raise
             self._failed.of_write(error)
         if full:
             raise full[0]

@@ -118,32 +118,30 @@ class SegmentWriter:
 
     def put(self, shards: Sequence[NewShard]) -> list[Placed | NoSpace]:
         """Append shards; returns when all that found room are durable."""
-        records = [Record(PUT, *s.key, s.chunk_length, len(s.data), s.hash, 0, 0) for s in shards]
-        return self._append(records, [shard.data for shard in shards], reserve=False)
+        return self._append(PUT, shards, reserve=False)
 
     def drop(self, keys: Sequence[ShardKey]) -> list[Placed | NoSpace]:
         """Append records that these shards are gone. They may use what puts may not."""
-        records = [Record(DROP, *key, 0, 0, _NO_HASH, 0, 0) for key in keys]
-        return self._append(records, [b""] * len(keys), reserve=True)
+        return self._append(DROP, [NewShard(key, 0, _NO_HASH, b"") for key in keys], reserve=True)
 
     def close(self) -> None:
         if self._active is not None:
             self._active.file.close()
             self._active = None
 
-    def _append(
-        self, records: Sequence[Record], payloads: Sequence[bytes | memoryview], *, reserve: bool
-    ) -> list[Placed | NoSpace]:
+    def _append(self, kind: int, shards: Sequence[NewShard], *, reserve: bool) -> list[Placed | NoSpace]:
         results: list[Placed | NoSpace] = []
-        for wanted, data in zip(records, payloads, strict=True):
+        for shard in shards:
+            length = len(shard.data)
             try:
-                active = self._with_room(record_bytes(wanted.length), reserve=reserve)
+                active = self._with_room(record_bytes(length), reserve=reserve)
             except NoSpace as error:
                 results.append(error)
                 continue
             self._sequence += 1
-            record = wanted._replace(sequence=self._sequence, offset=active.planned)
-            active.add(record, data)
+            (chunk, index), place = shard.key, active.planned
+            record = Record(kind, chunk, index, shard.chunk_length, length, shard.hash, self._sequence, place)
+            active.add(record, shard.data)
             results.append(Placed(record, active.state.number))
         if self._active is not None:
             self._active.flush(seal=False)
