@@ -25,7 +25,7 @@ from dsa_zmq.node.index import DAMAGED, DROPS_PER_COMMIT, Row, row_of
 from dsa_zmq.node.recovery import recover
 from dsa_zmq.node.segment_files import SegmentFiles
 from dsa_zmq.node.segments import ALIGN, RECORD_HEADER_BYTES, decode_record_header, largest_payload
-from dsa_zmq.node.space import SPARES, Space
+from dsa_zmq.node.space import Space
 from dsa_zmq.node.store import NewShard, ShardInfo, ShardKey, Usage
 from dsa_zmq.node.writer import Placed, SegmentWriter
 
@@ -49,17 +49,17 @@ class DiskStore:
                 f"a segment of {segment_bytes} bytes is not possible",
                 f"choose a multiple of {ALIGN} from {MIN_SEGMENT_BYTES} to {MAX_SEGMENT_BYTES}",
             )
-        if capacity < (SPARES + 2) * segment_bytes:
-            raise ConfigError(
-                f"a capacity of {capacity} bytes is too small for segments of {segment_bytes} bytes",
-                f"give at least {(SPARES + 2) * segment_bytes} bytes, or choose smaller segments",
-            )
         self._disk = disk
         self._largest = min(MAX_CHUNK_BYTES, largest_payload(segment_bytes))
         self._lock = threading.RLock()  # guards the index and all counts; never held while segments are written or read
         self._closed = False
         self._failed = Failure(disk)
         self._space = Space(disk, capacity, reserve, segment_bytes)
+        if capacity < self._space.smallest_capacity:
+            raise ConfigError(
+                f"a capacity of {capacity} bytes is too small for segments of {segment_bytes} bytes",
+                f"give at least {self._space.smallest_capacity} bytes, or choose smaller segments",
+            )
         self._files = SegmentFiles(disk)
         try:
             recovered = recover(disk, self._files)
@@ -354,12 +354,16 @@ class DiskStore:
                 self._damaged = self._index.damaged_count()
 
     def _despite_full_disk(self, change: Callable[[], None]) -> None:
+        """Changes are repeatable: a commit may have happened although the checkpoint that followed it found no room."""
         try:
             change()
         except apsw.FullError:
-            if not self._space.drop_ballast():
-                raise
-            change()
+            try:
+                self._index.give_back_room()
+                change()
+            except apsw.FullError:
+                with self._space.ballast_dropped():
+                    change()
 
     def list(self, after: ShardKey | None, limit: int) -> list[ShardInfo]:  # last, for it hides the builtin below it
         with self._guard():

@@ -141,8 +141,9 @@ class Index:
         try:
             self._db = apsw.Connection(disk.sqlite_path(PATH), vfs=disk.sqlite_vfs)
             # The exclusive lock keeps a second process out of this directory, and spares the shared-memory file.
-            self._db.execute("PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL")
-            self._db.execute(f"PRAGMA cache_size=-{CACHE_KIB}; PRAGMA temp_store=MEMORY")
+            for setting in ("locking_mode=EXCLUSIVE", "journal_mode=WAL", "synchronous=NORMAL", "temp_store=MEMORY"):
+                self._db.execute(f"PRAGMA {setting}").fetchall()
+            self._db.execute(f"PRAGMA cache_size=-{CACHE_KIB}").fetchall()
             self._db.execute("BEGIN IMMEDIATE; COMMIT")
         except (apsw.BusyError, apsw.LockedError) as error:
             self._db.close()
@@ -275,6 +276,10 @@ class Index:
         with self._transaction():
             self._db.execute("DELETE FROM shards WHERE state > 0 AND state = 2")
             self._db.execute("UPDATE meta SET value = 1 WHERE name = 'complete'")
+
+    def give_back_room(self) -> None:
+        """Bring everything into the database file, and cut the WAL to nothing."""
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def close(self) -> None:
         self._db.close()

@@ -8,6 +8,7 @@ is given up when SQLite finds the disk full.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from actors.disk import Disk
@@ -15,7 +16,9 @@ from dsa_zmq.errors import NoSpace
 
 SPARES = 2  #: segments: their records of drops are enough to empty every other segment of common sizes
 BALLAST = "ballast"
-BALLAST_BYTES = 8 << 20  #: two checkpoints of SQLite's WAL; never more than a segment
+BALLAST_BYTES = 8 << 20  #: two checkpoints of SQLite's WAL; with smaller segments as much as one
+MIN_BALLAST_BYTES = 256 << 10  #: a few commits
+MIN_KEPT_BYTES = 16 << 10  #: of a ballast that was needed: less than that is of no use
 UNIT = 1 << 20
 
 
@@ -32,7 +35,12 @@ class Space:
 
     @property
     def ballast_bytes(self) -> int:
-        return min(BALLAST_BYTES, self.segment_bytes)
+        return max(MIN_BALLAST_BYTES, min(BALLAST_BYTES, self.segment_bytes))
+
+    @property
+    def smallest_capacity(self) -> int:
+        """What is kept back, one segment to fill, and one for the index."""
+        return (SPARES + 2) * self.segment_bytes + self.ballast_bytes
 
     def _within_capacity(self) -> int:
         return self.capacity - self.allocated - self.index - self.ballast_bytes
@@ -56,23 +64,31 @@ class Space:
             )
 
     def keep_ballast(self) -> None:
-        """Have the ballast file. OSError if there is no room for it."""
-        if self.disk.exists(BALLAST):
-            return
+        """Have the ballast file in its full size. OSError if there is no room for it."""
         file = self.disk.open(BALLAST, create=True)
         try:
-            file.allocate(self.ballast_bytes)
-            file.datasync()
-        except OSError:
-            with contextlib.suppress(OSError):  # the first error is the one to tell
-                self.disk.unlink(BALLAST)
-            raise
+            if file.size() < self.ballast_bytes:
+                file.allocate(self.ballast_bytes)
+                file.datasync()
         finally:
             file.close()
 
-    def drop_ballast(self) -> bool:
-        """Give its room up; False if it is given up already."""
-        if not self.disk.exists(BALLAST):
-            return False
-        self.disk.unlink(BALLAST)
-        return True
+    @contextlib.contextmanager
+    def ballast_dropped(self) -> Iterator[None]:
+        """A block that has the ballast's room; afterwards, what is left of it is kept again."""
+        if self.disk.exists(BALLAST):
+            self.disk.unlink(BALLAST)
+        try:
+            yield
+        finally:
+            self._keep_some_ballast()
+
+    def _keep_some_ballast(self) -> None:
+        size = self.ballast_bytes
+        with contextlib.suppress(OSError):  # without it, the next commit finds no room and says so
+            file = self.disk.open(BALLAST, create=True)
+            while size >= MIN_KEPT_BYTES and file.size() == 0:
+                with contextlib.suppress(OSError):
+                    file.allocate(size)
+                size //= 2
+            file.close()
