@@ -9,7 +9,6 @@ Files below the directory: ``segments/*.seg``, ``index.sqlite``, ``ballast`` and
 from __future__ import annotations
 
 import contextlib
-import errno
 import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +21,7 @@ from dsa_zmq.errors import ConfigError, Conflict, Corrupt, DSAError, Invalid, No
 from dsa_zmq.model.limits import MAX_CHUNK_BYTES, SEGMENT_BYTES
 from dsa_zmq.node.failure import Failure, is_full, is_medium, plain
 from dsa_zmq.node.index import DAMAGED, DROPS_PER_COMMIT, Row, row_of
-from dsa_zmq.node.recovery import recover
+from dsa_zmq.node.recovery import Recovered, recover
 from dsa_zmq.node.segment_files import SegmentFiles
 from dsa_zmq.node.segments import ALIGN, RECORD_HEADER_BYTES, decode_record_header, largest_payload
 from dsa_zmq.node.space import Space
@@ -62,20 +61,33 @@ class DiskStore:
             )
         self._files = SegmentFiles(disk)
         try:
-            recovered = recover(disk, self._files)
-            self.notes = recovered.notes  #: what was found at the start that is worth a line in the log
-            self._index = recovered.index
-            self._pins: dict[int, set[int]] = {}  # killer: its victims
-            for victim, killer in sorted(self._index.pins()):
-                self._pins.setdefault(killer, set()).add(victim)
-            self._damaged = self._index.damaged_count()
-            self._space.index = self._index.size_bytes()
-            self._writer = SegmentWriter(self._files, self._space, recovered, rng)
-            self._prepare()
+            with contextlib.ExitStack() as undo:
+                recovered = self._recover()
+                undo.callback(recovered.index.close)
+                self._index = recovered.index
+                self._writer = SegmentWriter(self._files, self._space, recovered, rng)
+                undo.callback(self._writer.close)
+                self.notes = recovered.notes  #: what was found at the start that is worth a line in the log
+                self._pins: dict[int, set[int]] = {}  # killer: its victims
+                for victim, killer in sorted(self._index.pins()):
+                    self._pins.setdefault(killer, set()).add(victim)
+                self._damaged = self._index.damaged_count()
+                self._space.index = self._index.size_bytes()
+                self._prepare()
+                undo.pop_all()
         except (OSError, apsw.Error) as error:
             if isinstance(error, DSAError):
                 raise
             raise Unavailable(f"the data directory cannot be used: {plain(error)}", "check the disk") from error
+
+    def _recover(self) -> Recovered:
+        try:
+            return recover(self._disk, self._files)
+        except (OSError, apsw.FullError) as error:
+            if isinstance(error, OSError) and not is_full(error):
+                raise
+            with self._space.ballast_dropped():
+                return recover(self._disk, self._files)
 
     def _prepare(self) -> None:
         self._failed.load()
@@ -85,12 +97,9 @@ class DiskStore:
             self._collect(list(self._writer.segments))
             self._writer.keep_spares()
         except OSError as error:
-            if error.errno == errno.EROFS:
-                self._failed.of_write(error)
-            elif is_full(error):
-                self.notes.append("the disk is full: puts are refused until there is room")
-            else:
+            if not is_full(error):
                 raise
+            self.notes.append("the disk is full: puts are refused until there is room")
 
     # --- the contract -------------------------------------------------------------------------------------------------
 

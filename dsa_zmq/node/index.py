@@ -110,7 +110,7 @@ class Index:
         """Open what is there. Raises :class:`IndexDamaged` if it cannot be used, ConfigError if somebody else uses it."""
         if not disk.exists(PATH):
             raise IndexDamaged("it is not there")
-        self._connect(disk)
+        self._db = _connect(disk)
         try:
             meta = dict(cast("Iterable[tuple[str, int]]", self._db.execute("SELECT name, value FROM meta")))
             if meta.get("version") != SCHEMA_VERSION or not meta.get("complete"):
@@ -119,7 +119,7 @@ class Index:
         except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError, KeyError) as error:
             self.close()
             raise IndexDamaged(f"SQLite says: {error}") from error
-        except IndexDamaged:
+        except BaseException:
             self.close()
             raise
 
@@ -128,31 +128,18 @@ class Index:
         """A new, empty, not yet complete one, in place of what is there."""
         remove(disk)
         self = cls.__new__(cls)
-        self._connect(disk)
-        self._db.execute(_SCHEMA)
-        with self._transaction():
-            rows = [("version", SCHEMA_VERSION), ("complete", 0), ("sequence", 0)]
-            self._db.executemany("INSERT INTO meta (name, value) VALUES (?, ?)", rows)
-        disk.sync_dir("")  # so that a power loss takes the file or leaves it, never leaves its WAL alone
         self.sequence = 0
-        return self
-
-    def _connect(self, disk: Disk) -> None:
+        self._db = _connect(disk)
         try:
-            self._db = apsw.Connection(disk.sqlite_path(PATH), vfs=disk.sqlite_vfs)
-            # The exclusive lock keeps a second process out of this directory, and spares the shared-memory file.
-            for setting in ("locking_mode=EXCLUSIVE", "journal_mode=WAL", "synchronous=NORMAL", "temp_store=MEMORY"):
-                self._db.execute(f"PRAGMA {setting}").fetchall()
-            self._db.execute(f"PRAGMA cache_size=-{CACHE_KIB}").fetchall()
-            self._db.execute("BEGIN IMMEDIATE; COMMIT")
-        except (apsw.BusyError, apsw.LockedError) as error:
-            self._db.close()
-            raise ConfigError(
-                "the data directory is in use by another process", "stop the other node, or choose another directory"
-            ) from error
-        except (apsw.CorruptError, apsw.NotADBError) as error:
-            self._db.close()
-            raise IndexDamaged(f"SQLite says: {error}") from error
+            self._db.execute(_SCHEMA)
+            with self._transaction():
+                rows = [("version", SCHEMA_VERSION), ("complete", 0), ("sequence", 0)]
+                self._db.executemany("INSERT INTO meta (name, value) VALUES (?, ?)", rows)
+            disk.sync_dir("")  # so that a power loss takes the file or leaves it, never leaves its WAL alone
+        except BaseException:
+            self.close()
+            raise
+        return self
 
     # --- looking ------------------------------------------------------------------------------------------------------
 
@@ -273,9 +260,9 @@ class Index:
 
     def complete(self) -> None:
         """All segments were read: entries of dropped shards have done their work."""
-        with self._transaction():
+        with self._transaction():  # SQLite writes nothing if these change nothing
             self._db.execute("DELETE FROM shards WHERE state > 0 AND state = 2")
-            self._db.execute("UPDATE meta SET value = 1 WHERE name = 'complete'")
+            self._db.execute("UPDATE meta SET value = 1 WHERE name = 'complete' AND value = 0")
 
     def give_back_room(self) -> None:
         """Bring everything into the database file, and cut the WAL to nothing."""
@@ -283,6 +270,28 @@ class Index:
 
     def close(self) -> None:
         self._db.close()
+
+
+def _connect(disk: Disk) -> apsw.Connection:
+    db = apsw.Connection(disk.sqlite_path(PATH), vfs=disk.sqlite_vfs)
+    try:
+        # The exclusive lock keeps a second process out of this directory, and spares the shared-memory file.
+        for setting in ("locking_mode=EXCLUSIVE", "journal_mode=WAL", "synchronous=NORMAL", "temp_store=MEMORY"):
+            db.execute(f"PRAGMA {setting}").fetchall()
+        db.execute(f"PRAGMA cache_size=-{CACHE_KIB}").fetchall()
+        db.execute("BEGIN IMMEDIATE; COMMIT")
+    except (apsw.BusyError, apsw.LockedError) as error:
+        db.close()
+        raise ConfigError(
+            "the data directory is in use by another process", "stop the other node, or choose another directory"
+        ) from error
+    except (apsw.CorruptError, apsw.NotADBError) as error:
+        db.close()
+        raise IndexDamaged(f"SQLite says: {error}") from error
+    except BaseException:
+        db.close()
+        raise
+    return db
 
 
 def remove(disk: Disk) -> None:

@@ -6,6 +6,7 @@ index is not there, malformed, or contradicts the files, it is made anew from al
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from dsa_zmq.node.index import Index, IndexDamaged, SegmentState, row_of
 from dsa_zmq.node.segment_files import DIRECTORY, SegmentFiles
 from dsa_zmq.node.segments import (
     FILE_HEADER_BYTES,
+    RECORD_HEADER_BYTES,
+    TRAILER_BYTES,
     Found,
     decode_file_header,
     encode_entry,
@@ -24,7 +27,7 @@ from dsa_zmq.node.segments import (
     payload_intact,
     read_footer,
     scan,
-    without_torn_tail,
+    torn_tail,
 )
 
 REBUILD_MARK = "index.damaged"  #: a file that says: SQLite found the index malformed while it was in use
@@ -50,6 +53,10 @@ class _Contents:
     state: SegmentState
     found: list[Found]
     sealed: bool
+    sequence: int = 0  #: the highest, torn records included: theirs are not used again
+
+    def __post_init__(self) -> None:
+        self.sequence = max((one.record.sequence for one in self.found), default=0)
 
 
 def recover(disk: Disk, files: SegmentFiles) -> Recovered:
@@ -61,21 +68,23 @@ def recover(disk: Disk, files: SegmentFiles) -> Recovered:
     try:
         if disk.exists(REBUILD_MARK):
             raise IndexDamaged("it was found malformed while in use")
-        index = Index(disk)
-        try:
-            return _catch_up(disk, files, index, notes)
-        except (IndexDamaged, apsw.CorruptError) as error:
-            index.close()
-            raise IndexDamaged(str(error)) from error
-    except IndexDamaged as error:
+        return _with(Index(disk), disk, files, notes)
+    except (IndexDamaged, apsw.CorruptError) as error:
         if files.numbers():
             notes.append(f"index rebuilt from the segments: {error}")
-    index = Index.create(disk)
-    recovered = _catch_up(disk, files, index, notes)
+    recovered = _with(Index.create(disk), disk, files, notes)
     if disk.exists(REBUILD_MARK):
         disk.unlink(REBUILD_MARK)
         disk.sync_dir("")
     return recovered
+
+
+def _with(index: Index, disk: Disk, files: SegmentFiles, notes: list[str]) -> Recovered:
+    with contextlib.ExitStack() as undo:
+        undo.callback(index.close)
+        recovered = _catch_up(disk, files, index, notes)
+        undo.pop_all()
+        return recovered
 
 
 def _catch_up(disk: Disk, files: SegmentFiles, index: Index, notes: list[str]) -> Recovered:
@@ -99,15 +108,16 @@ def _catch_up(disk: Disk, files: SegmentFiles, index: Index, notes: list[str]) -
         contents = _read(disk, files, number, known, newest=False)
         if contents is not None:
             contents.sealed = True
-            _take_in(recovered, contents, contents.found)
+            _take_in(recovered, contents)
     if last is not None:
-        kept = without_torn_tail(last.found)
-        if len(kept) < len(last.found):
-            notes.append(f"{len(last.found) - len(kept)} records were being written at the end; they do not count")
-        _take_in(recovered, last, kept)
+        torn = torn_tail(last.found)
+        if torn:
+            notes.append(f"{len(torn)} records were being written when this node last ended; they do not count")
+            _cut_off(disk, files, last, torn)
+        _take_in(recovered, last)
         if not last.sealed:
             recovered.active = last.state
-            recovered.entries = bytearray().join(encode_entry(found.record) for found in kept)
+            recovered.entries = bytearray().join(encode_entry(found.record) for found in last.found)
     _check_missing(recovered, set(numbers))
     index.complete()
     return recovered
@@ -152,20 +162,37 @@ def _contents(file: DiskFile, state: SegmentState, *, newest: bool) -> _Contents
     return _Contents(state, [Found(r, r.offset < unsure or payload_intact(file, r)) for r in records], True)
 
 
-def _take_in(recovered: Recovered, contents: _Contents, kept: Sequence[Found]) -> None:
+def _cut_off(disk: Disk, files: SegmentFiles, contents: _Contents, torn: Sequence[Found]) -> None:
+    """Wipe the headers of torn records (and the footer that lists them), so that they never count, whatever is written
+    behind them later. The file keeps its length."""
+    file = disk.open(files.path(contents.state.number))
+    try:
+        for found in torn:
+            file.pwritev([bytes(RECORD_HEADER_BYTES)], found.record.offset)
+        if contents.sealed:
+            file.pwritev([bytes(TRAILER_BYTES)], contents.state.size - TRAILER_BYTES)
+        file.datasync()
+    finally:
+        file.close()
+    del contents.found[-len(torn) :]
+    contents.sealed = False
+
+
+def _take_in(recovered: Recovered, contents: _Contents) -> None:
     """Bring what lies behind the known end of a segment into the index."""
-    state = contents.state
+    state, found = contents.state, contents.found
     recovered.segments[state.number] = state
-    sequence = max((found.record.sequence for found in contents.found), default=0)
-    ends = [found.record.end for found in contents.found]
-    fresh = (found for found in kept if found.record.offset >= state.end)
-    for part in _parts(list(fresh)):
-        rows = [row_of(found.record, state.number, intact=found.intact) for found in part]
+    sequence = max([contents.sequence, recovered.index.sequence])
+    end = max([state.end, *(one.record.end for one in found)])
+    fresh = [one for one in found if one.record.offset >= state.end]
+    for part in _parts(fresh):
+        rows = [row_of(one.record, state.number, intact=one.intact) for one in part]
         state.end = part[-1].record.end
-        recovered.index.merge(state, rows, recovered.segments, max(sequence, recovered.index.sequence))
-    state.end = state.size if contents.sealed else max([state.end, *ends])
-    state.sealed = contents.sealed
-    recovered.index.merge(state, (), recovered.segments, max(sequence, recovered.index.sequence))
+        recovered.index.merge(state, rows, recovered.segments, sequence)
+    new_end = state.size if contents.sealed else end
+    if fresh or (state.end, state.sealed) != (new_end, contents.sealed):
+        state.end, state.sealed = new_end, contents.sealed
+        recovered.index.merge(state, (), recovered.segments, sequence)
 
 
 def _parts(found: Sequence[Found]) -> Iterator[list[Found]]:

@@ -287,10 +287,10 @@ def pad(length: int) -> bytes:
 _PADDING = bytes(ALIGN)
 
 
-def without_torn_tail(found: Sequence[Found]) -> list[Found]:
-    """Without the damaged records at the end. Only for the last segment in use: these were being written when the power
-    went, so nobody was told that they are there."""
-    kept = list(found)
-    while kept and not kept[-1].intact:
-        kept.pop()
-    return kept
+def torn_tail(found: Sequence[Found]) -> list[Found]:
+    """The damaged records at the end. Only of the last segment in use: these were being written when the power went, so
+    nobody was told that they are there."""
+    start = len(found)
+    while start and not found[start - 1].intact:
+        start -= 1
+    return list(found[start:])

@@ -185,4 +185,4 @@ class Crashes(RuleBasedStateMachine):
 
 
 TestCrashes = pytest.mark.slow(Crashes.TestCase)
-TestCrashes.settings = settings(stateful_step_count=25, deadline=None)
+TestCrashes.settings = settings(stateful_step_count=40, deadline=None)
