@@ -1,0 +1,300 @@
+"""The node: registers with the master, keeps and serves shards, drops what the master wants no more.
+
+A shell over :mod:`dsa_zmq.node.registration` and :mod:`dsa_zmq.node.data_plane`; everything that takes time is a job.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from actors.core import Actor, Address, Channel, Context, Message, Peer, PeerEvent, Token
+from dsa_zmq.errors import Conflict, DSAError, Incompatible, Invalid
+from dsa_zmq.model.addresses import endpoint, split_endpoint, with_host
+from dsa_zmq.node.authority import Authority
+from dsa_zmq.node.data_plane import DataPlane, as_failure
+from dsa_zmq.node.identity import Identity, check_term
+from dsa_zmq.node.jobs import READ, WRITE, DropBatch, LookAtStore, Remember, StoreStatus
+from dsa_zmq.node.registration import SILENT_HEARTBEATS, Registration, hint_is_news
+from dsa_zmq.node.store import ShardKey, Usage
+from dsa_zmq.protocol.messages import (
+    OLDEST_VERSION,
+    PROTOCOL_VERSION,
+    ConfirmShards,
+    Drop,
+    Dropped,
+    Fence,
+    GetShards,
+    Heartbeat,
+    Hello,
+    Hint,
+    Ping,
+    Pong,
+    PutShards,
+    Refused,
+    Register,
+    Registered,
+    Welcome,
+)
+
+HEARTBEAT_TOPIC = "heartbeat"
+MAX_DROPS = 16  #: drop commands under way; the master repeats what is not answered
+SECOND = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What a node tells the master of itself."""
+
+    master: Address  #: its control endpoint
+    advertise: Address | None  #: where others reach our data port; None: where it is bound; port 0: the bound one
+    zone: str
+    host: str
+    path: str
+    disk: str
+
+
+class NodeActor(Actor):
+    """One node process. ``notes`` are lines for the log from the opening of the store."""
+
+    def __init__(
+        self, identity: Identity, profile: Profile, *, answer_s: float, pending_bytes: int, notes: Sequence[str] = ()
+    ) -> None:
+        self._identity = identity
+        self._profile = profile
+        self._notes = list(notes)
+        self._registration = Registration(answer_s)
+        self._data = DataPlane(pending_bytes)
+        self._status = StoreStatus(Usage(0, 0, 0, 0), "")
+        self._looking = False
+        self._interval_ns = int(answer_s * SECOND)
+        self._accepted: tuple[Authority, Registered] | None = None  # while it is being made durable
+        self._drops: dict[int, Drop] = {}
+        self.ignored: Counter[str] = Counter()  #: messages that no peer of ours would send, by kind
+
+    # --- life -----------------------------------------------------------------------------------------------------
+
+    def on_start(self, ctx: Context) -> None:
+        for note in self._notes:
+            ctx.log("store-note", note=note)
+        self._look(ctx)
+
+    def on_timer(self, ctx: Context, token: Token) -> None:
+        if token == "register":
+            self._register(ctx)
+        elif token == "heartbeat":
+            ctx.set_timer("heartbeat", self._interval_ns)
+            self._look(ctx)
+            self._beat(ctx)
+        elif token == "silence":
+            ctx.log("master-silent")
+            self._register(ctx)
+
+    def on_peer(self, ctx: Context, peer: Address, event: PeerEvent) -> None:
+        if peer == self._profile.master and event is PeerEvent.GONE and self._registration.number:
+            self._ask_again(ctx, unanswered=False)
+
+    def on_message(self, ctx: Context, sender: Peer, message: Message, payload: Sequence[memoryview]) -> None:
+        is_master = sender.address == self._profile.master and sender.channel is Channel.DIRECT
+        match message:
+            case PutShards() | GetShards() | ConfirmShards() if sender.channel is Channel.DIRECT:
+                self._data.on_request(ctx, sender.address, message, payload)
+            case Ping() if sender.channel is Channel.DIRECT:
+                node = self._data.authority.node if self._data.authority else 0
+                ctx.send(sender.address, Pong(message.number, node, self._identity.incarnation))
+            case Hello() if sender.channel is Channel.DIRECT:
+                self._welcome(ctx, sender.address, message)
+            case Registered() if is_master:
+                self._on_registered(ctx, message)
+            case Refused() if is_master:
+                self._on_refused(ctx, message)
+            case Drop() if is_master:
+                self._on_drop(ctx, message)
+            case Fence() if is_master:
+                ctx.log("fenced", reason=message.reason)
+                ctx.stop(Conflict.exit_status)
+            case Hint() if sender.channel is Channel.FEED:
+                self._on_hint(ctx, message)
+            case _:
+                self.ignored[type(message).__name__] += 1
+
+    def on_result(self, ctx: Context, token: Token, result: Any) -> None:
+        if isinstance(result, Exception) and not isinstance(result, DSAError):
+            raise result  # our bug: end here, and start again from the disk
+        match token:
+            case ("data", serial):
+                self._data.on_result(ctx, serial, result)
+            case ("drop", number):
+                self._on_dropped(ctx, number, result)
+            case "remember":
+                self._on_remembered(ctx, result)
+            case "look":
+                self._on_status(ctx, result)
+
+    # --- registration ---------------------------------------------------------------------------------------------
+
+    def _register(self, ctx: Context) -> None:
+        usage, profile, known = self._status.usage, self._profile, self._identity
+        message = Register(
+            number=self._registration.ask(), version=PROTOCOL_VERSION, oldest=OLDEST_VERSION, cluster=known.cluster,
+            name=known.name, store_id=known.store_id, incarnation=known.incarnation, address=self._address(ctx),
+            zone=profile.zone, host=profile.host, path=profile.path, disk=profile.disk, capacity=usage.capacity,
+            used=usage.used, free=usage.free, seen_term=known.seen_term, seen_master=known.seen_master,
+        )  # fmt: skip
+        ctx.send(profile.master, message)
+        self._ask_again(ctx, unanswered=True)
+
+    def _ask_again(self, ctx: Context, *, unanswered: bool) -> None:
+        ctx.set_timer("register", int(self._registration.pause_s(ctx.random, unanswered=unanswered) * SECOND))
+
+    def _address(self, ctx: Context) -> str:
+        bound = ctx.endpoint("listen") or Address("")
+        advertised = self._profile.advertise
+        if advertised is None:
+            return bound
+        host, port = split_endpoint(advertised)
+        return endpoint(host, port or split_endpoint(bound)[1])
+
+    def _on_registered(self, ctx: Context, message: Registered) -> None:
+        if not self._registration.is_answer(message) or self._accepted is not None:
+            return
+        known = self._identity
+        try:
+            check_term(known, message.term, message.master)
+            if len(message.cluster) != 16 or len(message.master) != 16 or len(message.key) != 32 or message.node <= 0:
+                raise Invalid("the master's answer makes no sense")
+        except DSAError as error:
+            ctx.log("master-not-obeyed", reason=str(error))
+            return  # asks again: the right one may answer then
+        authority = Authority(
+            message.cluster, message.node, known.store_id, known.incarnation, message.term, message.master, message.key
+        )
+        self._accepted = (authority, message)
+        ctx.run("remember", WRITE, Remember(message.term, message.master, message.cluster, message.node))
+
+    def _on_remembered(self, ctx: Context, result: Identity | DSAError) -> None:
+        assert self._accepted is not None, "only an accepted master is remembered"
+        (authority, message), self._accepted = self._accepted, None
+        if isinstance(result, DSAError):
+            ctx.log("master-not-obeyed", reason=str(result))
+            if isinstance(result, Incompatible):
+                ctx.stop(result.exit_status)
+            return
+        self._identity = result
+        self._data.authority = authority
+        self._registration.settled()
+        ctx.cancel_timer("register")
+        self._interval_ns = max(1, message.heartbeat_ms) * 1_000_000
+        feeds = [self._reachable(one) for one in (message.heartbeats, message.hints)]
+        ctx.join_feed(publish_to=feeds[0], subscribe_to=feeds[1])
+        ctx.set_timer("silence", SILENT_HEARTBEATS * self._interval_ns)
+        ctx.set_timer("heartbeat", self._interval_ns)
+        ctx.log("registered", node=authority.node, term=authority.term, incarnation=self._identity.incarnation)
+        self._beat(ctx)
+
+    def _reachable(self, feed: str) -> Address | None:
+        """A wildcard host means: where the control endpoint is."""
+        try:
+            return Address(with_host(feed, split_endpoint(self._profile.master)[0]))
+        except Invalid:
+            return None
+
+    def _on_refused(self, ctx: Context, message: Refused) -> None:
+        if not self._registration.is_answer(message):
+            return
+        error, final = self._registration.refusal(message)
+        ctx.log("registration-refused", code=error.code, reason=str(error), final=final)
+        if final:
+            ctx.stop(error.exit_status)
+        else:
+            self._ask_again(ctx, unanswered=False)
+
+    def _on_hint(self, ctx: Context, hint: Hint) -> None:
+        authority = self._data.authority
+        if authority is None:
+            return
+        news = hint_is_news(hint, cluster=authority.cluster, term=authority.term, master=authority.master)
+        if news is None:
+            self.ignored["Hint"] += 1
+            return
+        ctx.set_timer("silence", SILENT_HEARTBEATS * self._interval_ns)
+        if news and not self._registration.asking:
+            ctx.log("another-master", term=hint.term)
+            self._register(ctx)
+
+    def _welcome(self, ctx: Context, sender: Address, message: Hello) -> None:
+        if message.version < OLDEST_VERSION or message.oldest > PROTOCOL_VERSION:
+            error = Incompatible(
+                f"this node speaks protocol {PROTOCOL_VERSION}, the other side {message.version}",
+                "upgrade the older one",
+            )
+            ctx.send(sender, Refused(message.number, as_failure(error)))
+            return
+        known = self._identity
+        about = Welcome(message.number, PROTOCOL_VERSION, known.cluster, known.seen_term, "node", known.name)
+        ctx.send(sender, about)
+
+    # --- what the master wants ------------------------------------------------------------------------------------
+
+    def _on_drop(self, ctx: Context, message: Drop) -> None:
+        if self._data.authority is None or message.term < self._identity.seen_term:
+            ctx.log("drop-not-obeyed", term=message.term, seen_term=self._identity.seen_term)
+            return
+        if message.number in self._drops or len(self._drops) >= MAX_DROPS:
+            return
+        self._drops[message.number] = message
+        keys = tuple(ShardKey(shard.chunk, shard.index) for shard in message.shards)
+        ctx.run(("drop", message.number), WRITE, DropBatch(keys))
+
+    def _on_dropped(self, ctx: Context, number: int, result: Sequence[ShardKey] | DSAError) -> None:
+        message = self._drops.pop(number)
+        if isinstance(result, DSAError):
+            ctx.log("drop-failed", reason=str(result))  # the master asks again
+        else:
+            ctx.send(self._profile.master, Dropped(number, message.shards))
+
+    # --- heartbeats -----------------------------------------------------------------------------------------------
+
+    def _look(self, ctx: Context) -> None:
+        if not self._looking:
+            self._looking = True
+            ctx.run("look", READ, LookAtStore())
+
+    def _on_status(self, ctx: Context, status: StoreStatus) -> None:
+        self._looking = False
+        failed = status.failure and not self._status.failure
+        self._status = status
+        if failed:
+            ctx.log("store-failed", reason=status.failure)
+        if not self._registration.number:
+            self._register(ctx)
+        elif failed:
+            self._beat(ctx)
+
+    def _beat(self, ctx: Context) -> None:
+        authority, usage = self._data.authority, self._status.usage
+        if authority is None:
+            return
+        beat = Heartbeat(
+            node=authority.node, incarnation=authority.incarnation, term=authority.term, used=usage.used, free=usage.free,
+            shards=usage.shards, pending_bytes=self._data.pending[WRITE], failure=self._status.failure,
+        )  # fmt: skip
+        ctx.publish(HEARTBEAT_TOPIC, beat)
+
+    def statistics(self) -> dict[str, int]:
+        """Sizes of what is held in memory, and counts of what was refused."""
+        return {
+            "requests": len(self._data),
+            "pending_put_bytes": self._data.pending[WRITE],
+            "pending_get_bytes": self._data.pending[READ],
+            "drops": len(self._drops),
+            "shards_refused": self._data.refused,
+            "messages_ignored": self.ignored.total(),
+        }
+
+    def check_invariants(self) -> None:
+        self._data.check_invariants()
+        authority = self._data.authority
+        assert authority is None or authority.term <= self._identity.seen_term, "obeyed only what is remembered"

@@ -1,0 +1,176 @@
+"""Puts, gets and confirmations: from the message to the job, and from its result to the reply.
+
+Every shard of a request gets an outcome of its own, and every request exactly one reply, however absurd it is. What is
+received and not yet answered is bounded in bytes; beyond that, requests are answered ``overloaded`` without a look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from actors.core import Address, Context, Job
+from actors.limits import MAX_PAYLOAD_BYTES, MAX_PAYLOAD_FRAMES
+from dsa_zmq.errors import DSAError, Invalid, Overloaded, Unavailable
+from dsa_zmq.model.limits import MAX_CHUNK_BYTES
+from dsa_zmq.model.macs import READ as READ_RIGHT
+from dsa_zmq.model.macs import WRITE as WRITE_RIGHT
+from dsa_zmq.node.authority import HASH_BYTES, Authority
+from dsa_zmq.node.jobs import READ, WRITE, GetBatch, PutBatch, VerifyBatch, Wanted
+from dsa_zmq.node.store import NewShard, ShardInfo, ShardKey
+from dsa_zmq.protocol.messages import (
+    ConfirmShards,
+    GetShards,
+    GotShard,
+    PutDone,
+    PutOutcome,
+    PutShard,
+    PutShards,
+    ShardData,
+    ShardGrant,
+)
+from dsa_zmq.protocol.values import Failure
+
+MAX_SHARDS = MAX_PAYLOAD_FRAMES  #: in one request
+PENDING_BYTES = 64 << 20  #: default bound on puts, and again on reads, that are under way
+
+Request = PutShards | GetShards | ConfirmShards
+
+
+@dataclass(slots=True)
+class _Conversation:
+    """One request under way. ``refused`` has an entry for each of its shards; None: the job decides."""
+
+    sender: Address
+    request: Request
+    refused: list[DSAError | None]
+    authority: Authority
+    lane: str
+    weight: int  #: bytes that it holds
+
+
+@dataclass(slots=True)
+class DataPlane:
+    """All requests under way. The actor gives it messages and results; it gives them replies."""
+
+    limit_bytes: int = PENDING_BYTES
+    authority: Authority | None = None  #: None: not registered yet
+    pending: dict[str, int] = field(default_factory=lambda: {WRITE: 0, READ: 0})  #: bytes under way, by lane
+    refused: int = 0  #: shards that were refused without asking the store
+    _under_way: dict[int, _Conversation] = field(default_factory=dict)
+    _last: int = 0
+
+    def __len__(self) -> int:
+        return len(self._under_way)
+
+    def on_request(self, ctx: Context, sender: Address, request: Request, payload: Sequence[memoryview]) -> None:
+        """Begin, or refuse at once."""
+        lane = WRITE if isinstance(request, PutShards) else READ
+        weight = sum(frame.nbytes for frame in payload)
+        if lane == READ:
+            weight = sum(shard.length for shard in request.shards if 0 < shard.length <= MAX_CHUNK_BYTES)
+        problem = self._problem(request, payload, lane, weight)
+        if problem is not None or self.authority is None:
+            error = problem or Unavailable("this node is not registered with its master yet", "try again")
+            self.refused += len(request.shards)
+            _reply(ctx, sender, request, [error] * len(request.shards), None)
+            return
+        now_s = ctx.wall_ns() // 1_000_000_000
+        refused: list[DSAError | None] = []
+        for position, shard in enumerate(request.shards):
+            refused.append(_refusal(self.authority, request, shard, now_s))
+            if refused[-1] is None and isinstance(shard, PutShard) and payload[position].nbytes != shard.length:
+                refused[-1] = Invalid(f"{shard.length} bytes were announced, {payload[position].nbytes} came")
+        self.refused += sum(1 for error in refused if error is not None)
+        talk = _Conversation(sender, request, refused, self.authority, lane, weight)
+        accepted = [position for position, error in enumerate(refused) if error is None]
+        if not accepted:
+            _reply(ctx, sender, request, refused, self.authority)
+            return
+        self._last += 1
+        self._under_way[self._last] = talk
+        self.pending[lane] += weight
+        ctx.run(("data", self._last), lane, _job(request, payload, accepted))
+
+    def on_result(self, ctx: Context, serial: int, results: Sequence[Any]) -> None:
+        """The store has answered for those shards that were not refused, in order."""
+        talk = self._under_way.pop(serial)
+        self.pending[talk.lane] -= talk.weight
+        answers = iter(results)
+        outcomes = [next(answers) if error is None else error for error in talk.refused]
+        _reply(ctx, talk.sender, talk.request, outcomes, talk.authority)
+
+    def _problem(self, request: Request, payload: Sequence[memoryview], lane: str, weight: int) -> DSAError | None:
+        """Why the whole request is not looked at."""
+        if not 0 < len(request.shards) <= MAX_SHARDS:
+            return Invalid(f"a request for {len(request.shards)} shards", f"ask for 1 to {MAX_SHARDS} at once")
+        if len({(shard.chunk, shard.index) for shard in request.shards}) < len(request.shards):
+            return Invalid("a request that names a shard twice", "name each once")
+        if len(payload) != (len(request.shards) if lane == WRITE else 0):
+            return Invalid(f"a request for {len(request.shards)} shards with {len(payload)} payload frames")
+        if isinstance(request, GetShards) and weight > MAX_PAYLOAD_BYTES:
+            return Invalid(f"a request for {weight} bytes", f"ask for {MAX_PAYLOAD_BYTES} at most at once")
+        if self.pending[lane] and self.pending[lane] + weight > self.limit_bytes:
+            return Overloaded("this node is busy with other requests", "try again in a moment")
+        return None
+
+    def check_invariants(self) -> None:
+        for lane, bytes_ in self.pending.items():
+            assert bytes_ == sum(talk.weight for talk in self._under_way.values() if talk.lane == lane)
+
+
+def _refusal(authority: Authority, request: Request, shard: PutShard | ShardGrant, now_s: int) -> DSAError | None:
+    """Why this shard of a request is not looked at."""
+    right, upload = (READ_RIGHT, 0) if isinstance(request, GetShards) else (WRITE_RIGHT, request.upload)
+    try:
+        authority.check_grant(
+            right, upload=upload, chunk=shard.chunk, index=shard.index, length=shard.length,
+            expires_s=shard.expires_s, mac=shard.mac, now_s=now_s,
+        )  # fmt: skip
+        if isinstance(shard, PutShard):
+            if len(shard.hash) != HASH_BYTES:
+                raise Invalid(f"a hash of {len(shard.hash)} bytes")
+            if not 0 < shard.chunk_length <= MAX_CHUNK_BYTES:
+                raise Invalid(f"there can be no chunk of {shard.chunk_length} bytes")
+    except DSAError as error:
+        return error
+    return None
+
+
+def _job(request: Request, payload: Sequence[memoryview], accepted: Sequence[int]) -> Job:
+    if isinstance(request, PutShards):
+        puts = [(request.shards[position], payload[position]) for position in accepted]
+        return PutBatch(tuple(NewShard(ShardKey(s.chunk, s.index), s.chunk_length, s.hash, frame) for s, frame in puts))
+    grants = [request.shards[position] for position in accepted]
+    wanted = tuple(Wanted(ShardKey(grant.chunk, grant.index), grant.length) for grant in grants)
+    return GetBatch(wanted) if isinstance(request, GetShards) else VerifyBatch(wanted)
+
+
+def _reply(
+    ctx: Context, sender: Address, request: Request, outcomes: Sequence[Any], authority: Authority | None
+) -> None:
+    if isinstance(request, GetShards):
+        got = [_got(grant, outcome) for grant, outcome in zip(request.shards, outcomes, strict=True)]
+        frames = [outcome[1] for outcome in outcomes if not isinstance(outcome, DSAError)]
+        ctx.send(sender, ShardData(request.number, got), frames)
+        return
+    done = []
+    for shard, outcome in zip(request.shards, outcomes, strict=True):
+        if isinstance(outcome, ShardInfo) and authority is not None:
+            receipt = authority.receipt(request.upload, outcome)
+            done.append(PutOutcome(shard.chunk, shard.index, receipt=receipt))
+        else:
+            done.append(PutOutcome(shard.chunk, shard.index, failure=as_failure(outcome)))
+    ctx.send(sender, PutDone(request.number, done))
+
+
+def _got(grant: ShardGrant, outcome: DSAError | tuple[ShardInfo, bytes]) -> GotShard:
+    if isinstance(outcome, DSAError):
+        return GotShard(grant.chunk, grant.index, failure=as_failure(outcome))
+    return GotShard(grant.chunk, grant.index, hash=outcome[0].hash)
+
+
+def as_failure(error: DSAError) -> Failure:
+    """An error as it travels."""
+    return Failure(error.code, error.message, error.remedy, error.path)

@@ -1,0 +1,395 @@
+"""The shard store that nodes run: append-only segment files, and an index that can be rebuilt from them.
+
+A put is: check the hashes, append all records of the batch, sync once, then tell the index. A drop appends a record too.
+So nothing that was said is ever taken back by a crash, and nothing on the disk is ever overwritten.
+
+Files below the directory: ``segments/*.seg``, ``index.sqlite``, ``ballast`` and, after a failed write, ``failed.txt``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+import apsw
+from blake3 import blake3
+
+from actors.disk import Disk
+from dsa_zmq.errors import ConfigError, Conflict, Corrupt, DSAError, Invalid, NoSpace, NotFound, Unavailable
+from dsa_zmq.model.limits import MAX_CHUNK_BYTES, SEGMENT_BYTES
+from dsa_zmq.node.failure import Failure, is_full, is_medium, plain
+from dsa_zmq.node.index import DAMAGED, DROPS_PER_COMMIT, Row, row_of
+from dsa_zmq.node.recovery import Recovered, recover
+from dsa_zmq.node.segment_files import SegmentFiles
+from dsa_zmq.node.segments import ALIGN, RECORD_HEADER_BYTES, decode_record_header, largest_payload
+from dsa_zmq.node.space import Space
+from dsa_zmq.node.store import NewShard, ShardInfo, ShardKey, Usage
+from dsa_zmq.node.writer import Placed, SegmentWriter
+
+MIN_SEGMENT_BYTES = 4096
+MAX_SEGMENT_BYTES = 1 << 30  #: footers hold offsets in units of ALIGN; larger ones would only make compaction coarse
+ONE_READ_BYTES = 64 << 10  #: header and payload come in one read up to here, where the copy is cheaper than a call
+
+
+class DiskStore:
+    """:class:`dsa_zmq.node.store.ShardStore` on a disk. Opening reads what the index does not know yet.
+
+    ``capacity`` and ``reserve`` as in :class:`dsa_zmq.node.space.Space`; ``rng`` makes the generations of segments.
+    Raises ConfigError or Corrupt for a directory that cannot be used, Unavailable if the disk fails.
+    """
+
+    def __init__(
+        self, disk: Disk, *, capacity: int, reserve: int, segment_bytes: int = SEGMENT_BYTES, rng: random.Random
+    ) -> None:
+        if not MIN_SEGMENT_BYTES <= segment_bytes <= MAX_SEGMENT_BYTES or segment_bytes % ALIGN:
+            raise ConfigError(
+                f"a segment of {segment_bytes} bytes is not possible",
+                f"choose a multiple of {ALIGN} from {MIN_SEGMENT_BYTES} to {MAX_SEGMENT_BYTES}",
+            )
+        self._disk = disk
+        self._largest = min(MAX_CHUNK_BYTES, largest_payload(segment_bytes))
+        self._lock = threading.RLock()  # guards the index and all counts; never held while segments are written or read
+        self._closed = False
+        self._failed = Failure(disk)
+        self._space = Space(disk, capacity, reserve, segment_bytes)
+        if capacity < self._space.smallest_capacity:
+            raise ConfigError(
+                f"a capacity of {capacity} bytes is too small for segments of {segment_bytes} bytes",
+                f"give at least {self._space.smallest_capacity} bytes, or choose smaller segments",
+            )
+        self._files = SegmentFiles(disk)
+        try:
+            with contextlib.ExitStack() as undo:
+                recovered = self._recover()
+                undo.callback(recovered.index.close)
+                self._index = recovered.index
+                self._writer = SegmentWriter(self._files, self._space, recovered, rng)
+                undo.callback(self._writer.close)
+                self.notes = recovered.notes  #: what was found at the start that is worth a line in the log
+                self._pins: dict[int, set[int]] = {}  # killer: its victims
+                for victim, killer in sorted(self._index.pins()):
+                    self._pins.setdefault(killer, set()).add(victim)
+                self._damaged = self._index.damaged_count()
+                self._space.index = self._index.size_bytes()
+                self._prepare()
+                undo.pop_all()
+        except (OSError, apsw.Error) as error:
+            if isinstance(error, DSAError):
+                raise
+            raise Unavailable(f"the data directory cannot be used: {plain(error)}", "check the disk") from error
+
+    def _recover(self) -> Recovered:
+        try:
+            return recover(self._disk, self._files)
+        except (OSError, apsw.FullError) as error:
+            if isinstance(error, OSError) and not is_full(error):
+                raise
+            with self._space.ballast_dropped():
+                return recover(self._disk, self._files)
+
+    def _prepare(self) -> None:
+        self._failed.load()
+        if self._failed:
+            return
+        try:
+            self._collect(list(self._writer.segments))
+            self._writer.keep_spares()
+        except OSError as error:
+            if not is_full(error):
+                raise
+            self.notes.append("the disk is full: puts are refused until there is room")
+
+    # --- the contract -------------------------------------------------------------------------------------------------
+
+    @property
+    def failure(self) -> str:
+        return self._failed.text
+
+    def put(self, shards: Sequence[NewShard]) -> list[ShardInfo | DSAError]:
+        if self._failed:
+            return [self._failed.error() for _ in shards]
+        outcomes: list[ShardInfo | DSAError | None] = [None] * len(shards)
+        fresh: dict[ShardKey, int] = {}  # position of the first shard of that key
+        twins: list[tuple[int, int]] = []
+        replaced: dict[ShardKey, Row] = {}
+        with self._guard():
+            known = [self._index.find(shard.key) if _is_key(shard.key) else None for shard in shards]
+        for position, (shard, row) in enumerate(zip(shards, known, strict=True)):
+            first = fresh.get(shard.key)
+            try:
+                self._check(shard)
+                if first is not None:
+                    if shards[first].hash != shard.hash:
+                        raise _conflict(shard.key)
+                    twins.append((position, first))
+                elif row is None:
+                    fresh[shard.key] = position
+                else:
+                    outcomes[position] = self._already_there(row, shard)
+                    if outcomes[position] is None:
+                        fresh[shard.key], replaced[shard.key] = position, row
+            except DSAError as error:
+                outcomes[position] = error
+        if fresh:
+            for position, outcome in zip(fresh.values(), self._store(shards, fresh, replaced), strict=True):
+                outcomes[position] = outcome
+        for position, first in twins:
+            outcomes[position] = outcomes[first]
+        return [outcome for outcome in outcomes if outcome is not None]
+
+    def get(self, key: ShardKey) -> tuple[ShardInfo, bytes]:
+        row, data = self._read(key)
+        return row.info, data
+
+    def verify(self, key: ShardKey) -> ShardInfo:
+        return self._read(key)[0].info
+
+    def has(self, key: ShardKey) -> ShardInfo | None:
+        row = self._find(key)
+        return None if row is None or row.state == DAMAGED else row.info
+
+    def damaged(self, limit: int = 1000) -> list[ShardInfo]:
+        """Shards whose bytes were found not to match: kept on the disk, never served, in key order."""
+        with self._guard():
+            return self._index.damaged(limit)
+
+    def drop(self, keys: Sequence[ShardKey]) -> list[ShardKey]:
+        wanted = list(dict.fromkeys(keys))
+        gone: list[ShardKey] = []
+        for first in range(0, len(wanted), DROPS_PER_COMMIT):
+            gone += self._drop(wanted[first : first + DROPS_PER_COMMIT])
+        return gone
+
+    def usage(self) -> Usage:
+        with self._lock:
+            with contextlib.suppress(apsw.Error):  # an index that fails is noticed by those who need its rows
+                self._space.index = self._space.index if self._closed else self._index.size_bytes()
+            shards = sum(state.live for state in self._writer.segments.values()) - self._damaged
+            used = self._writer.used + self._space.index
+            free = 0 if self._failed or self._closed else self._writer.free
+            return Usage(self._space.capacity, used, free, shards)
+
+    def close(self) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            with contextlib.suppress(apsw.Error, OSError):  # what is not in the index is read again at the next start
+                self._index.close()
+            self._writer.close()
+            self._files.close()
+
+    # --- putting ------------------------------------------------------------------------------------------------------
+
+    def _check(self, shard: NewShard) -> None:
+        if not _is_key(shard.key) or not 0 <= shard.chunk_length <= MAX_CHUNK_BYTES:
+            raise Invalid(f"{_name(shard.key)} of a chunk of {shard.chunk_length} bytes is not a shard")
+        if len(shard.data) > self._largest:
+            raise Invalid(
+                f"{_name(shard.key)} has {len(shard.data)} bytes, this node takes {self._largest} at most",
+                "use smaller chunks, or larger segments on this node",
+            )
+        if blake3(shard.data).digest() != shard.hash:
+            raise Corrupt(f"{_name(shard.key)} does not match its hash", "send it again")
+
+    def _already_there(self, row: Row, shard: NewShard) -> ShardInfo | None:
+        """What a put of a shard that the index knows comes to; None: its bytes are damaged, the new ones replace them."""
+        try:
+            self._read(shard.key)
+        except (Corrupt, NotFound):
+            return None
+        if row.hash != shard.hash:
+            raise _conflict(shard.key)
+        return row.info
+
+    def _store(
+        self, shards: Sequence[NewShard], fresh: dict[ShardKey, int], replaced: dict[ShardKey, Row]
+    ) -> Sequence[ShardInfo | DSAError]:
+        try:
+            placed = self._writer.put([shards[position] for position in fresh.values()])
+        except OSError as error:
+            self._failed.of_write(error)
+            return [self._failed.error() for _ in fresh]
+        rows = [row_of(place.record, place.segment) for place in placed if isinstance(place, Placed)]
+        try:
+            self._commit(rows, [], [replaced[key] for key in _keys(rows) if key in replaced])
+        except DSAError as error:
+            return [error for _ in fresh]
+        infos = iter(rows)
+        return [next(infos).info if isinstance(place, Placed) else place for place in placed]
+
+    # --- dropping -----------------------------------------------------------------------------------------------------
+
+    def _drop(self, keys: Sequence[ShardKey]) -> list[ShardKey]:
+        with self._guard():
+            rows = [row for key in keys if _is_key(key) and (row := self._index.find(key)) is not None]
+        if not rows:
+            return []
+        if self._failed:
+            raise self._failed.error()
+        try:
+            placed = self._writer.drop([ShardKey(row.chunk, row.index) for row in rows])
+        except OSError as error:
+            self._failed.of_write(error)
+            raise self._failed.error() from error
+        full = [place for place in placed if isinstance(place, NoSpace)]
+        done = [
+            (row, row_of(place.record, place.segment))
+            for row, place in zip(rows, placed, strict=True)
+            if isinstance(place, Placed)
+        ]
+        self._commit([], [tomb for _, tomb in done], [row for row, _ in done])
+        try:
+            self._collect([row.segment for row, _ in done])
+        except OSError as error:
+            if isinstance(error, DSAError):
+                raise
+            self._failed.of_write(error)
+        if full:
+            raise full[0]
+        return [ShardKey(row.chunk, row.index) for row, _ in done]
+
+    def _collect(self, candidates: Sequence[int]) -> None:
+        """Unlink those of the segments that hold nothing that is needed, and those that this sets free."""
+        segments = self._writer.segments
+        waiting = sorted(set(candidates))
+        while waiting:
+            state = segments.get(waiting.pop())
+            if state is None or not state.sealed or state.live or self._pins.get(state.number):
+                continue
+            # The file goes first. The other way round, a crash between would leave a file that the index does not know
+            # and whose shards a rebuild would believe, since the records of their drops may be gone by then.
+            self._files.unlink(state.number)
+            with self._guard():
+                self._index.forget_segment(state.number)
+                del segments[state.number]
+                self._space.allocated -= state.size
+                self._pins.pop(state.number, None)
+                for killer, victims in self._pins.items():
+                    victims.discard(state.number)
+                    if not victims:
+                        waiting.append(killer)
+                self._pins = {killer: victims for killer, victims in self._pins.items() if victims}
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    def _find(self, key: ShardKey) -> Row | None:
+        with self._guard():
+            return self._index.find(key) if _is_key(key) else None
+
+    def _read(self, key: ShardKey) -> tuple[Row, bytes]:
+        """Entry and verified bytes."""
+        with self._guard():
+            row = self._index.find(key) if _is_key(key) else None
+            if row is None:
+                raise NotFound(f"{_name(key)} is not here")
+            if row.state == DAMAGED:
+                raise Corrupt(f"{_name(key)} is damaged and quarantined", "it is repaired from another node")
+            generation = self._writer.segments[row.segment].generation
+            try:
+                # Borrowed under the lock: a segment is unlinked only after its last row is gone.
+                handle = self._files.borrow(row.segment)
+            except FileNotFoundError as error:
+                raise self._quarantine(row, "its segment is gone") from error
+            except OSError as error:
+                raise Unavailable(f"{_name(key)} cannot be read: {plain(error)}", "try again") from error
+        try:
+            size = row.length if row.length <= ONE_READ_BYTES else 0
+            head = handle.file.pread(RECORD_HEADER_BYTES + size, row.offset)
+            data = head[RECORD_HEADER_BYTES:]
+            if not size:
+                data = handle.file.pread(row.length, row.offset + RECORD_HEADER_BYTES)
+        except OSError as error:
+            if is_medium(error):
+                raise self._quarantine(row, "the disk cannot read it") from error
+            raise Unavailable(f"{_name(key)} cannot be read: {plain(error)}", "try again") from error
+        finally:
+            self._files.give_back(handle)
+        header = decode_record_header(head[:RECORD_HEADER_BYTES], row.offset, generation)
+        if header is None or row_of(header, row.segment) != row:
+            raise self._quarantine(row, "its header is damaged")
+        if blake3(data).digest() != row.hash:
+            raise self._quarantine(row, "its bytes do not match their hash")
+        return row, data
+
+    def _quarantine(self, row: Row, why: str) -> Corrupt:
+        with contextlib.suppress(Unavailable), self._guard():  # found again at the next read if it cannot be noted now
+            if self._index.quarantine(row):
+                self._damaged += 1
+        name = _name(ShardKey(row.chunk, row.index))
+        return Corrupt(f"{name} is damaged: {why}", "it is repaired from another node")
+
+    # --- index and failures -------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _guard(self) -> Iterator[None]:
+        """The lock; errors of the index fail the store."""
+        with self._lock:
+            if self._closed:
+                raise Unavailable("the store is closed")
+            try:
+                yield
+            except apsw.Error as error:
+                self._failed.of_index(error)
+                raise self._failed.error() from error
+
+    def _commit(self, rows: Sequence[Row], tombs: Sequence[Row], dead: Sequence[Row]) -> None:
+        """Tell the index what is durable now: ``rows`` are there, ``dead`` rows were superseded by them or by ``tombs``."""
+        killers = {(row.chunk, row.index): row.segment for row in (*rows, *tombs)}
+        with self._guard():
+            segments = self._writer.segments
+            for row in rows:
+                segments[row.segment].live += 1
+            pins: set[tuple[int, int]] = set()
+            for row in dead:
+                segments[row.segment].live -= 1
+                self._writer.changed[row.segment] = segments[row.segment]
+                killer = killers[row.chunk, row.index]
+                if killer != row.segment:
+                    pins.add((row.segment, killer))
+            changed = list(self._writer.changed.values())
+            gone = _keys(tombs)
+            self._despite_full_disk(
+                lambda: self._index.apply(
+                    sequence=self._writer.sequence, segments=changed, rows=rows, gone=gone, pins=sorted(pins)
+                )
+            )
+            self._writer.changed.clear()
+            for victim, killer in pins:
+                self._pins.setdefault(killer, set()).add(victim)
+            if dead:
+                self._damaged = self._index.damaged_count()
+
+    def _despite_full_disk(self, change: Callable[[], None]) -> None:
+        """Changes are repeatable: a commit may have happened although the checkpoint that followed it found no room."""
+        try:
+            change()
+        except apsw.FullError:
+            try:
+                self._index.give_back_room()
+                change()
+            except apsw.FullError:
+                with self._space.ballast_dropped():
+                    change()
+
+    def list(self, after: ShardKey | None, limit: int) -> list[ShardInfo]:  # last, for it hides the builtin below it
+        with self._guard():
+            return self._index.page(after or ShardKey(-1, 0), limit)
+
+
+def _is_key(key: ShardKey) -> bool:
+    return 0 <= key.chunk < 1 << 63 and 0 <= key.index < 256
+
+
+def _name(key: ShardKey) -> str:
+    return f"shard {key.index} of chunk {key.chunk}"
+
+
+def _keys(rows: Sequence[Row]) -> list[ShardKey]:
+    return [ShardKey(row.chunk, row.index) for row in rows]
+
+
+def _conflict(key: ShardKey) -> Conflict:
+    return Conflict(f"{_name(key)} is here with other bytes", "use a new chunk")

@@ -1,0 +1,155 @@
+"""What a node's actor asks of its disk, as data, and the lanes that do it.
+
+``write``: one worker. The puts that wait together are one call of the store, hence one sync: group commit over all
+clients. ``read``: two workers, which never wait for a sync.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from actors.core import Job, Lane
+from dsa_zmq.errors import Conflict, DSAError
+from dsa_zmq.node.identity import IdentityFile
+from dsa_zmq.node.store import NewShard, ShardInfo, ShardKey, ShardStore, Usage
+
+WRITE, READ = "write", "read"
+WRITE_BATCH = 256  #: jobs; their bytes are bounded by what the actor admits
+READ_BATCH = 8  #: jobs: few, so that the second worker gets its share
+READERS = 2
+
+
+class PutBatch(Job, frozen=True):
+    """-> a list of ShardInfo or DSAError, one each"""
+
+    shards: tuple[NewShard, ...]
+
+
+class DropBatch(Job, frozen=True):
+    """-> the keys that were there"""
+
+    keys: tuple[ShardKey, ...]
+
+
+class Remember(Job, frozen=True):
+    """A master has registered us. -> the identity as it is on the disk now, or the DSAError why it must not be obeyed"""
+
+    term: int
+    master: bytes
+    cluster: bytes
+    node: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One shard to read, of exactly that length."""
+
+    key: ShardKey
+    length: int
+
+
+class GetBatch(Job, frozen=True):
+    """-> a list of (ShardInfo, bytes) or DSAError, one each"""
+
+    shards: tuple[Wanted, ...]
+
+
+class VerifyBatch(Job, frozen=True):
+    """-> a list of ShardInfo or DSAError, one each"""
+
+    shards: tuple[Wanted, ...]
+
+
+class LookAtStore(Job, frozen=True):
+    """-> StoreStatus"""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStatus:
+    usage: Usage
+    failure: str  #: "" while the store is good
+
+
+def node_lanes(store: ShardStore, identity: IdentityFile) -> dict[str, Lane]:
+    """The lanes of one node. The write lane closes the store at the end."""
+
+    def write(jobs: Sequence[Job]) -> list[Any]:
+        results: list[Any] = []
+        for kind, group in groupby(jobs, key=type):
+            if kind is PutBatch:
+                results += _put(store, [job for job in group if isinstance(job, PutBatch)])
+            else:
+                results += [_alone(store, identity, job) for job in group]
+        return results
+
+    def read(jobs: Sequence[Job]) -> list[Any]:
+        return [_read(store, job) for job in jobs]
+
+    return {
+        WRITE: Lane(write, workers=1, max_batch=WRITE_BATCH, on_close=store.close),
+        READ: Lane(read, workers=READERS, max_batch=READ_BATCH),
+    }
+
+
+def _put(store: ShardStore, jobs: Sequence[PutBatch]) -> list[list[ShardInfo | DSAError]]:
+    shards = [shard for job in jobs for shard in job.shards]
+    try:
+        outcomes = iter(store.put(shards))
+    except DSAError as error:
+        outcomes = iter([error] * len(shards))
+    return [[next(outcomes) for _ in job.shards] for job in jobs]
+
+
+def _alone(store: ShardStore, identity: IdentityFile, job: Job) -> Any:
+    match job:
+        case DropBatch():
+            return _outcome(lambda: store.drop(job.keys))
+        case Remember():
+            return _outcome(
+                lambda: identity.remember(term=job.term, master=job.master, cluster=job.cluster, node=job.node)
+            )
+    return TypeError(f"{type(job).__name__} is not a job of the write lane")
+
+
+def _read(store: ShardStore, job: Job) -> Any:
+    match job:
+        case GetBatch():
+            return [_outcome(lambda wanted=wanted: _get(store, wanted)) for wanted in job.shards]  # type: ignore[misc]
+        case VerifyBatch():
+            return [_outcome(lambda wanted=wanted: _verify(store, wanted)) for wanted in job.shards]  # type: ignore[misc]
+        case LookAtStore():
+            return StoreStatus(store.usage(), store.failure)
+    return TypeError(f"{type(job).__name__} is not a job of the read lane")
+
+
+def _get(store: ShardStore, wanted: Wanted) -> tuple[ShardInfo, bytes]:
+    known = store.has(wanted.key)
+    if known is not None:
+        _check_length(known, wanted)  # before it is read: the grant bounds what an answer may weigh
+    info, data = store.get(wanted.key)
+    _check_length(info, wanted)
+    return info, data
+
+
+def _verify(store: ShardStore, wanted: Wanted) -> ShardInfo:
+    info = store.verify(wanted.key)
+    _check_length(info, wanted)
+    return info
+
+
+def _check_length(info: ShardInfo, wanted: Wanted) -> None:
+    if info.length != wanted.length:
+        raise Conflict(
+            f"shard {wanted.key.index} of chunk {wanted.key.chunk} has {info.length} bytes, the grant says {wanted.length}"
+        )
+
+
+def _outcome(work: Callable[[], Any]) -> Any:
+    """The value, or the DSAError as a value: what the world did wrong is answered, not raised."""
+    try:
+        return work()
+    except DSAError as error:
+        return error

@@ -1,0 +1,188 @@
+"""Appending records to segments: as few calls as possible, one sync per segment and batch."""
+
+from __future__ import annotations
+
+import errno
+import random
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from actors.disk import DiskFile
+from dsa_zmq.errors import NoSpace
+from dsa_zmq.node.index import SegmentState
+from dsa_zmq.node.recovery import Recovered
+from dsa_zmq.node.segment_files import SegmentFiles
+from dsa_zmq.node.segments import (
+    DROP,
+    ENTRY_BYTES,
+    PUT,
+    Record,
+    encode_entry,
+    encode_footer,
+    encode_record_header,
+    footer_bytes,
+    pad,
+    record_bytes,
+)
+from dsa_zmq.node.space import SPARES, Space
+from dsa_zmq.node.store import NewShard, ShardKey
+
+BUFFERS_PER_CALL = 1000  #: IOV_MAX is 1,024 on Linux and macOS
+_NO_HASH = bytes(32)
+
+
+class Placed(NamedTuple):
+    """Where a record went. It is durable."""
+
+    record: Record
+    segment: int
+
+
+@dataclass(slots=True)
+class _Active:
+    """The segment at whose end is written. ``planned`` runs ahead of ``state.end`` within a batch."""
+
+    state: SegmentState
+    file: DiskFile
+    entries: bytearray
+    planned: int
+    buffers: list[bytes | memoryview] = field(default_factory=list)
+
+    def room(self) -> int:
+        """Bytes that one more record may take, with the footer that it makes longer."""
+        return self.state.size - self.planned - footer_bytes(len(self.entries) // ENTRY_BYTES + 1)
+
+    def add(self, record: Record, data: bytes | memoryview) -> None:
+        self.buffers += (encode_record_header(record, self.state.generation), data, pad(record.length))
+        self.entries += encode_entry(record)
+        self.planned = record.end
+
+    def flush(self, *, seal: bool) -> None:
+        """Write what was added, and the footer if this is the end; return when it is durable."""
+        if not self.buffers and not seal:
+            return
+        position = self.state.end
+        for first in range(0, len(self.buffers), BUFFERS_PER_CALL):
+            position += self.file.pwritev(self.buffers[first : first + BUFFERS_PER_CALL], position)
+        if seal:
+            footer, offset = encode_footer(self.entries, self.state.generation, self.state.size)
+            self.file.pwritev([footer], offset)
+        self.file.datasync()
+        self.buffers.clear()
+        self.state.end = self.state.size if seal else self.planned
+        self.state.sealed = seal
+
+
+class SegmentWriter:
+    """For one thread. After an OSError from :meth:`append` it must not be used again: what is on the disk is unknown."""
+
+    def __init__(self, files: SegmentFiles, space: Space, recovered: Recovered, rng: random.Random) -> None:
+        self.segments = recovered.segments
+        self.changed: dict[int, SegmentState] = {}  #: touched since the index was last told
+        self._files = files
+        self._space = space
+        self._rng = rng
+        self._sequence = recovered.index.sequence
+        self._spares = deque(recovered.spares)
+        self._next_number = max([*self.segments, *(spare.number for spare in self._spares)], default=0) + 1
+        self._active: _Active | None = None
+        every = [*self.segments.values(), *self._spares]
+        space.allocated = sum(state.size for state in every)
+        if recovered.active is not None:
+            self._activate(recovered.active, recovered.entries)
+
+    @property
+    def sequence(self) -> int:
+        """Of the newest record."""
+        return self._sequence
+
+    @property
+    def free(self) -> int:
+        """Payload bytes that puts may still write, before padding and headers."""
+        room = 0 if self._active is None else max(0, self._active.room())
+        overhead = self._space.segment_bytes - footer_bytes(0)
+        return room + self._space.growth(len(self._spares)) * overhead
+
+    @property
+    def used(self) -> int:
+        """Bytes written to segments, or no longer usable at their ends."""
+        return sum(state.end for state in self.segments.values())
+
+    def keep_spares(self) -> None:
+        """Preallocate what is kept back. OSError if there is no room."""
+        self._space.keep_ballast()
+        while len(self._spares) < SPARES:
+            self._create()
+
+    def put(self, shards: Sequence[NewShard]) -> list[Placed | NoSpace]:
+        """Append shards; returns when all that found room are durable."""
+        return self._append(PUT, shards, reserve=False)
+
+    def drop(self, keys: Sequence[ShardKey]) -> list[Placed | NoSpace]:
+        """Append records that these shards are gone. They may use what puts may not."""
+        return self._append(DROP, [NewShard(key, 0, _NO_HASH, b"") for key in keys], reserve=True)
+
+    def close(self) -> None:
+        if self._active is not None:
+            self._active.file.close()
+            self._active = None
+
+    def _append(self, kind: int, shards: Sequence[NewShard], *, reserve: bool) -> list[Placed | NoSpace]:
+        results: list[Placed | NoSpace] = []
+        for shard in shards:
+            length = len(shard.data)
+            try:
+                active = self._with_room(record_bytes(length), reserve=reserve)
+            except NoSpace as error:
+                results.append(error)
+                continue
+            self._sequence += 1
+            (chunk, index), place = shard.key, active.planned
+            record = Record(kind, chunk, index, shard.chunk_length, length, shard.hash, self._sequence, place)
+            active.add(record, shard.data)
+            results.append(Placed(record, active.state.number))
+        if self._active is not None:
+            self._active.flush(seal=False)
+        return results
+
+    def _with_room(self, size: int, *, reserve: bool) -> _Active:
+        active = self._active
+        if active is None or active.room() < size:
+            spare = self._take_spare(reserve=reserve)
+            if active is not None:
+                # Sealed and durable before the next one is begun: so only the newest segment can ever be torn.
+                active.flush(seal=True)
+                active.file.close()
+                self.changed[active.state.number] = active.state
+            active = self._activate(spare, bytearray())
+        self.changed[active.state.number] = active.state
+        return active
+
+    def _take_spare(self, *, reserve: bool) -> SegmentState:
+        try:
+            if not reserve:
+                self._space.keep_ballast()
+                while len(self._spares) <= SPARES:
+                    self._space.check_growth()
+                    self._create()
+            elif not self._spares:
+                self._create()
+        except OSError as error:
+            if isinstance(error, NoSpace) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise NoSpace("the node's disk is full", "free space on it, or add a node") from error
+        return self._spares.popleft()
+
+    def _create(self) -> None:
+        size = self._space.segment_bytes
+        self._spares.append(self._files.create(self._next_number, size, self._rng))
+        self._next_number += 1
+        self._space.allocated += size
+
+    def _activate(self, state: SegmentState, entries: bytearray) -> _Active:
+        file = self._files.open_for_writing(state.number)
+        self.segments[state.number] = state
+        self._active = _Active(state, file, entries, state.end)
+        return self._active
