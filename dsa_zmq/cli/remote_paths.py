@@ -73,7 +73,7 @@ def local_target(text: str, sources: int) -> Target:
     path = local(text)
     slashes = tuple(filter(None, (os.sep, os.altsep)))
     inside = path.endswith(slashes) or os.path.basename(path) in (".", "..") or sources > 1
-    return Target(path, inside)
+    return Target(path.rstrip("".join(slashes)) or path, inside)  # "file/" would not be seen to exist
 
 
 def local_name(path: str) -> str:
