@@ -9,8 +9,10 @@ import stat as bits
 import sys
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from dsa_zmq.model.stat import Stat
+if TYPE_CHECKING:
+    from dsa_zmq.model.stat import Stat
 
 _GAP = "  "
 
