@@ -99,6 +99,7 @@ def dsa() -> None:
 def main(args: Sequence[str] | None = None) -> int:
     """Run one command line; the exit status. ``args`` default to those of the process."""
     line = list(sys.argv[1:] if args is None else args)
+    _fill_closed_streams()
     session = Session(json="--json" in _before_separator(line))
     try:
         outcome: Any = dsa.main(line, prog_name="dsa", standalone_mode=False, obj=session)
@@ -125,6 +126,16 @@ def main(args: Sequence[str] | None = None) -> int:
     except BaseException as error:  # noqa: BLE001 - the outermost frame: it is shown as our bug, with a log
         return reporting.report_bug(error, session.json, session.verbosity)
     return outcome if isinstance(outcome, int) else 0
+
+
+def _fill_closed_streams() -> None:
+    """Started with closed streams (``>&-``), no file or socket may get their numbers, and nobody reads what is said."""
+    if sys.stdin is None:
+        with contextlib.suppress(OSError):
+            os.open(os.devnull, os.O_RDONLY)  # the number only: a command that reads standard input must see it is closed
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for as long as the process runs
 
 
 def _before_separator(line: list[str]) -> list[str]:

@@ -28,7 +28,17 @@ def remote(text: str) -> str:
             f"'{shown(text[:80])}' is the address of a cluster where a path is needed",
             "give the address with --url, and the path as /dir/name or dsa:/dir/name",
         )
-    return paths.normalize(text.removeprefix(PREFIX))
+    return paths.normalize(_as_unicode(text.removeprefix(PREFIX)))
+
+
+def _as_unicode(text: str) -> str:
+    """Paths in the store are UTF-8, whatever the locale: what it could not decode is looked at once more."""
+    if text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text):
+        return text
+    try:
+        return os.fsencode(text).decode("utf-8")
+    except UnicodeError:
+        return text
 
 
 def local(text: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -22,6 +21,9 @@ FILE_WINDOW = (
 )  #: bytes asked for and not yet written, per file: some chunks on the way from each of several nodes
 READER_WINDOW = 16 << 20  #: bytes asked for and not yet read, per reader
 NO_WINDOW = 1 << 62  #: content that goes into memory as a whole anyway
+
+
+_NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 class Receiver:
@@ -122,7 +124,9 @@ class Incoming:
             parent = os.path.dirname(self._name) or "."
             try:
                 os.makedirs(parent, exist_ok=True)
-                descriptor, self._temporary = tempfile.mkstemp(prefix=".dsa-", suffix=".part", dir=parent)
+                # The name is known before the file is there: an interrupt in between leaves nothing behind.
+                self._temporary = os.path.join(parent, f".dsa-{os.urandom(8).hex()}.part")
+                descriptor = os.open(self._temporary, _NEW_FILE, 0o600)
             except OSError as error:
                 raise local_error(error, self._name) from error
             self._file = LocalFile(descriptor, self._name)
