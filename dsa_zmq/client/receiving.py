@@ -20,10 +20,8 @@ FILE_WINDOW = (
     32 << 20
 )  #: bytes asked for and not yet written, per file: some chunks on the way from each of several nodes
 READER_WINDOW = 16 << 20  #: bytes asked for and not yet read, per reader
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 NO_WINDOW = 1 << 62  #: content that goes into memory as a whole anyway
-
-
-_NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 class Receiver:
@@ -121,13 +119,16 @@ class Incoming:
     def open(self) -> LocalFile:
         """The temporary file, to be written at any offset."""
         if self._file is None:
-            parent = os.path.dirname(self._name) or "."
+            parent = os.path.dirname(self._name)
+            self._temporary = os.path.join(parent, f".dsa-{os.urandom(8).hex()}.part")
             try:
-                os.makedirs(parent, exist_ok=True)
-                # The name is known before the file is there: an interrupt in between leaves nothing behind.
-                self._temporary = os.path.join(parent, f".dsa-{os.urandom(8).hex()}.part")
-                descriptor = os.open(self._temporary, _NEW_FILE, 0o600)
+                try:
+                    descriptor = os.open(self._temporary, _CREATE, 0o600)
+                except FileNotFoundError:
+                    os.makedirs(parent, exist_ok=True)
+                    descriptor = os.open(self._temporary, _CREATE, 0o600)
             except OSError as error:
+                self._temporary = ""
                 raise local_error(error, self._name) from error
             self._file = LocalFile(descriptor, self._name)
         return self._file
