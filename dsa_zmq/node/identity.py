@@ -21,9 +21,8 @@ from dsa_zmq.node.space import BALLAST
 FILE = "node.json"
 FORMAT = "dsa-zmq node"
 FORMAT_VERSION = 1
-_IGNORED = frozenset(
-    ("lost+found", f"{FILE}.tmp")
-)  #: may be in an empty directory: a fresh ext4, a crash while formatting
+_IGNORED = frozenset(("lost+found", "lock", "DSA.json", f"{FILE}.tmp"))
+"""May be in an empty directory: a fresh ext4, what guards the directory itself, a crash while formatting."""
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
