@@ -1,0 +1,151 @@
+"""Rates of the catalog alone, one thread: ``python -m bench.catalog [seconds per line]``.
+
+Batches of 64, synchronous=FULL, a new database in a temporary directory. Compare rates with the first line, which is the
+same number of bare rows by plain SQL in the same run: the machine is noisy, ratios are not.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+
+import apsw
+
+from actors.core import Job
+from actors.disk import OsDisk
+from dsa_zmq.master.catalog.catalog import Catalog
+from dsa_zmq.master.catalog.jobs import CollectGarbage, CountChunks, RegisterNode, Request
+from dsa_zmq.model.macs import node_key, receipt_mac
+from dsa_zmq.protocol.messages import Register
+from dsa_zmq.protocol.operations import (
+    Commit,
+    ListDirectory,
+    Locate,
+    MakeDirectory,
+    OpenSession,
+    Operation,
+    Remove,
+    Stat,
+)
+from dsa_zmq.protocol.values import Receipt, StagedChunk
+
+BATCH = 64
+SECRET = b"b" * 32
+WALL_NS = 1_700_000_000_000_000_000
+
+
+class Load:
+    """A catalog with four nodes and one session, and requests for it."""
+
+    def __init__(self, directory: str) -> None:
+        self.random = random.Random(7)
+        self.catalog = Catalog.open(OsDisk(directory), rng=self.random, secret=SECRET, ballast_bytes=0)
+        registrations = [
+            Register(
+                0, 1, 1, b"", f"n{i}", bytes([i]) * 16, 1, f"tcp://h:{i}", "", "h", f"/{i}", "d", 1 << 40, 0, 0, 0, b""
+            )
+            for i in range(4)
+        ]
+        self.nodes = self.catalog.run([RegisterNode(message, False, WALL_NS) for message in registrations])
+        self.keys = [node_key(SECRET, node.node, node.store_id, node.generation) for node in self.nodes]
+        self.session = self.catalog.run([Request(OpenSession(b"c" * 16, 1), 0, 0, 0, WALL_NS)])[0].session
+        self.number = 0
+        self.ids = 1 << 40
+        self.files: list[str] = []
+
+    def request(self, operation: Operation) -> Request:
+        self.number += 1
+        return Request(operation, self.session, self.number, max(0, self.number - BATCH), WALL_NS)
+
+    def commit(self) -> Request:
+        """A one-chunk file with two copies, as its client would commit it."""
+        self.ids += 2
+        upload, chunk = self.ids, self.ids + 1
+        digest = self.random.randbytes(32)
+        receipts = []
+        for index in range(2):
+            at = (chunk // 2 + index) % 4
+            node = self.nodes[at]
+            mac = receipt_mac(
+                self.keys[at], cluster=self.catalog.cluster, node=node.node, store_id=node.store_id, incarnation=1,
+                upload=upload, chunk=chunk, index=index, shard_hash=digest,
+            )  # fmt: skip
+            receipts.append(Receipt(node.node, index, 1, mac))
+        path = f"/data/set-{len(self.files) // 1000:04d}/file-{len(self.files):08d}"
+        self.files.append(path)
+        staged = StagedChunk(chunk, 4096, digest, receipts)
+        return self.request(Commit(upload, path, 4096, 1 << 20, 1, "copies=2", [staged], WALL_NS))
+
+    def any_file(self) -> str:
+        return self.random.choice(self.files)
+
+    def read(self, operation: Operation) -> Request:
+        return Request(operation, 0, 0, 0, WALL_NS)
+
+
+def measure(name: str, run: Callable[[Sequence[Job]], object], make: Callable[[], Job], seconds: float) -> float:
+    """Operations per second; making the requests is not counted."""
+    spent, done = 0.0, 0
+    while spent < seconds:
+        jobs = [make() for _ in range(BATCH)]
+        start = time.perf_counter()
+        run(jobs)
+        spent += time.perf_counter() - start
+        done += BATCH
+    rate = done / spent
+    print(f"{name:42} {rate:10,.0f} /s")
+    return rate
+
+
+def bare_rows(directory: str, seconds: float) -> None:
+    """The same eight rows of a one-chunk file through bare apsw: what the SQL alone costs."""
+    connection = apsw.Connection(f"{directory}/bare.sqlite")
+    for pragma in ("locking_mode=EXCLUSIVE", "journal_mode=WAL", "synchronous=FULL"):
+        connection.execute(f"PRAGMA {pragma}")
+    for table in range(8):
+        connection.execute(f"CREATE TABLE t{table} (a INTEGER PRIMARY KEY, b, c, d, e, f)")
+    counter = iter(range(1 << 60))
+
+    def run(jobs: Sequence[int]) -> None:
+        connection.execute("BEGIN")
+        for table in range(8):
+            connection.executemany(
+                f"INSERT INTO t{table} VALUES (?,?,?,?,?,?)", [(n, 1, 2, "x", b"y", 3) for n in jobs]
+            )
+        connection.execute("COMMIT")
+
+    measure("bare SQL: 8 inserts", run, lambda: next(counter), seconds)  # type: ignore[arg-type,return-value]
+
+
+def main() -> None:
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 1.0
+    with tempfile.TemporaryDirectory() as directory:
+        bare_rows(directory, seconds)
+        load = Load(directory)
+        run = load.catalog.run
+        run([load.commit() for _ in range(BATCH)])
+        measure("commit of a one-chunk file, copies=2", run, load.commit, 3 * seconds)
+        measure("stat", run, lambda: load.read(Stat(load.any_file())), seconds)
+        measure("locate", run, lambda: load.read(Locate(load.any_file())), seconds)
+        measure("list 1,000 entries", run, lambda: load.read(ListDirectory("/data/set-0000")), seconds)
+        numbers = iter(range(1 << 60))
+        measure("make directory", run, lambda: load.request(MakeDirectory(f"/dirs/d{next(numbers)}", True)), seconds)
+        files = iter(load.files)
+        measure("remove", run, lambda: load.request(Remove(next(files))), seconds / 2)
+        start = time.perf_counter()
+        slices = 1
+        while run([CollectGarbage(500, 2 * WALL_NS, 0, 2 * WALL_NS)])[0].more:  # type: ignore[index]
+            slices += 1
+        each = (time.perf_counter() - start) / slices
+        print(f"{'garbage: mean slice of 500 rows':42} {each * 1000:10.1f} ms, {slices} slices")
+        start = time.perf_counter()
+        run([CountChunks(0, 5000, frozenset())])
+        print(f"{'health: slice of 5,000 chunks':42} {(time.perf_counter() - start) * 1000:10.1f} ms")
+        load.catalog.close()
+
+
+if __name__ == "__main__":
+    main()

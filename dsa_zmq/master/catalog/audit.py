@@ -1,0 +1,174 @@
+"""A recount: does everything that the catalog keeps in step really agree? Reads all of it, changes nothing.
+
+For tests after each step, and for the operator who wants to know.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from dsa_zmq.errors import Corrupt
+from dsa_zmq.master.catalog.sql import Database
+from dsa_zmq.master.catalog.tables import (
+    CONTENT_BYTES,
+    DEAD_CONTENT,
+    DEAD_CONTENT_ID,
+    DEAD_FILE,
+    DEAD_NAME,
+    DEAD_TREE,
+    DIRECTORY,
+    FILE,
+    FILES,
+    LIVE,
+)
+from dsa_zmq.model.ids import ROOT_INODE
+from dsa_zmq.model.manifest import unpack_page
+
+QUERIES: tuple[tuple[str, str], ...] = (
+    (
+        "{1} names stand for inode {0}, which is not there",
+        "SELECT n.inode, COUNT(*) FROM names n LEFT JOIN inodes i ON i.inode = n.inode WHERE i.inode IS NULL"
+        " GROUP BY n.inode ORDER BY n.inode",
+    ),
+    (
+        "name {1!r} in {0} and its inode are of different kinds",
+        "SELECT n.parent, n.name FROM names n JOIN inodes i ON i.inode = n.inode WHERE i.kind <> n.kind"
+        " ORDER BY n.parent, n.name",
+    ),
+    (
+        "inode {0} has {1} live names",
+        f"SELECT inode, COUNT(*) FROM names WHERE to_seq = {LIVE} GROUP BY inode HAVING COUNT(*) > 1 ORDER BY inode",
+    ),
+    (
+        "name {1!r} is in {0}, which is no directory",
+        "SELECT n.parent, n.name FROM names n LEFT JOIN inodes i ON i.inode = n.parent"
+        f" WHERE i.inode IS NULL OR i.kind <> {DIRECTORY} ORDER BY n.parent, n.name",
+    ),
+    (
+        "inode {0} has no name and is not being let go",
+        f"SELECT i.inode FROM inodes i WHERE i.inode <> {ROOT_INODE}"
+        f" AND NOT EXISTS (SELECT 1 FROM names n WHERE n.inode = i.inode AND n.to_seq = {LIVE})"
+        f" AND NOT EXISTS (SELECT 1 FROM dead d WHERE d.inode = i.inode AND d.kind IN ({DEAD_FILE}, {DEAD_TREE}))"
+        " ORDER BY i.inode",
+    ),
+    (
+        "closed name {1!r} in {0} is not being let go",
+        f"SELECT n.parent, n.name FROM names n WHERE n.to_seq <> {LIVE}"
+        " AND NOT EXISTS (SELECT 1 FROM dead d WHERE d.object = n.parent AND d.name = n.name AND d.seq = n.to_seq"
+        f" AND d.kind IN ({DEAD_FILE}, {DEAD_NAME}, {DEAD_TREE})) ORDER BY n.parent, n.name",
+    ),
+    (
+        "content {0} says {1} references, {2} files show it",
+        "SELECT c.content, c.refs, COUNT(n.inode) FROM contents c LEFT JOIN inodes i ON i.content = c.content"
+        f" LEFT JOIN names n ON n.inode = i.inode AND n.to_seq = {LIVE}"
+        " GROUP BY c.content, c.refs HAVING c.refs <> COUNT(n.inode) ORDER BY c.content",
+    ),
+    (
+        "a file shows content {0}, which is not there",
+        "SELECT i.content FROM inodes i JOIN names n ON n.inode = i.inode"
+        f" LEFT JOIN contents c ON c.content = i.content WHERE i.content <> 0 AND n.to_seq = {LIVE}"
+        " AND c.content IS NULL ORDER BY i.content",
+    ),
+    (
+        "content {0} has {1} references and {2} entries among the dead",
+        "SELECT c.content, c.refs, COUNT(d.item) FROM contents c"
+        f" LEFT JOIN dead d ON d.object = c.content AND d.kind IN ({DEAD_CONTENT}, {DEAD_CONTENT_ID})"
+        " GROUP BY c.content, c.refs HAVING (c.refs = 0) <> (COUNT(d.item) = 1) OR COUNT(d.item) > 1 ORDER BY c.content",
+    ),
+    (
+        "page {1} belongs to content {0}, which is neither published nor staged nor being let go",
+        "SELECT p.content, p.page FROM pages p LEFT JOIN contents c ON c.content = p.content"
+        " LEFT JOIN uploads u ON u.upload = p.content WHERE c.content IS NULL AND u.upload IS NULL"
+        " ORDER BY p.content, p.page",
+    ),
+    (
+        "upload {0} is staged and published",
+        "SELECT u.upload FROM uploads u JOIN contents c ON c.content = u.upload ORDER BY u.upload",
+    ),
+    (
+        "node {1} holds a shard of chunk {0}, which is not there",
+        "SELECT p.chunk, p.node FROM places p LEFT JOIN chunks c ON c.chunk = p.chunk WHERE c.chunk IS NULL"
+        " ORDER BY p.chunk, p.node",
+    ),
+    (
+        "shard {2} of chunk {1} on node {0} is in place and to be dropped",
+        "SELECT d.node, d.chunk, d.shard FROM drops d JOIN places p ON p.chunk = d.chunk AND p.node = d.node"
+        " ORDER BY d.node, d.chunk, d.shard",
+    ),
+    (
+        "a shard of chunk {0} is on node {1}, which is not known",
+        "SELECT p.chunk, p.node FROM places p LEFT JOIN nodes n ON n.node = p.node WHERE n.node IS NULL"
+        " ORDER BY p.chunk, p.node",
+    ),
+    (
+        "session {0} says {1} kept replies, there are {2}",
+        "SELECT s.session, s.kept, COUNT(r.number) FROM sessions s LEFT JOIN replies r ON r.session = s.session"
+        " GROUP BY s.session, s.kept HAVING s.kept <> COUNT(r.number) ORDER BY s.session",
+    ),
+    (
+        "reply {1} is kept for session {0}, which is not there",
+        "SELECT r.session, r.number FROM replies r LEFT JOIN sessions s ON s.session = r.session"
+        " WHERE s.session IS NULL ORDER BY r.session, r.number",
+    ),
+    (
+        "{1} nodes are called {0!r}",
+        "SELECT name, COUNT(*) FROM nodes WHERE removed = 0 GROUP BY name HAVING COUNT(*) > 1 ORDER BY name",
+    ),
+)
+"""What is wrong if the query has rows."""
+
+
+def audit(database: Database) -> list[str]:
+    """Findings, in words; empty if all agrees."""
+    found = [text.format(*row) for text, query in QUERIES for row in database.execute(query)]
+    found += _count_files(database)
+    found += _count_chunks(database)
+    return found
+
+
+def _count_files(database: Database) -> Iterator[str]:
+    [(files, size)] = database.execute(
+        "SELECT COUNT(*), COALESCE(SUM(i.size), 0) FROM names n JOIN inodes i ON i.inode = n.inode"
+        f" WHERE n.to_seq = {LIVE} AND i.kind = {FILE}"
+    )
+    kept: dict[str, Any] = dict(database.execute("SELECT name, number FROM meta ORDER BY name"))
+    if (kept[FILES], kept[CONTENT_BYTES]) != (files, size):
+        yield f"{files} files with {size} bytes are there, not {kept[FILES]} with {kept[CONTENT_BYTES]}"
+
+
+def _count_chunks(database: Database) -> Iterator[str]:
+    """Pages against chunks, and against the counters of their upload or content."""
+    refs: Counter[int] = Counter()
+    pages: dict[int, list[tuple[int, list[int]]]] = {}
+    for content, page, body in database.execute("SELECT content, page, body FROM pages ORDER BY content, page"):
+        try:
+            ids = unpack_page(body)
+        except Corrupt as error:
+            yield f"page {page} of content {content}: {error.message}"
+            continue
+        refs.update(ids)
+        pages.setdefault(content, []).append((page, ids))
+    chunks = {row[0]: row for row in database.execute("SELECT chunk, refs, length FROM chunks ORDER BY chunk")}
+    for chunk in sorted(refs.keys() | chunks.keys()):
+        if chunk not in chunks or chunks[chunk][1] != refs[chunk]:
+            yield f"pages name chunk {chunk} {refs[chunk]} times, its row says {chunks.get(chunk, (0, 'nothing'))[1]}"
+    counted = database.execute("SELECT upload, pages, page_end, chunks, length FROM uploads ORDER BY upload")
+    for upload, *said in counted:
+        there = pages.get(upload, [])
+        seen = [
+            len(there),
+            max((page + 1 for page, _ in there), default=0),
+            sum(len(ids) for _, ids in there),
+            sum(chunks[chunk][2] for _, ids in there for chunk in ids if chunk in chunks),
+        ]
+        if seen != said:
+            yield f"upload {upload} says {said} (pages, end, chunks, bytes), there are {seen}"
+    for content, chunk_count, length in database.execute(
+        "SELECT content, chunk_count, length FROM contents WHERE refs > 0 ORDER BY content"
+    ):
+        ids = [chunk for _, page_ids in pages.get(content, []) for chunk in page_ids]
+        size = sum(chunks[chunk][2] for chunk in ids if chunk in chunks)
+        if (len(ids), size) != (chunk_count, length):
+            yield f"content {content} says {chunk_count} chunks, {length} bytes; its pages have {len(ids)}, {size}"

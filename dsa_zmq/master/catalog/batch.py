@@ -1,0 +1,258 @@
+"""The one way by which anything in the catalog changes: load by set, decide, apply by set, commit.
+
+A batch is one transaction. Its jobs are decided one after the other against :class:`Rows`, so each sees what those before it
+changed; the changes reach the database by set at the end (or when a query has to see them). No answer leaves before the
+commit. If the transaction fails without harm (disk full, a refused statement), each job is run again in one of its own, so
+that one bad request cannot take others with it. Anything worse is :class:`CatalogBroken`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from actors.core import Job
+from dsa_zmq.errors import DSAError, InternalError, NoSpace
+from dsa_zmq.master.catalog import garbage, health, namespace_rules, node_rules, read_rules, session_rules, upload_rules
+from dsa_zmq.master.catalog.ballast import Ballast
+from dsa_zmq.master.catalog.facts import Facts, failure
+from dsa_zmq.master.catalog.jobs import (
+    CollectGarbage,
+    CountChunks,
+    DropsDone,
+    ExpireUploads,
+    LoadDrops,
+    LoadNodes,
+    LoadStaged,
+    RegisterNode,
+    Request,
+)
+from dsa_zmq.master.catalog.numbers import check_numbers
+from dsa_zmq.master.catalog.prefetch import prefetch
+from dsa_zmq.master.catalog.rows import Change, Missing, RowCache, Rows
+from dsa_zmq.master.catalog.session_rules import admit, check_room, keep_answer, kept_answer
+from dsa_zmq.master.catalog.sql import CatalogBroken, Database, DiskFull, Rejected
+from dsa_zmq.protocol.operations import (
+    Abort,
+    Allocate,
+    CloseSession,
+    Commit,
+    Confirm,
+    Copy,
+    ListDirectory,
+    Locate,
+    MakeDirectory,
+    Move,
+    OpenSession,
+    Remove,
+    Stage,
+    Stat,
+    Statfs,
+)
+from dsa_zmq.protocol.values import Failure
+
+Decide = Callable[[Rows, Facts, Any], Any]
+DecideOperation = Callable[[Rows, Facts, Request, Any], Any]
+
+STORED_RULES: dict[type, DecideOperation] = {
+    MakeDirectory: namespace_rules.make_directory,
+    Remove: namespace_rules.remove,
+    Move: namespace_rules.move,
+    Copy: namespace_rules.copy,
+    Stage: upload_rules.stage,
+    Commit: upload_rules.commit,
+    Abort: upload_rules.abort,
+}
+
+OTHER_RULES: dict[type, DecideOperation] = {
+    Stat: read_rules.stat,
+    ListDirectory: read_rules.list_directory,
+    Locate: read_rules.locate,
+    Statfs: read_rules.statfs,
+    Allocate: read_rules.check_allocation,
+    OpenSession: session_rules.open_session,
+    CloseSession: session_rules.close_session,
+}
+
+GROWING = (MakeDirectory, Copy, Stage, Commit, Allocate, OpenSession)
+"""Operations that wait while the disk is full. Those that give space back go on, from the ballast if need be."""
+
+
+class Batches:
+    """Runs batches. ``follow`` is called with the changes of each after its commit."""
+
+    def __init__(
+        self,
+        database: Database,
+        facts: Facts,
+        ballast: Ballast,
+        upcoming: int,
+        follow: Callable[[Sequence[Change]], None] | None = None,
+    ) -> None:
+        self._database = database
+        self._facts = facts
+        self._ballast = ballast
+        self._upcoming = upcoming
+        self._follow = follow
+        self._cache = RowCache()
+
+    def run(self, jobs: Sequence[Job]) -> list[Any]:
+        """The results, in order. Raises CatalogBroken."""
+        try:
+            return self._transaction(jobs)
+        except (DiskFull, Rejected):
+            return [self._alone(job) for job in jobs]
+
+    def _alone(self, job: Job) -> Any:
+        """One job again, in a transaction of its own."""
+        for _attempt in range(2):
+            try:
+                return self._transaction([job])[0]
+            except Rejected as error:
+                return _answer(job, InternalError(f"the catalog refused the change: {error}", "report this as a bug"))
+            except DiskFull:
+                if _grows(job):
+                    break
+                with self._database.trouble("the ballast could not be given up"):
+                    if not self._ballast.release():
+                        break
+        return self._without_room(job)
+
+    def _without_room(self, job: Job) -> Any:
+        """What can be said while nothing can be written. That nothing was done is only true of what was never done."""
+        if isinstance(job, Request) and type(job.operation) in STORED_RULES:
+            read_only = msgspec.structs.replace(job, done_below=0)
+            rows = Rows(self._database, self._cache, self._upcoming)
+            try:
+                prefetch(rows, [read_only])
+                admit(rows, read_only)
+                answer = kept_answer(rows, read_only)
+            except DSAError as error:
+                return failure(error)
+            if answer is not None:
+                return answer
+        return _answer(job, no_space())
+
+    def _transaction(self, jobs: Sequence[Job]) -> list[Any]:
+        database = self._database
+        rows = Rows(database, self._cache, self._upcoming)
+        database.begin()
+        try:
+            results = self._decide(rows, jobs)
+            rows.flush()
+            database.commit()
+        except CatalogBroken:
+            raise  # there is nothing left to roll back with
+        except BaseException:
+            database.rollback()
+            raise
+        self._upcoming = rows.upcoming
+        rows.committed()
+        if self._follow is not None and rows.changes:
+            self._follow(rows.changes)
+        if any(isinstance(job, CollectGarbage) for job in jobs):
+            with database.trouble("the ballast could not be set aside"):
+                self._ballast.restore(database.unused_bytes())
+        database.checkpoint()
+        return results
+
+    def _decide(self, rows: Rows, jobs: Sequence[Job]) -> list[Any]:
+        refused = {}
+        requests = []
+        for position, job in enumerate(jobs):
+            if isinstance(job, Request):
+                try:
+                    check_numbers(job)
+                except DSAError as error:
+                    refused[position] = failure(error)
+                else:
+                    requests.append(job)
+        prefetch(rows, requests)
+        return [
+            refused[position] if position in refused else self._decide_one(rows, job)
+            for position, job in enumerate(jobs)
+        ]
+
+    def _decide_one(self, rows: Rows, job: Job) -> Any:
+        mark = rows.mark()
+        while True:
+            try:
+                result = self._result(rows, job)
+            except Missing as missing:
+                rows.undo(mark)
+                rows.fetch(missing)
+            except DSAError as error:
+                rows.undo(mark)
+                rows.settle()
+                return failure(error)
+            else:
+                rows.settle()
+                return result
+
+    def _result(self, rows: Rows, job: Job) -> Any:
+        if not isinstance(job, Request):
+            return JOB_RULES[type(job)](rows, self._facts, job)
+        kind = type(job.operation)
+        if kind in STORED_RULES:
+            return self._stored(rows, job, STORED_RULES[kind])
+        if kind in OTHER_RULES:
+            self._check_space(job)
+            return OTHER_RULES[kind](rows, self._facts, job, job.operation)
+        raise InternalError(f"{kind.__name__} is not for the catalog", "report this as a bug")
+
+    def _stored(self, rows: Rows, job: Request, rule: DecideOperation) -> Any:
+        """Run a changing operation once, and keep its answer with its effect."""
+        session = admit(rows, job)
+        answer = kept_answer(rows, job)
+        if answer is not None:
+            return answer
+        self._check_space(job)
+        check_room(session)
+        mark = rows.mark()
+        try:
+            answer = rule(rows, self._facts, job, job.operation)
+        except DSAError as error:
+            rows.undo(mark)
+            answer = failure(error)
+        if not isinstance(answer, Confirm):  # nothing was decided: the client asks the nodes, then asks again
+            keep_answer(rows, job, session, answer)
+        return answer
+
+    def _check_space(self, job: Request) -> None:
+        if self._ballast.is_low and isinstance(job.operation, GROWING):
+            raise no_space()
+
+
+def _load_staged(rows: Rows, facts: Facts, job: LoadStaged) -> list[int]:
+    return upload_rules.load_staged(rows)
+
+
+def _expire(rows: Rows, facts: Facts, job: ExpireUploads) -> None:
+    upload_rules.expire(rows, job.uploads)
+
+
+JOB_RULES: dict[type, Decide] = {
+    RegisterNode: node_rules.register_node,
+    LoadNodes: node_rules.load_nodes,
+    CollectGarbage: garbage.collect,
+    LoadDrops: garbage.load_drops,
+    DropsDone: garbage.drops_done,
+    LoadStaged: _load_staged,
+    ExpireUploads: _expire,
+    CountChunks: health.count_chunks,
+}
+
+
+def no_space() -> NoSpace:
+    return NoSpace("the disk of the master's catalog is full", "free space on it, or remove files")
+
+
+def _grows(job: Job) -> bool:
+    return isinstance(job, RegisterNode) or (isinstance(job, Request) and isinstance(job.operation, GROWING))
+
+
+def _answer(job: Job, error: DSAError) -> Failure | DSAError:
+    """An error for one job: as its answer where there is one for errors, else as the outcome of the job."""
+    return failure(error) if isinstance(job, Request | RegisterNode) else error

@@ -1,0 +1,176 @@
+"""The catalog: names, versions, contents, where every shard lies, nodes and sessions. One file, one process, one worker.
+
+:class:`Catalog` opens it and is the handler of the master's catalog lane. See :mod:`dsa_zmq.master.catalog.jobs` for what it
+can be asked, :mod:`dsa_zmq.master.catalog.batch` for how it changes.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from actors.core import Job
+from actors.disk import Disk
+from dsa_zmq.errors import ConfigError, Corrupt, Incompatible, LocalError, NoSpace
+from dsa_zmq.master.catalog import schema
+from dsa_zmq.master.catalog.audit import audit
+from dsa_zmq.master.catalog.ballast import BALLAST_BYTES, Ballast
+from dsa_zmq.master.catalog.batch import Batches
+from dsa_zmq.master.catalog.facts import Facts
+from dsa_zmq.master.catalog.rows import Change
+from dsa_zmq.master.catalog.sql import CatalogBroken, Database, DiskFull, Rejected
+from dsa_zmq.master.catalog.tables import (
+    CLUSTER,
+    DIRECTORY,
+    FORMAT,
+    INODES,
+    META,
+    META_NAMES,
+    NEXT_NODE,
+    TERM,
+    InodeRow,
+    MetaRow,
+)
+from dsa_zmq.model.ids import ROOT_INODE, id_floor
+from dsa_zmq.model.redundancy import DEFAULT, parse_redundancy
+
+__all__ = ["CATALOG_FILE", "Catalog", "CatalogBroken"]
+
+CATALOG_FILE = "catalog.sqlite"
+CLUSTER_BYTES = 16
+ROOT_MODE = 0o755
+
+
+class Catalog:
+    """An open catalog. :meth:`run` and :meth:`close` are called by one worker at a time; the attributes are constant."""
+
+    def __init__(self, database: Database, facts: Facts, batches: Batches, redundancy: str) -> None:
+        self._database = database
+        self._batches = batches
+        self.cluster = facts.cluster
+        self.term = facts.term
+        self.default_redundancy = redundancy  #: of the root directory
+
+    @classmethod
+    def open(
+        cls,
+        disk: Disk,
+        *,
+        rng: random.Random,
+        secret: bytes,
+        default_redundancy: str = DEFAULT,
+        path: str = CATALOG_FILE,
+        wall_ns: int = 0,
+        ballast_bytes: int = BALLAST_BYTES,
+        follow: Callable[[Sequence[Change]], None] | None = None,
+        scrambled: bool = False,
+    ) -> Catalog:
+        """Open the catalog in ``path``, make it if there is none, and durably begin a new term.
+
+        ``rng`` makes the cluster id of a new catalog; ``secret`` is the master's, from which node keys are derived;
+        ``default_redundancy`` and ``wall_ns`` go into a new root directory. ``follow`` gets the row changes of each
+        transaction, after its commit. Raises a DSAError that names the file, the cause and the remedy.
+        """
+        redundancy = parse_redundancy(default_redundancy).name
+        database = Database(disk, path, scrambled=scrambled)
+        ballast = Ballast(disk, f"{path}.ballast", ballast_bytes)
+        try:
+            try:
+                _migrate(database, path)
+                root = InodeRow(ROOT_INODE, DIRECTORY, ROOT_MODE, wall_ns, redundancy)
+                try:
+                    meta = _begin_term(database, path, rng, root)
+                except DiskFull:
+                    database.rollback()
+                    if not ballast.release():
+                        raise
+                    meta = _begin_term(database, path, rng, root)
+            except DiskFull as error:
+                raise NoSpace(
+                    f"no room on the disk of catalog '{path}'", "free some space on that disk", path
+                ) from error
+            except (CatalogBroken, Rejected) as error:
+                raise _unreadable(path, error) from error
+            ballast.restore(database.unused_bytes())
+            facts = Facts(meta[CLUSTER].body, secret, meta[TERM].number)
+            shown = database.load(INODES.select, [(ROOT_INODE,)])
+            if not shown:
+                raise Corrupt(f"catalog '{path}' has no root directory", "restore the catalog from its backup", path)
+        except BaseException:
+            database.abandon()
+            raise
+        batches = Batches(database, facts, ballast, id_floor(facts.term) + 1, follow)
+        return cls(database, facts, batches, InodeRow._make(shown[0]).redundancy)
+
+    def run(self, jobs: Sequence[Job]) -> list[Any]:
+        """Run a batch in one transaction; the results in order, once it is durable.
+
+        Raises :class:`CatalogBroken` when the process has to end; every later call raises it too. A job without an answer
+        for errors that found the disk full has the error as its result.
+        """
+        return self._batches.run(jobs)
+
+    def audit(self) -> list[str]:
+        """Recount everything that is kept counted; what does not agree, in words. Reads the whole catalog."""
+        return audit(self._database)
+
+    def close(self) -> None:
+        """Close the file. The catalog cannot be used any more."""
+        self._database.close()
+
+    def abandon(self) -> None:
+        """Let go of the file as a killed process would."""
+        self._database.abandon()
+
+
+def _migrate(database: Database, path: str) -> None:
+    """Bring the file to the newest format, or say why not."""
+    if not database.table_exists(META.name):
+        if database.execute("SELECT COUNT(*) FROM sqlite_master") != [(0,)]:
+            raise ConfigError(f"'{path}' is a database, but not a catalog", "name another directory", path)
+        found = 0
+    else:
+        rows = database.load(META.select, [(FORMAT,)])
+        if not rows:
+            raise Corrupt(f"catalog '{path}' does not say its format", "restore the catalog from its backup", path)
+        found = MetaRow._make(rows[0]).number
+    if found > schema.NEWEST_FORMAT:
+        raise Incompatible(
+            f"catalog '{path}' has format {found}, this software knows formats up to {schema.NEWEST_FORMAT}",
+            "install the newer software again",
+            path,
+        )
+    if found == schema.NEWEST_FORMAT:
+        return
+    database.begin()
+    for statement in schema.statements(found):
+        database.execute(statement)
+    if not found:
+        database.apply(META.insert, [MetaRow(name, 1 if name == NEXT_NODE else 0) for name in META_NAMES])
+    database.apply(META.update, [(schema.NEWEST_FORMAT, b"", FORMAT)])
+    database.commit()
+
+
+def _begin_term(database: Database, path: str, rng: random.Random, root: InodeRow) -> dict[str, MetaRow]:
+    """Raise the term, and make cluster id and root of a new catalog. Returns the durable ``meta``."""
+    database.begin()
+    meta = {row.name: row for row in map(MetaRow._make, database.load(META.select, [(name,) for name in META_NAMES]))}
+    absent = [name for name in META_NAMES if name not in meta]
+    if absent:
+        raise Corrupt(f"catalog '{path}' has no '{absent[0]}'", "restore the catalog from its backup", path)
+    changed = [MetaRow(TERM, meta[TERM].number + 1)]
+    if not meta[CLUSTER].body:
+        changed.append(MetaRow(CLUSTER, 0, rng.randbytes(CLUSTER_BYTES)))
+        database.apply(INODES.insert, [root])
+    id_floor(changed[0].number)  # ValueError beyond the last term there can be
+    database.apply(META.update, [(row.number, row.body, row.name) for row in changed])
+    database.commit()
+    return meta | {row.name: row for row in changed}
+
+
+def _unreadable(path: str, error: Exception) -> LocalError | Corrupt:
+    cause = error.__cause__ or error
+    if type(cause).__name__ in ("CorruptError", "NotADBError", "SQLError"):
+        return Corrupt(f"catalog '{path}' is damaged: {cause}", "restore the catalog from its backup", path)
+    return LocalError(f"catalog '{path}' cannot be read: {cause}", "check the disk, then start again", path)

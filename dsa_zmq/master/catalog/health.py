@@ -1,0 +1,51 @@
+"""Counting chunks by how many of their shards are there."""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+from dsa_zmq.master.catalog.facts import Facts
+from dsa_zmq.master.catalog.jobs import ChunkCounts, CountChunks
+from dsa_zmq.master.catalog.node_rules import ALL_NODES
+from dsa_zmq.master.catalog.rows import Rows, Scan
+from dsa_zmq.master.catalog.tables import CHUNKS, PLACES, ChunkRow, PlaceRow
+from dsa_zmq.model.redundancy import parse_redundancy
+
+HEALTHY, DEGRADED, ENDANGERED, LOST = range(4)
+
+MAX_SLICE = 2500  #: chunks: some 10 ms
+
+NEXT_CHUNKS: Scan[ChunkRow] = Scan(
+    f"SELECT {CHUNKS.columns} FROM chunks WHERE chunk > ? ORDER BY chunk LIMIT ?", ChunkRow, (CHUNKS,)
+)
+PLACES_IN: Scan[PlaceRow] = Scan(
+    f"SELECT {PLACES.columns} FROM places WHERE chunk > ? AND chunk <= ? ORDER BY chunk, node", PlaceRow, (PLACES,)
+)
+
+
+def count_chunks(rows: Rows, facts: Facts, job: CountChunks) -> ChunkCounts:
+    limit = max(1, min(job.limit, MAX_SLICE))
+    chunks = rows.scan(NEXT_CHUNKS, job.after, limit)
+    counts, sizes = [0] * 4, [0] * 4
+    if chunks:
+        void = job.unavailable | {row.node for row in rows.scan(ALL_NODES) if row.removed}
+        places = rows.scan(PLACES_IN, job.after, chunks[-1].chunk)
+        there = {
+            chunk: sum(1 for place in group if place.node not in void)
+            for chunk, group in groupby(places, key=lambda place: place.chunk)
+        }
+        for chunk in chunks:
+            state = classify(there.get(chunk.chunk, 0), chunk.redundancy)
+            counts[state] += 1
+            sizes[state] += chunk.length
+    return ChunkCounts(chunks[-1].chunk if len(chunks) == limit else 0, counts, sizes)
+
+
+def classify(shards: int, redundancy: str) -> int:
+    """The state of a chunk of which so many shards are there."""
+    wanted = parse_redundancy(redundancy)
+    if shards < wanted.needed:
+        return LOST
+    if shards >= wanted.shards:
+        return HEALTHY
+    return ENDANGERED if shards == wanted.needed else DEGRADED

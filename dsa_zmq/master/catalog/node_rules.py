@@ -1,0 +1,113 @@
+"""Nodes as the catalog keeps them: one store id, one node number, one name, one newest incarnation.
+
+Registration is where a second process with the same directory, an old copy of a directory, or a stranger with a taken name
+is told from a node that comes back.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from dsa_zmq.errors import Conflict, Incompatible, Invalid
+from dsa_zmq.master.catalog.facts import Facts, next_seq
+from dsa_zmq.master.catalog.jobs import LoadNodes, NodeRow, RegisterNode
+from dsa_zmq.master.catalog.rows import Rows, Scan
+from dsa_zmq.master.catalog.tables import NEXT_NODE, NODES, StoreRow
+from dsa_zmq.model.paths import validate_name
+from dsa_zmq.protocol.messages import Register
+
+STORE_ID_BYTES = 16
+MAX_NUMBER = (1 << 63) - 1  #: of a signed SQL integer
+
+ALL_NODES: Scan[StoreRow] = Scan(f"SELECT {NODES.columns} FROM nodes ORDER BY node", StoreRow, (NODES,), NODES)
+
+
+def load_nodes(rows: Rows, facts: Facts, job: LoadNodes) -> list[NodeRow]:
+    return [shown(row) for row in rows.scan(ALL_NODES)]
+
+
+def shown(row: StoreRow) -> NodeRow:
+    """The row as the master's actor knows it."""
+    return NodeRow(*row[:-1], removed=bool(row.removed))
+
+
+def register_node(rows: Rows, facts: Facts, job: RegisterNode) -> NodeRow:
+    message = job.message
+    _check_form(message)
+    if message.cluster and message.cluster != facts.cluster:
+        raise Incompatible(
+            f"the store of node '{message.name}' in '{message.path}' belongs to another cluster",
+            "point the node at its own master, or give it an empty directory",
+        )
+    nodes = rows.scan(ALL_NODES)
+    known = next((row for row in nodes if row.store_id == message.store_id), None)
+    namesake = next((row for row in nodes if row.name == message.name and not row.removed), None)
+    if known is not None:
+        _check_return(known, job)
+        if namesake is not None and namesake.node != known.node:
+            raise _taken(message)
+        row = _row(known.node, known.generation, message)
+    else:
+        if namesake is not None:
+            if job.old_is_alive:
+                raise _taken(message)
+            rows.put(NODES, namesake._replace(removed=1))
+        node = rows.number(NEXT_NODE)
+        rows.set_number(NEXT_NODE, node + 1)
+        row = _row(node, 1, message)
+    if row != known:
+        next_seq(rows)
+        rows.put(NODES, row)
+    return shown(row)
+
+
+def _row(node: int, generation: int, message: Register) -> StoreRow:
+    return StoreRow(
+        node, message.name, message.store_id, message.incarnation, generation, message.zone, message.host, message.path,
+        message.disk, message.address, message.capacity, 0,
+    )  # fmt: skip
+
+
+def _check_form(message: Register) -> None:
+    """What the columns can hold."""
+    validate_name(message.name)
+    if len(message.store_id) != STORE_ID_BYTES:
+        raise Invalid(f"a store id has {STORE_ID_BYTES} bytes, not {len(message.store_id)}")
+    if not 0 <= message.incarnation <= MAX_NUMBER or not 0 <= message.capacity <= MAX_NUMBER:
+        raise Invalid(f"node '{message.name}' sent a number out of range", "use the same software on both sides")
+    for text in msgspec.structs.astuple(message):
+        if isinstance(text, str) and "\0" in text:
+            raise Invalid(f"node '{message.name}' sent a text with a NUL character", "check the node's settings")
+
+
+def _check_return(known: StoreRow, job: RegisterNode) -> None:
+    """Whether a process with a known store id may take its place. Conflict otherwise, in words for the operator."""
+    message = job.message
+    elsewhere = (known.host, known.path) != (message.host, message.path)
+    if known.removed:
+        raise Conflict(
+            f"the store in '{message.path}' was node '{known.name}', which a new store has replaced",
+            "give this node an empty directory",
+        )
+    if job.old_is_alive and elsewhere:
+        raise Conflict(
+            f"node '{known.name}' is running in '{known.path}' on host '{known.host}'; '{message.path}' on host"
+            f" '{message.host}' is a copy of its directory",
+            "stop one of the two; a copied directory cannot be used",
+        )
+    if message.incarnation < known.incarnation:
+        raise Conflict(
+            f"'{message.path}' is an older copy of the directory of node '{known.name}'"
+            f" (start {message.incarnation}, known is {known.incarnation})",
+            "use the newest copy, or give the node an empty directory",
+        )
+    if message.incarnation == known.incarnation and (elsewhere or known.address != message.address):
+        raise Conflict(
+            f"two processes say that they are start {known.incarnation} of node '{known.name}': at {known.address} in"
+            f" '{known.path}', and at {message.address} in '{message.path}'",
+            "stop one of the two; a copied directory cannot be used",
+        )
+
+
+def _taken(message: Register) -> Conflict:
+    return Conflict(f"the node name '{message.name}' is taken", "give this node another name with --name")

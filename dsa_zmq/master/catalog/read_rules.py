@@ -1,0 +1,150 @@
+"""The operations that only read: Stat, ListDirectory, Locate, Statfs, and the early checks of Allocate."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from dsa_zmq.errors import Conflict, IsADirectory, NotADirectory, NotFound
+from dsa_zmq.master.catalog.facts import Facts
+from dsa_zmq.master.catalog.jobs import AllocateChecked, LocatedRows, Request, Totals
+from dsa_zmq.master.catalog.rows import Rows, Scan
+from dsa_zmq.master.catalog.tables import (
+    CHUNKS,
+    CONTENT_BYTES,
+    CONTENTS,
+    DIRECTORY,
+    FILES,
+    INODES,
+    NAMES,
+    NODES,
+    PAGES,
+    PLACES,
+    PURGED_SEQ,
+    SEQ,
+    InodeRow,
+)
+from dsa_zmq.master.catalog.walk import absent, attributes, find, inode_of, split, target_of, walk, walk_at
+from dsa_zmq.model.ids import ROOT_INODE
+from dsa_zmq.model.limits import LIST_PAGE, chunks_per_page
+from dsa_zmq.model.manifest import unpack_page
+from dsa_zmq.model.redundancy import parse_redundancy
+from dsa_zmq.protocol.operations import Allocate, Found, ListDirectory, Listing, Locate, Stat, Statfs
+from dsa_zmq.protocol.values import Attributes, Entry
+
+
+class ListedRow(NamedTuple):
+    """A name with its inode: the columns of InodeRow follow the name."""
+
+    name: str
+    inode: int
+    kind: int
+    mode: int
+    created_ns: int
+    redundancy: str
+    version: int
+    content: int
+    size: int
+    mtime_ns: int
+    chunk_bytes: int
+    chunk_count: int
+    since_seq: int
+
+
+LISTED: Scan[ListedRow] = Scan(
+    f"SELECT n.name, {', '.join(f'i.{column}' for column in InodeRow._fields)}"
+    " FROM names n JOIN inodes i ON i.inode = n.inode"
+    " WHERE n.parent = ? AND n.name > ? AND n.to_seq > ? AND n.from_seq <= ? ORDER BY n.name LIMIT ?",
+    ListedRow,
+    (NAMES, INODES),
+)
+
+
+def stat(rows: Rows, facts: Facts, job: Request, op: Stat) -> Found:
+    return Found(attributes(inode_of(rows, find(rows, op.path))), rows.number(SEQ))
+
+
+def list_directory(rows: Rows, facts: Facts, job: Request, op: ListDirectory) -> Listing:
+    now = rows.number(SEQ)
+    seq = op.seq or now
+    if not rows.number(PURGED_SEQ) <= seq <= now:
+        raise Conflict(f"the listing of '{op.path}' cannot go on from so long ago", "begin it again", op.path)
+    names = split(op.path)
+    trail = walk(rows, names) if seq == now else walk_at(rows, names, seq)
+    if len(trail) <= len(names):
+        raise absent(op.path, trail)
+    if trail[-1].kind != DIRECTORY:
+        raise NotADirectory(f"'{op.path}' is a file", "use stat for a file", op.path)
+    limit = max(1, min(op.limit, LIST_PAGE))
+    found = rows.scan(LISTED, trail[-1].inode, op.after, seq, seq, limit + 1)
+    entries = [Entry(row.name, attributes(InodeRow._make(row[1:]))) for row in found[:limit]]
+    return Listing(entries, len(found) > limit, seq)
+
+
+def locate(rows: Rows, facts: Facts, job: Request, op: Locate) -> LocatedRows:
+    shown = _content_of_path(rows, op) if not op.content else _known_content(rows, op)
+    page_count = -(-shown.chunk_count // chunks_per_page(shown.chunk_bytes)) if shown.chunk_count else 0
+    if op.page == 0 and not page_count:
+        return LocatedRows(shown, 0, 0, [])
+    page = rows.get(PAGES, (shown.content, op.page))
+    if page is None:
+        raise NotFound(f"page {op.page} of '{op.path}' does not exist any more", "open the file again", op.path)
+    ids = unpack_page(page.body)
+    chunks = rows.get_all(CHUNKS, ids)
+    places = rows.group_all(PLACES, ids)
+    nodes = {node: rows.get(NODES, node) for node in {place.node for group in places for place in group}}
+    removed = {node for node, row in nodes.items() if row is None or row.removed}
+    return LocatedRows(
+        shown,
+        op.page,
+        page_count,
+        [
+            (chunk.chunk, chunk.length, chunk.hash, [(p.node, p.shard) for p in group if p.node not in removed])
+            for chunk, group in zip(chunks, places, strict=True)
+            if chunk is not None
+        ],
+    )
+
+
+def _content_of_path(rows: Rows, op: Locate) -> Attributes:
+    inode = inode_of(rows, find(rows, op.path))
+    if inode.kind == DIRECTORY:
+        raise IsADirectory(f"'{op.path}' is a directory", "name a file in it, or get it recursively", op.path)
+    return attributes(inode)
+
+
+def _known_content(rows: Rows, op: Locate) -> Attributes:
+    """A content that the client already reads: its name may show another by now, or be gone."""
+    content = rows.get(CONTENTS, op.content)
+    if content is None:
+        raise NotFound(f"what '{op.path}' showed does not exist any more", "open the file again", op.path)
+    return Attributes(
+        "file",
+        0,
+        content.length,
+        0,
+        0,
+        0,
+        content.content,
+        content.chunk_bytes,
+        content.chunk_count,
+        content.redundancy,
+    )
+
+
+def statfs(rows: Rows, facts: Facts, job: Request, op: Statfs) -> Totals:
+    if op.redundancy:
+        redundancy = parse_redundancy(op.redundancy).name
+    else:
+        root = rows.get(INODES, ROOT_INODE)
+        assert root is not None, "a catalog has a root"
+        redundancy = root.redundancy
+    return Totals(redundancy, rows.number(FILES), rows.number(CONTENT_BYTES))
+
+
+def check_allocation(rows: Rows, facts: Facts, job: Request, op: Allocate) -> AllocateChecked:
+    """Whether a commit to this path could succeed now, so that a hopeless upload ends before its bytes travel."""
+    trail, inode = target_of(rows, op.path, if_absent=op.if_absent, if_version=op.if_version)
+    if op.redundancy:
+        return AllocateChecked(parse_redundancy(op.redundancy).name)
+    directory = inode_of(rows, trail[-2] if inode is not None else trail[-1])
+    return AllocateChecked(directory.redundancy)

@@ -1,0 +1,107 @@
+"""Whether the shards of new chunks are where the client says: every receipt is checked inside the transaction.
+
+A receipt is a node's word, keyed to cluster, node, store, process start, upload, chunk, shard index and the shard's hash. So
+none can be forged, or used for another upload, chunk, shard or node; a node whose disk was wiped is another store with
+another key; and the word of an earlier start of the node is asked for anew, since a crash may have taken the bytes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dsa_zmq.errors import Conflict, Denied, DSAError, Invalid
+from dsa_zmq.master.catalog.facts import Facts
+from dsa_zmq.master.catalog.rows import Rows
+from dsa_zmq.master.catalog.tables import CHUNKS, HORIZON, NODES, PLACES, ChunkRow, PlaceRow, StoreRow
+from dsa_zmq.model.macs import receipt_mac, same
+from dsa_zmq.model.redundancy import Redundancy
+from dsa_zmq.protocol.values import PlacedShard, Receipt, StagedChunk
+
+HASH_BYTES = 32  #: BLAKE3-256
+
+
+def check_chunks(
+    rows: Rows, facts: Facts, upload: int, chunks: Sequence[StagedChunk], redundancy: Redundancy
+) -> list[PlacedShard]:
+    """The shards whose receipts have to be confirmed by the node's present process; empty if all is proved.
+
+    Raises Denied for a receipt that proves nothing, Conflict for a chunk that may not be taken (any more).
+    """
+    horizon = rows.number(HORIZON)
+    ids = [chunk.chunk for chunk in chunks]
+    known = rows.get_all(CHUNKS, ids)
+    if len(set(ids)) != len(ids):
+        raise Conflict("a chunk is named twice", "allocate a chunk id for each chunk")
+    confirm: list[PlacedShard] = []
+    for chunk, taken in zip(chunks, known, strict=True):
+        if taken is not None:
+            raise Conflict(f"chunk {chunk.chunk} belongs to a content already", "upload the file again")
+        if chunk.chunk < horizon:
+            raise Conflict(f"chunk {chunk.chunk} is from too long ago", "upload the file again")
+        if len(chunk.receipts) != redundancy.shards:
+            raise Denied(
+                f"chunk {chunk.chunk} has {len(chunk.receipts)} receipts, {redundancy.name} needs {redundancy.shards}",
+                "store every shard before the commit",
+            )
+        _distinct(chunk)
+        for receipt in chunk.receipts:
+            if not _is_present(rows, facts, upload, chunk, receipt, redundancy):
+                confirm.append(PlacedShard(chunk.chunk, receipt.index, receipt.node))
+    return confirm
+
+
+def add_chunks(rows: Rows, chunks: Sequence[StagedChunk], redundancy: Redundancy) -> None:
+    """Rows for new chunks of one manifest page, and for the places that their receipts prove."""
+    for chunk in chunks:
+        rows.put(CHUNKS, ChunkRow(chunk.chunk, chunk.length, chunk.hash, redundancy.name, 1))
+        for receipt in chunk.receipts:
+            rows.put(PLACES, PlaceRow(chunk.chunk, receipt.node, receipt.index))
+
+
+def _distinct(chunk: StagedChunk) -> None:
+    """One shard of each index, no two on one node."""
+    receipts = chunk.receipts
+    if len({r.node for r in receipts}) != len(receipts) or len({r.index for r in receipts}) != len(receipts):
+        raise Denied(
+            f"chunk {chunk.chunk} has two receipts for one shard or one node", "store every shard on its own node"
+        )
+
+
+def _is_present(
+    rows: Rows, facts: Facts, upload: int, chunk: StagedChunk, receipt: Receipt, redundancy: Redundancy
+) -> bool:
+    """Whether the receipt is of the node's present process; Denied unless the node wrote it, for exactly this."""
+    node = rows.get(NODES, receipt.node)
+    if node is None or node.removed:
+        raise _denied(chunk, receipt, "that node is not in the cluster")
+    if not 0 <= receipt.index < redundancy.shards:
+        raise _denied(chunk, receipt, f"{redundancy.name} has no such shard")
+    if not same(receipt.mac, _expected(facts, node, upload, chunk, receipt)):
+        raise _denied(chunk, receipt, "the node did not write it for this")
+    return receipt.incarnation == node.incarnation
+
+
+def _expected(facts: Facts, node: StoreRow, upload: int, chunk: StagedChunk, receipt: Receipt) -> bytes:
+    """A copy's hash is its chunk's hash."""
+    return receipt_mac(
+        facts.key_of(node), cluster=facts.cluster, node=node.node, store_id=node.store_id,
+        incarnation=receipt.incarnation, upload=upload, chunk=chunk.chunk, index=receipt.index, shard_hash=chunk.hash,
+    )  # fmt: skip
+
+
+def _denied(chunk: StagedChunk, receipt: Receipt, why: str) -> DSAError:
+    return Denied(
+        f"the receipt of node {receipt.node} for shard {receipt.index} of chunk {chunk.chunk} is not valid: {why}",
+        "store the shard again",
+    )
+
+
+def check_form(chunks: Sequence[StagedChunk], chunk_bytes: int, *, may_be_short: bool) -> int:
+    """The bytes of content in these chunks. All but the last of a file are full. Raises Invalid."""
+    for position, chunk in enumerate(chunks):
+        last = may_be_short and position == len(chunks) - 1
+        if not (0 < chunk.length <= chunk_bytes if last else chunk.length == chunk_bytes):
+            raise Invalid(f"chunk {position} of the page has {chunk.length} bytes, not {chunk_bytes}")
+        if len(chunk.hash) != HASH_BYTES:
+            raise Invalid(f"chunk {position} of the page has a hash of {len(chunk.hash)} bytes, not {HASH_BYTES}")
+    return sum(chunk.length for chunk in chunks)

@@ -1,0 +1,231 @@
+"""The catalog's rows and tables, as values. A row is a named tuple whose leading columns are its key.
+
+Rows are *images*: a change is (table, key, new image or None), never a statement, so that a batch of changes can be
+replayed on another catalog. Times are wall nanoseconds of the master, sizes are bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Generic, NamedTuple, TypeVar
+
+R = TypeVar("R", bound=tuple[Any, ...])
+K = TypeVar("K")
+
+LIVE: Final = (1 << 63) - 1
+"""``to_seq`` of a name that is there now: the largest SQL integer."""
+
+FILE: Final = 1
+DIRECTORY: Final = 2
+
+
+class MetaRow(NamedTuple):
+    """One value that there is once: a number or bytes."""
+
+    name: str
+    number: int
+    body: bytes = b""
+
+
+class NameRow(NamedTuple):
+    """``name`` in directory ``parent`` from sequence ``from_seq`` until before ``to_seq``."""
+
+    parent: int
+    name: str
+    to_seq: int
+    from_seq: int
+    inode: int
+    kind: int  #: FILE or DIRECTORY; an inode never changes it, so a path is walked on names alone
+
+
+class InodeRow(NamedTuple):
+    """A file or directory, with a file's newest version inside: a look-up is one row."""
+
+    inode: int
+    kind: int
+    mode: int
+    created_ns: int
+    redundancy: str  #: of a file's content; of what new files in a directory get
+    version: int = 0  #: of a file: 1 and up
+    content: int = 0  #: 0: an empty file
+    size: int = 0
+    mtime_ns: int = 0
+    chunk_bytes: int = 0
+    chunk_count: int = 0
+    since_seq: int = 0  #: the sequence that made this version
+
+
+class ContentRow(NamedTuple):
+    """A published content, or with ``refs`` 0 a dead one: that row stays until the horizon has passed its id, so that a
+    late message of its upload is recognised."""
+
+    content: int
+    length: int
+    chunk_bytes: int
+    chunk_count: int
+    redundancy: str
+    refs: int  #: files that show it
+
+
+class UploadRow(NamedTuple):
+    """A content with staged pages, not published yet. The counters make its commit O(1)."""
+
+    upload: int
+    chunk_bytes: int
+    redundancy: str
+    pages: int  #: staged pages
+    page_end: int  #: the largest staged page number plus one
+    chunks: int
+    length: int
+
+
+class PageRow(NamedTuple):
+    content: int
+    page: int
+    body: bytes  #: see dsa_zmq.model.manifest
+
+
+class ChunkRow(NamedTuple):
+    chunk: int
+    length: int
+    hash: bytes  #: BLAKE3-256
+    redundancy: str
+    refs: int  #: manifest entries that name it
+
+
+class PlaceRow(NamedTuple):
+    """A live shard. A node holds at most one shard of a chunk."""
+
+    chunk: int
+    node: int
+    shard: int
+
+
+class DropRow(NamedTuple):
+    """A shard that its node is to drop: it counts nowhere any more."""
+
+    node: int
+    chunk: int
+    shard: int
+
+
+class StoreRow(NamedTuple):
+    """A node's row, see jobs.NodeRow: same fields, same order."""
+
+    node: int
+    name: str
+    store_id: bytes
+    incarnation: int
+    generation: int
+    zone: str
+    host: str
+    path: str
+    disk: str
+    address: str
+    capacity: int
+    removed: int
+
+
+class SessionRow(NamedTuple):
+    session: int
+    client: bytes
+    incarnation: int
+    floor: int  #: requests with smaller numbers are answered and forgotten
+    kept: int  #: replies kept
+    used_ns: int
+
+
+class ReplyRow(NamedTuple):
+    session: int
+    number: int
+    body: bytes  #: the operation's result in MessagePack
+
+
+class DeadRow(NamedTuple):
+    """Something to let go in the background."""
+
+    kind: int  #: one of the DEAD_ kinds
+    due: int  #: when it died; for DEAD_CONTENT_ID the id that the horizon must pass
+    item: int
+    object: int  #: the content; or the directory that the closed name was in
+    name: str = ""  #: the closed name; "" if it is gone already
+    seq: int = 0  #: to_seq of the closed name
+    inode: int = 0  #: of the unlinked file or directory
+
+
+DEAD_TREE: Final = 1  #: an unlinked directory: its children, then itself
+DEAD_FILE: Final = 2  #: an unlinked file: its closed name and its inode
+DEAD_NAME: Final = 3  #: a closed name whose inode lives on elsewhere
+DEAD_CONTENT: Final = 4  #: a content that nobody shows: its pages and chunks
+DEAD_CONTENT_ID: Final = 5  #: the remaining row of such a content
+
+
+class Table(Generic[R, K]):
+    """A table's name, row type and statements. The key is the first ``width`` columns: a scalar if that is one."""
+
+    def __init__(
+        self,
+        name: str,
+        row: type[R],
+        width: int = 1,
+        *,
+        cached: Callable[[R], bool] | None = None,
+        grouped: bool = False,
+    ) -> None:
+        columns: Sequence[str] = row._fields  # type: ignore[attr-defined]
+        where = " AND ".join(f"{column} = ?" for column in columns[:width])
+        self.name = name
+        self.make: Callable[[Sequence[Any]], R] = row._make  # type: ignore[attr-defined]
+        self.width = width
+        self.cached = cached  #: rows that may stay in memory between batches
+        self.grouped = grouped  #: all rows with one first column can be had together
+        self.columns = ", ".join(columns)
+        self.select = f"SELECT {self.columns} FROM {name} WHERE {where}"
+        self.insert = f"INSERT INTO {name} ({self.columns}) VALUES ({', '.join('?' * len(columns))})"
+        self.update = f"UPDATE {name} SET {', '.join(f'{column} = ?' for column in columns[width:])} WHERE {where}"
+        self.delete = f"DELETE FROM {name} WHERE {where}"
+
+    def key_of(self, row: R) -> K:
+        return row[0] if self.width == 1 else row[: self.width]  # type: ignore[return-value]
+
+    def binding(self, key: K) -> tuple[Any, ...]:
+        """The key as statement parameters."""
+        return (key,) if self.width == 1 else key  # type: ignore[return-value]
+
+    def __repr__(self) -> str:
+        return f"<Table {self.name}>"
+
+
+META: Table[MetaRow, str] = Table("meta", MetaRow, cached=lambda row: True)
+NAMES: Table[NameRow, tuple[int, str, int]] = Table(
+    "names", NameRow, 3, cached=lambda row: row.kind == DIRECTORY and row.to_seq == LIVE
+)
+INODES: Table[InodeRow, int] = Table("inodes", InodeRow, cached=lambda row: row.kind == DIRECTORY)
+CONTENTS: Table[ContentRow, int] = Table("contents", ContentRow)
+UPLOADS: Table[UploadRow, int] = Table("uploads", UploadRow)
+PAGES: Table[PageRow, tuple[int, int]] = Table("pages", PageRow, 2)
+CHUNKS: Table[ChunkRow, int] = Table("chunks", ChunkRow)
+PLACES: Table[PlaceRow, tuple[int, int]] = Table("places", PlaceRow, 2, grouped=True)
+DROPS: Table[DropRow, tuple[int, int, int]] = Table("drops", DropRow, 3)
+NODES: Table[StoreRow, int] = Table("nodes", StoreRow, cached=lambda row: True)
+SESSIONS: Table[SessionRow, int] = Table("sessions", SessionRow, cached=lambda row: True)
+REPLIES: Table[ReplyRow, tuple[int, int]] = Table("replies", ReplyRow, 2, grouped=True)
+DEAD: Table[DeadRow, tuple[int, int, int]] = Table("dead", DeadRow, 3)
+
+TABLES: tuple[Table[Any, Any], ...] = (
+    META, NAMES, INODES, CONTENTS, UPLOADS, PAGES, CHUNKS, PLACES, DROPS, NODES, SESSIONS, REPLIES, DEAD,
+)  # fmt: skip
+"""All tables, in the order in which changes are applied."""
+
+# Names in META.
+FORMAT: Final = "format"  #: number of the last migration applied
+CLUSTER: Final = "cluster"  #: body: 16 random bytes
+TERM: Final = "term"  #: raised at each opening
+SEQ: Final = "seq"  #: of the last change
+NEXT_NODE: Final = "next_node"
+HORIZON: Final = "horizon"  #: ids below it that are in no content are condemned
+PURGED_SEQ: Final = "purged_seq"  #: closed names up to this sequence may be gone: older listings cannot go on
+FILES: Final = "files"
+CONTENT_BYTES: Final = "content_bytes"  #: sum of all files' sizes
+
+META_NAMES: Final = (FORMAT, CLUSTER, TERM, SEQ, NEXT_NODE, HORIZON, PURGED_SEQ, FILES, CONTENT_BYTES)

@@ -1,0 +1,212 @@
+"""A catalog on a simulated disk, with nodes that write true receipts and a client that numbers its requests."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+import pytest
+
+from actors.core import Job
+from actors.sim.disk import SimDisk
+from dsa_zmq.master.catalog.catalog import Catalog
+from dsa_zmq.master.catalog.jobs import CollectGarbage, DropsDone, LoadDrops, NodeRow, RegisterNode, Request
+from dsa_zmq.master.catalog.tables import SESSIONS, TABLES
+from dsa_zmq.model.macs import node_key, receipt_mac
+from dsa_zmq.model.redundancy import parse_redundancy
+from dsa_zmq.protocol.messages import Register
+from dsa_zmq.protocol.operations import Commit, OpenSession, Operation, Stage
+from dsa_zmq.protocol.values import Failure, Receipt, StagedChunk
+
+SECRET = b"\x5a" * 32
+CHUNK_BYTES = 4096  #: the smallest there is
+CLIENT = b"client-0123456789"[:16]
+FOR_EVER = 1 << 62
+
+
+class Kit:
+    """One catalog, its nodes and one client session."""
+
+    def __init__(self, seed: int = 0, *, nodes: int = 4, disk: SimDisk | None = None, **options: Any) -> None:
+        self.random = random.Random(seed)
+        self.disk = disk or SimDisk(random.Random(seed))
+        self.options = options
+        self.changes: list[Any] = []
+        self.catalog: Catalog
+        self.open()
+        self.now = 1_000
+        self.numbers = 0
+        self.ids = 1_000
+        self.nodes: list[NodeRow] = [self.register(f"n{index}") for index in range(nodes)]
+        self.session = self.open_session()
+
+    def open(self, **options: Any) -> None:
+        settings = {"default_redundancy": "copies=2", "ballast_bytes": 0, **self.options, **options}
+        self.catalog = Catalog.open(
+            self.disk, rng=self.random, secret=SECRET, follow=self.changes.extend, wall_ns=1, **settings
+        )
+
+    # --- jobs -----------------------------------------------------------------------------------------------------
+
+    def run(self, *jobs: Job) -> list[Any]:
+        return self.catalog.run(jobs)
+
+    def one(self, job: Job) -> Any:
+        return self.catalog.run([job])[0]
+
+    def request(self, operation: Operation, *, number: int = 0, session: int | None = None, done_below: int = 0) -> Request:
+        """A request with the next number, or with the one given."""
+        if not number:
+            self.numbers += 1
+            number = self.numbers
+        self.now += 1
+        return Request(operation, self.session if session is None else session, number, done_below, self.now)
+
+    def do(self, operation: Operation, **options: Any) -> Any:
+        return self.one(self.request(operation, **options))
+
+    def good(self, operation: Operation, **options: Any) -> Any:
+        """The answer, which has to be no failure."""
+        result = self.do(operation, **options)
+        assert not isinstance(result, Failure), result
+        return result
+
+    def bad(self, operation: Operation, **options: Any) -> str:
+        """The code of the answer, which has to be a failure that says what and why."""
+        result = self.do(operation, **options)
+        assert isinstance(result, Failure), result
+        assert len(result.message) > 10, result
+        return result.code
+
+    def open_session(self, client: bytes = CLIENT, incarnation: int = 1) -> int:
+        return int(self.one(Request(OpenSession(client, incarnation), 0, 0, 0, self.now)).session)
+
+    # --- nodes ----------------------------------------------------------------------------------------------------
+
+    def introduction(self, name: str, **fields: Any) -> Register:
+        """How node ``name`` introduces itself, in its first start in its own directory."""
+        values: dict[str, Any] = {
+            "number": 0, "version": 1, "oldest": 1, "cluster": b"", "name": name, "store_id": name.encode().ljust(16, b"."),
+            "incarnation": 1, "address": f"tcp://{name}:7710", "zone": "", "host": f"host-{name}", "path": f"/srv/{name}",
+            "disk": name, "capacity": 1 << 40, "used": 0, "free": 0, "seen_term": 0, "seen_master": b"",
+        }  # fmt: skip
+        return Register(**{**values, **fields})
+
+    def register(self, name: str, *, old_is_alive: bool = False, **fields: Any) -> Any:
+        return self.one(RegisterNode(self.introduction(name, **fields), old_is_alive, self.now))
+
+    def receipt(self, upload: int, chunk: int, index: int, node: NodeRow, shard_hash: bytes, /, **fields: Any) -> Receipt:
+        """What ``node`` writes when it holds this shard. ``fields`` change what it is written for."""
+        generation = fields.pop("generation", node.generation)
+        store_id = fields.pop("store_id", node.store_id)
+        incarnation = fields.pop("incarnation", node.incarnation)
+        body = {
+            "cluster": self.catalog.cluster, "node": node.node, "store_id": store_id, "incarnation": incarnation,
+            "upload": upload, "chunk": chunk, "index": index, "shard_hash": shard_hash,
+        }  # fmt: skip
+        key = node_key(SECRET, node.node, store_id, generation)
+        return Receipt(node.node, index, incarnation, receipt_mac(key, **{**body, **fields}))
+
+    # --- uploads --------------------------------------------------------------------------------------------------
+
+    def new_id(self) -> int:
+        self.ids += 1
+        return self.ids
+
+    def chunk(self, upload: int, length: int = CHUNK_BYTES, redundancy: str = "copies=2", chunk: int = 0) -> StagedChunk:
+        """A chunk of fresh bytes, held by as many nodes as its redundancy wants."""
+        chunk = chunk or self.new_id()
+        digest = self.random.randbytes(32)
+        shards = parse_redundancy(redundancy).shards
+        holders = self.random.sample(self.nodes, shards)
+        receipts = [self.receipt(upload, chunk, index, node, digest) for index, node in enumerate(holders)]
+        return StagedChunk(chunk, length, digest, receipts)
+
+    def commit(self, path: str, length: int = 1000, *, chunk_bytes: int = CHUNK_BYTES, **fields: Any) -> Commit:
+        """The commit of a fresh file of so many bytes, on one page."""
+        redundancy = fields.get("redundancy", "copies=2")
+        upload = self.new_id() if length else 0
+        lengths = [min(chunk_bytes, length - start) for start in range(0, length, chunk_bytes)]
+        chunks = [self.chunk(upload, size, redundancy) for size in lengths]
+        values: dict[str, Any] = {
+            "upload": upload, "path": path, "length": length, "chunk_bytes": chunk_bytes, "chunk_count": len(chunks),
+            "redundancy": redundancy, "chunks": chunks, "mtime_ns": self.now,
+        }  # fmt: skip
+        return Commit(**{**values, **fields})
+
+    def stage(self, upload: int, page: int, *, chunk_bytes: int = 16 << 20, redundancy: str = "copies=2") -> Stage:
+        """A full page: four chunks of 16 MiB each, unless told otherwise."""
+        count = min(256, (64 << 20) // chunk_bytes)
+        return Stage(
+            upload, page, chunk_bytes, redundancy, [self.chunk(upload, chunk_bytes, redundancy) for _ in range(count)]
+        )
+
+    # --- looking --------------------------------------------------------------------------------------------------
+
+    def dump(self, *without: str) -> dict[str, list[Any]]:
+        """All rows of all tables, in the order of their keys."""
+        database = self.catalog._database
+        return {
+            table.name: sorted(database.execute(f"SELECT {table.columns} FROM {table.name}"))
+            for table in TABLES
+            if table.name not in without
+        }
+
+    def audit(self) -> None:
+        assert self.catalog.audit() == []
+
+    def sessions(self) -> list[Any]:
+        return self.dump()[SESSIONS.name]
+
+    def collect(self, *, limit: int = 50, wall_ns: int = FOR_EVER, grace_ns: int = 0, **fields: int) -> list[int]:
+        """Collect until nothing is left to do; the nodes that have something to drop."""
+        job = CollectGarbage(limit, wall_ns, grace_ns, fields.pop("reply_keep_ns", FOR_EVER), **fields)
+        for _ in range(1000):
+            progress = self.one(job)
+            self.audit()
+            if not progress.more:
+                return list(progress.nodes)
+        raise AssertionError("the garbage collection does not end")
+
+    def drop_all(self) -> dict[int, list[Any]]:
+        """Let every node drop what it is to drop; what that was."""
+        dropped = {}
+        for node in self.nodes:
+            shards = self.one(LoadDrops(node.node, 10_000))
+            if shards:
+                self.one(DropsDone(node.node, shards))
+                dropped[node.node] = shards
+        return dropped
+
+    # --- ends -----------------------------------------------------------------------------------------------------
+
+    def reopen(self, **options: Any) -> None:
+        """Close in order and open again."""
+        self.catalog.close()
+        self.open(**options)
+
+    def power_loss(self, **options: Any) -> None:
+        """Lose power, now, and start again."""
+        self.disk.power_loss()
+        self.open(**options)
+
+
+@pytest.fixture
+def kit() -> Iterator[Kit]:
+    made = Kit()
+    yield made
+    made.audit()
+
+
+@pytest.fixture(scope="session")
+def new_kit() -> Callable[..., Kit]:
+    """Makes kits, also inside of generated tests."""
+    return Kit
+
+
+@pytest.fixture(scope="session")
+def to_bytes() -> Callable[[Sequence[Any]], list[bytes]]:
+    """Answers as they would travel, to compare."""
+    return lambda results: [msgspec.msgpack.encode(result) for result in results]

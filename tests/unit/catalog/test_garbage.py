@@ -1,0 +1,156 @@
+"""Letting go: all of what is dead goes, nothing else, and nothing before its time."""
+
+from __future__ import annotations
+
+from dsa_zmq.master.catalog.jobs import CollectGarbage, CountChunks, DropsDone, ExpireUploads, LoadDrops
+from dsa_zmq.protocol.operations import Copy, Locate, MakeDirectory, Move, Remove, Statfs
+from dsa_zmq.protocol.values import ShardRef
+
+EMPTY = {"names", "contents", "pages", "chunks", "places", "drops", "dead", "uploads"}
+
+
+def test_everything_of_removed_files_and_trees_goes(kit):
+    for index in range(30):
+        kit.good(kit.commit(f"/tree/{index % 3}/{index % 2}/{index}", 9000 if index % 2 else 0))
+    kit.good(kit.commit("/single", 5000))
+    kit.good(kit.commit("/single", 6000))
+    kit.good(Move("/single", "/tree/moved"))
+    kit.good(Copy("/tree/moved", "/copy"))
+    kit.good(Remove("/copy"))
+    kit.good(Remove("/tree/0", recursive=True))
+    kit.good(Remove("/tree", recursive=True))
+    assert kit.collect(limit=7) == [1, 2, 3, 4]
+    assert sum(map(len, kit.drop_all().values())) == (15 * 3 + 2 + 2) * 2
+    kit.collect(horizon=kit.new_id())
+    left = kit.dump()
+    assert {table for table in EMPTY if left[table]} == set()
+    assert [row[0] for row in left["inodes"]] == [1]
+    assert kit.good(Statfs()).files == 0
+    assert kit.good(Statfs()).content_bytes == 0
+
+
+def test_what_died_lately_is_left_for_its_readers(kit):
+    commit = kit.commit("/f")
+    kit.good(commit)
+    kit.good(Remove("/f"))
+    died = kit.now
+    kit.collect(wall_ns=died + 99, grace_ns=100)
+    assert len(kit.good(Locate("/f", commit.upload)).chunks) == 1
+    kit.collect(wall_ns=died + 100, grace_ns=100)
+    assert kit.bad(Locate("/f", commit.upload)) == "not-found"
+
+
+def test_a_deep_tree_waits_for_its_grace_once(kit):
+    kit.good(MakeDirectory("/" + "/".join("abcdefgh"), parents=True))
+    kit.good(Remove("/a", recursive=True))
+    kit.collect(wall_ns=kit.now + 100, grace_ns=100)
+    assert kit.dump()["names"] == []
+
+
+def test_what_died_in_the_future_of_a_clock_turned_back_still_goes(kit):
+    kit.now = 1 << 60
+    kit.good(kit.commit("/f"))
+    kit.good(Remove("/f"))
+    kit.collect(wall_ns=5_000, grace_ns=100)
+    assert kit.dump()["chunks"] != []
+    kit.collect(wall_ns=5_100, grace_ns=100)
+    assert kit.dump()["chunks"] == []
+
+
+def test_a_slice_is_as_small_as_it_was_asked_to_be_and_says_when_there_is_more(kit):
+    for index in range(40):
+        kit.good(kit.commit(f"/d/{index}", 100))
+    kit.good(Remove("/d", recursive=True))
+    before, slices = len(kit.changes), 0
+    more = True
+    while more:
+        start = len(kit.changes)
+        more = kit.one(CollectGarbage(10, 1 << 62, 0, 1 << 62)).more
+        assert len(kit.changes) - start < 100
+        slices += 1
+    assert slices > 10
+    assert len(kit.changes) > before
+
+
+def test_drops_are_told_until_they_are_done(kit):
+    commit = kit.commit("/f", 8192, redundancy="copies=4")
+    kit.good(commit)
+    kit.good(Remove("/f"))
+    assert kit.collect() == [1, 2, 3, 4]
+    expected = sorted(
+        (chunk.chunk, receipt.index) for chunk in commit.chunks for receipt in chunk.receipts if receipt.node == 1
+    )
+    told = kit.one(LoadDrops(1, 10))
+    assert [(shard.chunk, shard.index) for shard in told] == expected
+    assert kit.one(LoadDrops(1, 1)) == told[:1]
+    kit.reopen()
+    assert kit.one(LoadDrops(1, 10)) == told
+    assert kit.one(DropsDone(1, [told[0], told[0], ShardRef(1 << 50, 0)])) is None
+    assert kit.one(LoadDrops(1, 10)) == told[1:]
+    kit.one(DropsDone(1, told))
+    assert kit.collect() == [2, 3, 4]
+
+
+def test_a_removed_node_is_told_nothing(kit):
+    commit = kit.commit("/f", redundancy="copies=4")
+    kit.good(commit)
+    kit.register("n0", store_id=b"formatted anew..")
+    kit.good(Remove("/f"))
+    assert kit.collect() == [2, 3, 4]
+    kit.register("n1", store_id=b"formatted too...")
+    assert kit.collect() == [3, 4]
+    assert {row[0] for row in kit.dump()["drops"]} == {3, 4}
+
+
+def test_a_content_is_held_by_every_name_that_shows_it(kit):
+    kit.good(kit.commit("/a"))
+    kit.good(Copy("/a", "/b"))
+    kit.good(Copy("/b", "/d/c"))
+    for path in ("/a", "/d"):
+        kit.good(Remove(path, recursive=True))
+        kit.collect()
+        assert kit.drop_all() == {}
+    kit.good(Remove("/b"))
+    kit.collect()
+    assert sum(map(len, kit.drop_all().values())) == 2
+
+
+def test_a_large_content_goes_page_by_page(kit):
+    upload = kit.new_id()
+    for page in range(5):
+        kit.good(kit.stage(upload, page))
+    kit.one(ExpireUploads([upload]))
+    more, slices = True, 0
+    while more:
+        more = kit.one(CollectGarbage(4, 1 << 62, 0, 1 << 62)).more
+        kit.audit()
+        slices += 1
+    assert slices >= 5
+    assert kit.dump()["pages"] == []
+
+
+def test_health_counts_every_chunk_once_by_what_is_left_of_it(kit):
+    for path, redundancy in (("/one", "copies=1"), ("/two", "copies=2"), ("/three", "copies=3"), ("/four", "copies=4")):
+        kit.good(kit.commit(path, 4096 * 3, redundancy=redundancy))
+    kit.good(kit.stage(kit.new_id(), 0))
+    everything = kit.one(CountChunks(0, 100, frozenset()))
+    assert everything.chunks == [16, 0, 0, 0]
+    assert everything.bytes == [12 * 4096 + (64 << 20), 0, 0, 0]
+    assert kit.one(CountChunks(0, 100, frozenset({1, 2, 3, 4}))).chunks == [0, 0, 0, 16]
+    there = {}
+    for chunk, node, _ in kit.dump()["places"]:
+        there.setdefault(chunk, set()).add(node)
+    gone = frozenset({1, 3})
+    expected = [0, 0, 0, 0]
+    for nodes in there.values():
+        left = len(nodes - gone)
+        expected[0 if left == len(nodes) else 3 if not left else 2 if left == 1 else 1] += 1
+    assert kit.one(CountChunks(0, 100, gone)).chunks == expected
+    counts, after = [0] * 4, 0
+    while True:
+        part = kit.one(CountChunks(after, 5, gone))
+        counts = [a + b for a, b in zip(counts, part.chunks, strict=True)]
+        after = part.next
+        if not after:
+            break
+    assert counts == expected

@@ -1,0 +1,119 @@
+"""Nodes: who comes back, who is new, and who is a copy."""
+
+from __future__ import annotations
+
+import pytest
+
+from dsa_zmq.master.catalog.jobs import CountChunks, LoadNodes, RegisterNode
+from dsa_zmq.protocol.operations import Locate
+from dsa_zmq.protocol.values import Failure
+
+
+def refused(result, code="conflict"):
+    assert isinstance(result, Failure)
+    assert result.code == code
+    assert result.remedy
+    return result.message
+
+
+def test_new_stores_get_numbers_in_order_and_keep_them(kit):
+    assert [node.node for node in kit.nodes] == [1, 2, 3, 4]
+    assert kit.register("n2", incarnation=2).node == 3
+    kit.reopen()
+    assert kit.register("n9").node == 5
+    rows = kit.one(LoadNodes())
+    assert [(row.node, row.name, row.incarnation) for row in rows] == [
+        (1, "n0", 1), (2, "n1", 1), (3, "n2", 2), (4, "n3", 1), (5, "n9", 1),
+    ]  # fmt: skip
+    assert rows[0].generation == 1
+    assert not rows[0].removed
+
+
+def test_the_same_process_may_register_again(kit):
+    again = kit.register("n0", cluster=kit.catalog.cluster)
+    assert again == kit.nodes[0]
+    seq = kit.dump()["meta"]
+    kit.register("n0", old_is_alive=True)
+    assert kit.dump()["meta"] == seq
+
+
+def test_a_later_start_may_bring_another_address_name_and_capacity(kit):
+    row = kit.register("renamed", store_id=kit.nodes[0].store_id, incarnation=2, address="tcp://new:1", capacity=5,
+                       host="host-n0", path="/srv/n0")  # fmt: skip
+    assert (row.node, row.name, row.address, row.capacity, row.incarnation) == (1, "renamed", "tcp://new:1", 5, 2)
+
+
+def test_a_disk_may_move_to_another_machine_while_nobody_else_uses_it(kit):
+    assert kit.register("n0", incarnation=2, host="other", path="/mnt").node == 1
+
+
+def test_an_older_copy_of_a_directory_is_refused(kit):
+    kit.register("n0", incarnation=5)
+    assert "older copy" in refused(kit.register("n0", incarnation=4))
+    assert kit.one(LoadNodes())[0].incarnation == 5
+
+
+def test_two_directories_with_one_store_id_are_told_apart_by_name_while_the_first_is_alive(kit):
+    message = refused(kit.register("n0", incarnation=2, path="/backup", old_is_alive=True))
+    assert "n0" in message
+    assert "/backup" in message
+
+
+@pytest.mark.parametrize("field", ["path", "host", "address"])
+def test_a_second_process_with_the_same_start_number_is_refused(kit, field):
+    assert "two processes" in refused(kit.register("n0", **{field: "tcp://other:1"}))
+
+
+def test_a_taken_name_is_refused_while_its_node_is_alive(kit):
+    assert "taken" in refused(kit.register("n0", store_id=b"a stranger......", old_is_alive=True))
+    assert "taken" in refused(kit.register("n0", store_id=kit.nodes[1].store_id, incarnation=2, path="/srv/n1",
+                                           host="host-n1"))  # fmt: skip
+    assert len(kit.one(LoadNodes())) == 4
+
+
+def test_a_new_store_replaces_a_dead_one_of_its_name_and_voids_its_places(kit):
+    commit = kit.commit("/f")
+    kit.good(commit)
+    lost = commit.chunks[0].receipts[0]
+    name = next(node.name for node in kit.nodes if node.node == lost.node)
+    before = len(kit.changes)
+    new = kit.register(name, store_id=b"formatted anew..")
+    assert len(kit.changes) - before == 4
+    assert new.node == 5
+    rows = {row.node: row for row in kit.one(LoadNodes())}
+    assert rows[lost.node].removed
+    assert not rows[5].removed
+    assert [node for node, _ in kit.good(Locate("/f")).chunks[0][3]] == [commit.chunks[0].receipts[1].node]
+    assert kit.one(CountChunks(0, 10, frozenset())).chunks == [0, 0, 1, 0]
+
+
+def test_a_replaced_store_does_not_come_back(kit):
+    kit.register("n0", store_id=b"formatted anew..")
+    assert "replaced" in refused(kit.register("n0", incarnation=2))
+    assert "replaced" in refused(kit.register("other", store_id=kit.nodes[0].store_id, incarnation=2))
+
+
+def test_a_store_of_another_cluster_is_refused(kit):
+    assert "another cluster" in refused(kit.register("n9", cluster=bytes(16)), "incompatible")
+    assert len(kit.one(LoadNodes())) == 4
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"store_id": b"short"}, {"incarnation": -1}, {"capacity": 1 << 63}, {"name": ""}, {"name": "a/b"}, {"zone": "\0"}],
+)
+def test_an_introduction_that_cannot_be_is_refused(kit, fields):
+    assert isinstance(kit.register("n9", **fields) if "name" not in fields else kit.one(
+        RegisterNode(kit.introduction(fields["name"], store_id=bytes(16)), False, 0)
+    ), Failure)  # fmt: skip
+    assert len(kit.one(LoadNodes())) == 4
+
+
+def test_registrations_in_one_batch_see_each_other(kit):
+    first, second, third = kit.run(
+        RegisterNode(kit.introduction("x"), False, 0),
+        RegisterNode(kit.introduction("x", store_id=b"another store..."), True, 0),
+        RegisterNode(kit.introduction("y"), False, 0),
+    )
+    assert (first.node, third.node) == (5, 6)
+    refused(second)
