@@ -1,0 +1,230 @@
+"""Where new shards go: the answers to Allocate and Reallocate, made from soft state alone. Pure.
+
+What is given out is a proposal: a node that proves unreachable is replaced by Reallocate, and only receipts make it true.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from dsa_zmq.errors import Conflict, Invalid
+from dsa_zmq.master.grants import SECOND_NS, Granter, shard_bytes
+from dsa_zmq.master.horizon import Horizon
+from dsa_zmq.master.members import NodeState
+from dsa_zmq.master.uploads import Uploads, UploadState
+from dsa_zmq.model.ids import IdSource, id_floor
+from dsa_zmq.model.limits import GRANT_S, MAX_CHUNK_BYTES, MAX_PAGE_CHUNKS, MIN_CHUNK_BYTES
+from dsa_zmq.model.placement import Member, place
+from dsa_zmq.model.redundancy import MAX_COPIES, parse_redundancy
+from dsa_zmq.protocol.operations import Allocate, Allocated, Reallocate, Reallocated
+from dsa_zmq.protocol.values import ChunkPlan, NodeAddress, Place
+
+_MAX_ID = (1 << 63) - 1  #: ids are signed SQL integers
+_MAX_NODES_NAMED = 1_000  #: in ``avoid`` and ``held``: more than a cluster has
+
+
+class Allocator:
+    """Hands out chunk ids, places and write grants, and reserves the room for them."""
+
+    def __init__(self, policy: str, term: int, granter: Granter, uploads: Uploads, lease_ns: int) -> None:
+        self._policy = policy
+        self._floor = id_floor(term)
+        self._ids = IdSource(term)
+        self._granter = granter
+        self._uploads = uploads
+        self._horizon = Horizon(lease_ns + GRANT_S * SECOND_NS, self._floor)
+
+    def redundancy_of(self, asked: Allocate) -> str | None:
+        """The redundancy of the upload that goes on, or None if it begins and the catalog must be asked first.
+
+        An upload of an earlier term of which nothing is known is believed: its pages are checked when they are staged.
+        Raises :class:`Invalid` if the request makes no sense, :class:`Conflict` if its upload has ended.
+        """
+        _check_allocate(asked)
+        if asked.upload == 0:
+            return None
+        known = self._uploads.get(asked.upload)
+        if known is not None and known.redundancy:
+            return known.redundancy
+        if known is None:
+            self._check_old(asked.upload)
+        if not asked.redundancy:
+            raise Invalid("an upload that goes on after a restart of the master must name its redundancy")
+        return parse_redundancy(asked.redundancy).name
+
+    def allocate(
+        self, asked: Allocate, redundancy: str, up: list[NodeState], served_ns: int, wall_ns: int
+    ) -> Allocated:
+        """Ids, places and grants for all the chunks asked, or an error and no change.
+
+        Raises TooFewNodes, NoSpace, :class:`Invalid` or Overloaded.
+        """
+        parsed = parse_redundancy(redundancy)
+        self._uploads.check_room(self._uploads.get(asked.upload), len(asked.lengths))
+        room = _Room(up, self._uploads)
+        upload = asked.upload or self._ids.next()  # before its chunks: whatever is older than it is not of it
+        anchor = asked.anchor
+        chosen: list[tuple[int, int, list[int]]] = []
+        for offset, length in enumerate(asked.lengths):
+            chunk = self._ids.next()
+            anchor = anchor or chunk
+            size = shard_bytes(redundancy, length)
+            nodes = place(
+                self._policy,
+                chunk=chunk,
+                position=asked.first + offset,
+                anchor=anchor,
+                members=room.members,
+                count=parsed.shards,
+                shard_bytes=size,
+                avoid=frozenset(asked.avoid),
+                held=frozenset(),
+            )
+            for node in nodes:
+                room.take(node, size)
+            chosen.append((chunk, size, nodes))
+        self._uploads.begin(upload, parsed.name, served_ns)
+        expires_s = self._granter.expires_s(wall_ns)
+        plans = []
+        for chunk, size, nodes in chosen:
+            self._uploads.reserve(upload, chunk, size, nodes)
+            places = [
+                Place(node, index, self._granter.write(room.state(node).row, upload, chunk, index, size, expires_s))
+                for index, node in enumerate(nodes)
+            ]
+            plans.append(ChunkPlan(chunk, places))
+        addresses = room.addresses({node for _, _, nodes in chosen for node in nodes})
+        return Allocated(upload, parsed.name, plans, addresses, expires_s)
+
+    def reallocate(self, asked: Reallocate, up: list[NodeState], served_ns: int, wall_ns: int) -> Reallocated:
+        """Another node for each shard asked, or an error and no change.
+
+        Only for chunks that this upload was given and has not staged. Those of an earlier term are not known any more and
+        are believed. Raises TooFewNodes, NoSpace, :class:`Invalid` or :class:`Conflict`.
+        """
+        _check_reallocate(asked)
+        state = self._uploads.get(asked.upload)
+        if state is None:
+            self._check_old(asked.upload)
+        room = _Room(up, self._uploads)
+        expires_s = self._granter.expires_s(wall_ns)
+        moved: dict[int, set[int]] = {}
+        places = []
+        for shard, length, held in zip(asked.shards, asked.lengths, asked.held, strict=True):
+            self._check_owned(state, shard.chunk, length)
+            taken = moved.setdefault(shard.chunk, set())
+            barred = frozenset(held) | taken | {shard.node} | self._others(state, shard.chunk, shard.index)
+            (node,) = place(
+                self._policy,
+                chunk=shard.chunk,
+                position=shard.index,
+                anchor=shard.chunk,
+                members=room.members,
+                count=1,
+                shard_bytes=length,
+                avoid=frozenset(asked.avoid),
+                held=barred,
+            )
+            room.take(node, length)
+            taken.add(node)
+            mac = self._granter.write(room.state(node).row, asked.upload, shard.chunk, shard.index, length, expires_s)
+            places.append(Place(node, shard.index, mac))
+        if state is None:
+            self._uploads.adopt([asked.upload], served_ns)
+        self._uploads.renew(asked.upload, served_ns)
+        for shard, chosen in zip(asked.shards, places, strict=True):
+            self._uploads.move(asked.upload, shard.chunk, shard.index, chosen.node)
+        return Reallocated(places, room.addresses({chosen.node for chosen in places}), expires_s)
+
+    def advance_horizon(self, served_ns: int) -> int:
+        """What the catalog may condemn: see :mod:`dsa_zmq.master.horizon`."""
+        return self._horizon.advance(served_ns, self._ids.upcoming, self._uploads.oldest())
+
+    def _check_old(self, upload: int) -> None:
+        """An unknown upload may be one of an earlier term that was not heard of since; anything else has ended."""
+        if not self._horizon.value <= upload < self._floor:
+            raise _ended(upload)
+
+    def _check_owned(self, state: UploadState | None, chunk: int, length: int) -> None:
+        if chunk < self._floor:
+            return
+        outstanding = state.chunks.get(chunk) if state is not None else None
+        if outstanding is None or outstanding.shard_bytes != length:
+            raise Invalid(
+                f"chunk {chunk:#x} is not one that this upload was given and has not staged",
+                "allocate new chunks for it",
+            )
+
+    def _others(self, state: UploadState | None, chunk: int, index: int) -> set[int]:
+        """The nodes of the chunk's other shards, as far as we know."""
+        outstanding = state.chunks.get(chunk) if state is not None else None
+        if outstanding is None:
+            return set()
+        return {node for other, node in outstanding.nodes.items() if other != index}
+
+
+class _Room:
+    """The members of one request, with their free space as it shrinks by what the request takes."""
+
+    def __init__(self, up: list[NodeState], uploads: Uploads) -> None:
+        self._states = {state.row.node: state for state in up}
+        self._at = {state.row.node: at for at, state in enumerate(up)}
+        self.members = [
+            Member(
+                node=state.row.node,
+                name=state.row.name,
+                capacity=state.row.capacity,
+                free=max(0, state.free - uploads.reserved_bytes(state.row.node)),
+                zone=state.row.zone,
+                host=state.row.host,
+            )
+            for state in up
+        ]
+
+    def take(self, node: int, size_bytes: int) -> None:
+        at = self._at[node]
+        self.members[at] = replace(self.members[at], free=self.members[at].free - size_bytes)
+
+    def state(self, node: int) -> NodeState:
+        return self._states[node]
+
+    def addresses(self, nodes: set[int]) -> list[NodeAddress]:
+        rows = [self._states[node].row for node in sorted(nodes)]
+        return [NodeAddress(row.node, row.address, row.incarnation, row.name) for row in rows]
+
+
+def _ended(upload: int) -> Conflict:
+    return Conflict(f"upload {upload:#x} has ended: committed, given up, or its lease has run out", "upload it again")
+
+
+def _check_allocate(asked: Allocate) -> None:
+    if not MIN_CHUNK_BYTES <= asked.chunk_bytes <= MAX_CHUNK_BYTES:
+        raise Invalid(
+            f"chunks of {asked.chunk_bytes} bytes are not possible",
+            f"use {MIN_CHUNK_BYTES} to {MAX_CHUNK_BYTES} bytes",
+        )
+    if not 1 <= len(asked.lengths) <= MAX_PAGE_CHUNKS:
+        raise Invalid(f"{len(asked.lengths)} chunks cannot be allocated at once", f"ask for 1 to {MAX_PAGE_CHUNKS}")
+    if not all(1 <= length <= asked.chunk_bytes for length in asked.lengths):
+        raise Invalid(f"a chunk's length must be 1 to {asked.chunk_bytes} bytes")
+    numbers = (asked.upload, asked.first, asked.anchor)
+    if not all(0 <= number <= _MAX_ID for number in numbers) or len(asked.avoid) > _MAX_NODES_NAMED:
+        raise Invalid("an allocation's numbers are out of range")
+    if asked.redundancy:
+        parse_redundancy(asked.redundancy)
+
+
+def _check_reallocate(asked: Reallocate) -> None:
+    count = len(asked.shards)
+    if not 1 <= count <= MAX_PAGE_CHUNKS * MAX_COPIES:
+        raise Invalid(f"{count} shards cannot be moved at once", f"ask for 1 to {MAX_PAGE_CHUNKS * MAX_COPIES}")
+    if len(asked.lengths) != count or len(asked.held) != count:
+        raise Invalid("shards, lengths and held must be equally many")
+    if not 0 < asked.upload <= _MAX_ID:
+        raise Invalid("there is no such upload")
+    in_range = all(
+        0 < shard.chunk <= _MAX_ID and 0 <= shard.index < MAX_COPIES and 0 < length <= MAX_CHUNK_BYTES
+        for shard, length in zip(asked.shards, asked.lengths, strict=True)
+    )
+    if not in_range or any(len(nodes) > _MAX_NODES_NAMED for nodes in (asked.avoid, *asked.held)):
+        raise Invalid("a shard's numbers are out of range")

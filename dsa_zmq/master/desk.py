@@ -1,0 +1,135 @@
+"""What each operation needs besides the catalog: some are answered from soft state, some results are completed by it. Pure.
+
+Stored operations and plain reads go to the catalog and come back as they will leave. Places, grants, leases and liveness
+are added here.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from dsa_zmq.errors import DSAError, Invalid, TooFewNodes
+from dsa_zmq.master.allocation import Allocator
+from dsa_zmq.master.calls import failure
+from dsa_zmq.master.catalog.jobs import AllocateChecked, LocatedRows, Totals
+from dsa_zmq.master.grants import Granter, complete_confirm, complete_located
+from dsa_zmq.master.health import complete_capacity
+from dsa_zmq.master.members import Members
+from dsa_zmq.master.uploads import Uploads
+from dsa_zmq.protocol.operations import (
+    Abort,
+    Allocate,
+    Allocated,
+    Commit,
+    Confirm,
+    Done,
+    Found,
+    ListNodes,
+    Nodes,
+    Operation,
+    Reallocate,
+    Renew,
+    Result,
+    Stage,
+    Staged,
+)
+
+MAX_RENEWALS = 10_000  #: uploads in one Renew: more than a client can have
+
+
+class Next(enum.Enum):
+    """Instead of an answer."""
+
+    CATALOG = "catalog"  #: ask the catalog
+    WAIT = "wait"  #: ask again when more nodes have reported, or when the time for that is over
+
+
+class Moment(NamedTuple):
+    """When a turn takes place."""
+
+    served_ns: int  #: for leases and silence
+    wall_ns: int  #: for people, and for the expiry of grants
+
+
+@dataclass(slots=True)
+class Desk:
+    """Begins and completes operations. ``settling`` is true after a start or a pause of ours, until all known nodes
+    have spoken or had time enough: too few nodes is no answer then."""
+
+    cluster: bytes
+    term: int
+    members: Members
+    uploads: Uploads
+    granter: Granter
+    allocator: Allocator
+    settling: bool = True
+
+    def begin(self, operation: Operation, at: Moment) -> Result | Next:
+        """An operation has come in: its answer, or how to go on."""
+        try:
+            match operation:
+                case ListNodes():
+                    return Nodes(self.members.describe(at.served_ns), self.term, self.cluster)
+                case Renew():
+                    return self._renew(operation, at)
+                case Reallocate():
+                    return self.allocator.reallocate(operation, self.members.up(at.served_ns), at.served_ns, at.wall_ns)
+                case Allocate():
+                    redundancy = self.allocator.redundancy_of(operation)
+                    return Next.CATALOG if redundancy is None else self._allocate(operation, redundancy, at)
+                case Stage() | Commit():
+                    self.uploads.renew(operation.upload, at.served_ns)
+                    return Next.CATALOG
+                case _:
+                    return Next.CATALOG
+        except TooFewNodes as error:
+            return Next.WAIT if self.settling else failure(error)
+        except DSAError as error:
+            return failure(error)
+
+    def complete(self, operation: Operation, result: Any, at: Moment) -> Result | Next:
+        """The catalog's result has come: the answer to leave."""
+        try:
+            match operation, result:
+                case _, LocatedRows():
+                    return complete_located(result, self.members, self.granter, at.served_ns, at.wall_ns)
+                case Allocate(), AllocateChecked():
+                    return self._allocate(operation, result.redundancy, at)
+                case _, Totals():
+                    return complete_capacity(result, self.members, self.uploads, at.served_ns)
+                case Stage() | Commit(), Confirm():
+                    return complete_confirm(
+                        result,
+                        operation.upload,
+                        operation.redundancy,
+                        operation.chunks,
+                        self.members,
+                        self.granter,
+                        at.wall_ns,
+                    )
+                case Stage(), Staged():
+                    self.uploads.adopt([operation.upload], at.served_ns)
+                    self.uploads.staged(operation.upload, (chunk.chunk for chunk in operation.chunks), at.served_ns)
+                case Commit(), Found():
+                    self.uploads.end(operation.upload)
+                case Abort(), Done():
+                    self.uploads.end(operation.upload)
+                case _:
+                    pass
+        except TooFewNodes as error:
+            return Next.WAIT if self.settling else failure(error)
+        except DSAError as error:
+            return failure(error)
+        answer: Result = result
+        return answer
+
+    def _allocate(self, operation: Allocate, redundancy: str, at: Moment) -> Allocated:
+        up = self.members.up(at.served_ns)
+        return self.allocator.allocate(operation, redundancy, up, at.served_ns, at.wall_ns)
+
+    def _renew(self, operation: Renew, at: Moment) -> Done:
+        if len(operation.uploads) > MAX_RENEWALS:
+            raise Invalid(f"{len(operation.uploads)} uploads cannot be renewed at once")
+        return Done(sum(self.uploads.renew(upload, at.served_ns) for upload in operation.uploads))

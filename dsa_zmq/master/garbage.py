@@ -1,0 +1,129 @@
+"""Garbage collection: slices of the catalog's work in the background, and the drops that follow from it.
+
+A round begins some seconds after the last one found nothing more to do; its slices follow each other as fast as the catalog
+answers, with clients' requests in between. The nodes that it names are then told what to drop.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from actors.core import Context, Peer, Token
+from dsa_zmq.master.allocation import Allocator
+from dsa_zmq.master.catalog.jobs import CollectGarbage, DropsDone, GarbageProgress, LoadDrops
+from dsa_zmq.master.drops import DROPS_AT_ONCE, Drops
+from dsa_zmq.master.members import UP, Members
+from dsa_zmq.master.settings import MasterSettings, nanoseconds
+from dsa_zmq.protocol.messages import Drop, Dropped
+from dsa_zmq.protocol.values import Failure, ShardRef
+
+CATALOG_LANE = "catalog"
+GARBAGE_TIMER = "garbage"
+
+
+class Garbage:
+    """Used by the master's actor, in its turns. Its job tokens are tuples that begin with "garbage"."""
+
+    def __init__(self, settings: MasterSettings, term: int, members: Members, allocator: Allocator) -> None:
+        self._settings = settings
+        self._members = members
+        self._allocator = allocator
+        self._drops = Drops(term)
+        self._slices = 0  #: so far
+
+    def start(self, ctx: Context) -> None:
+        """The next round begins after the usual pause."""
+        ctx.set_timer(GARBAGE_TIMER, nanoseconds(self._settings.gc_interval_s))
+
+    def collect(self, ctx: Context, served_ns: int) -> None:
+        """One slice."""
+        self._slices += 1
+        job = CollectGarbage(
+            limit=self._settings.gc_rows,
+            wall_ns=ctx.wall_ns(),
+            grace_ns=nanoseconds(self._settings.gc_grace_s),
+            reply_keep_ns=nanoseconds(self._settings.reply_keep_s),
+            horizon=self._allocator.advance_horizon(served_ns),
+        )
+        ctx.run(("garbage", "slice"), CATALOG_LANE, job)
+
+    def on_tick(self, ctx: Context, served_ns: int) -> None:
+        """Give up on nodes that are not up; repeat what was not answered."""
+        self._drops.keep_only(state.row.node for state in self._members.up(served_ns))
+        for node, drop in self._drops.due(served_ns):
+            self._send(ctx, node, drop)
+
+    def on_result(self, ctx: Context, token: Token, result: Any, served_ns: int) -> None:
+        """A job has ended. A Failure (a full disk) ends the round or the conversation; the next round comes back to it."""
+        match token:
+            case (_, "slice"):
+                self._on_slice(ctx, result, served_ns)
+            case (_, "load", node, serial):
+                self._on_loaded(ctx, node, serial, result, served_ns)
+            case (_, "record", node, serial):
+                self._on_recorded(ctx, node, serial, result)
+
+    def _on_slice(self, ctx: Context, result: GarbageProgress | Failure, served_ns: int) -> None:
+        if isinstance(result, Failure):
+            ctx.log("garbage-failed", why=result.message)
+            self.start(ctx)
+            return
+        for node in result.nodes:
+            if node in self._members and self._members.state(node, served_ns) == UP:
+                talk = self._drops.begin(node)
+                if talk is not None:
+                    self._load(ctx, node, talk.serial)
+        if result.more:
+            self.collect(ctx, served_ns)
+        else:
+            self.start(ctx)
+
+    def _load(self, ctx: Context, node: int, serial: int) -> None:
+        ctx.run(("garbage", "load", node, serial), CATALOG_LANE, LoadDrops(node, DROPS_AT_ONCE))
+
+    def _on_loaded(
+        self, ctx: Context, node: int, serial: int, result: list[ShardRef] | Failure, served_ns: int
+    ) -> None:
+        talk = self._drops.find(node, serial)
+        if talk is None:
+            return
+        if isinstance(result, Failure):
+            self._drops.give_up(node)
+        elif (drop := self._drops.loaded(talk, result, served_ns)) is not None:
+            self._send(ctx, node, drop)
+
+    def on_dropped(self, ctx: Context, sender: Peer, message: Dropped) -> None:
+        """A node says that shards are gone. Only the connection that it registered by is believed."""
+        state = self._members.by_peer(sender.address)
+        answered = self._drops.gone(state.row.node, message) if state is not None else None
+        if answered is not None:
+            talk, shards = answered
+            ctx.run(("garbage", "record", talk.node, talk.serial), CATALOG_LANE, DropsDone(talk.node, shards))
+
+    def _on_recorded(self, ctx: Context, node: int, serial: int, result: Any) -> None:
+        talk = self._drops.find(node, serial)
+        if talk is None:
+            return
+        if isinstance(result, Failure):
+            self._drops.give_up(node)
+        else:
+            self._drops.recorded(talk)
+            self._load(ctx, node, serial)
+
+    def forget(self, node: int) -> None:
+        """The node is another process now: what was said to the last one is void."""
+        self._drops.give_up(node)
+
+    def _send(self, ctx: Context, node: int, message: Drop) -> None:
+        state = self._members.get(node)
+        if state is not None and state.peer is not None:
+            ctx.send(state.peer, message)
+
+    def statistics(self) -> dict[str, int]:
+        return {"garbage_slices": self._slices, "drops": len(self._drops), "shards_dropped": self._drops.dropped}
+
+    def __repr__(self) -> str:
+        return f"<Garbage {self._slices} slices, {self._drops!r}>"
+
+    def check_invariants(self) -> None:
+        self._drops.check_invariants()

@@ -1,0 +1,241 @@
+"""The nodes as the master sees them now. Pure: what is durable comes from the catalog's rows, liveness is soft state.
+
+States, and who moves between them::
+
+                  Register accepted                silence >= suspect        silence >= down
+    (row loaded) ------------------> up, failed <---------------> suspect ------------------> down
+         |                               ^           heartbeat       ^           heartbeat      |
+         +--> suspect --silence--> down  +---------------------------+--------------------------+
+
+A node that only its row tells of (the master has just started) is suspect until it registers or its silence has lasted long
+enough. *failed* is a node that speaks but whose store refuses writes; it may still be read. Only a node registered under
+this term can be up: commands travel over the connection that it registered by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from actors.core import Address
+from actors.liveness import Liveness, LivenessTable, Sign
+from dsa_zmq.master.catalog.jobs import NodeRow
+from dsa_zmq.protocol.messages import Heartbeat, Register
+from dsa_zmq.protocol.values import NodeAddress, NodeInfo
+
+UP, SUSPECT, FAILED, DOWN = "up", "suspect", "failed", "down"
+
+READ_ORDER = {UP: 0, SUSPECT: 1, FAILED: 2, DOWN: 3}
+"""Where to read first. A failed store's bytes are verified like any other's; a down node most likely does not answer."""
+
+
+@dataclass(slots=True)
+class NodeState:
+    """One node: its row, and what it last said."""
+
+    row: NodeRow
+    peer: Address | None = None  #: its control connection; None until it registers under this term
+    used: int = 0  #: bytes
+    free: int = 0  #: bytes, as it last said; outstanding allocations are not subtracted
+    shards: int = 0
+    failure: str = ""
+    shown: str = SUSPECT  #: the state at the last look, to tell changes
+    since_ns: int = 0  #: serving time of the last change
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A node's state is no longer what it was at the last look."""
+
+    node: int
+    name: str
+    before: str
+    after: str
+
+
+class Members:
+    """All nodes that are not removed. Times are serving time (:class:`actors.liveness.ServingClock`) in nanoseconds."""
+
+    def __init__(self, suspect_ns: int, down_ns: int) -> None:
+        self._down_ns = down_ns
+        self._liveness: LivenessTable[int] = LivenessTable(suspect_ns, down_ns)
+        self._nodes: dict[int, NodeState] = {}
+
+    # --- what happens ---------------------------------------------------------------------------------------------
+
+    def load(self, rows: Iterable[NodeRow], served_ns: int) -> None:
+        """The catalog's rows, after a start. Nodes that have registered meanwhile stay as they are."""
+        for row in rows:
+            if not row.removed and row.node not in self._nodes:
+                self._nodes[row.node] = NodeState(row, since_ns=served_ns)
+                self._liveness.add(row.node, row.incarnation, served_ns)
+
+    def register(self, row: NodeRow, peer: Address, message: Register, served_ns: int) -> Address | None:
+        """The catalog has accepted this registration: the node is up. Another node of this name has been replaced.
+
+        Returns the control connection of the node's earlier process if there was one: it is to be fenced.
+        """
+        for node, state in list(self._nodes.items()):
+            if state.row.name == row.name and node != row.node:
+                self._remove(node)
+        for other in self._nodes.values():
+            if other.peer == peer and other.row.node != row.node:
+                other.peer = None  # one connection speaks for one node: the last that it claimed to be
+        known = self._nodes.get(row.node)
+        earlier = known.peer if known is not None and known.peer != peer else None
+        state = known or NodeState(row, since_ns=served_ns)
+        state.row = row
+        state.peer = peer
+        state.used = _bytes(message.used, row.capacity)
+        state.free = _bytes(message.free, row.capacity)
+        state.failure = ""
+        self._nodes[row.node] = state
+        self._liveness.introduce(row.node, row.incarnation, served_ns)
+        return earlier
+
+    def heartbeat(self, message: Heartbeat, served_ns: int) -> Sign:
+        """A heartbeat came. It counts only if node and incarnation match; an older one is of a process to be fenced."""
+        sign = self._liveness.heard(message.node, message.incarnation, served_ns)
+        if sign is Sign.CURRENT:
+            state = self._nodes[message.node]
+            state.used = _bytes(message.used, state.row.capacity)
+            state.free = _bytes(message.free, state.row.capacity)
+            state.shards = max(0, message.shards)
+            state.failure = message.failure[:500]
+        return sign
+
+    def look(self, served_ns: int) -> list[Change]:
+        """What has changed since the last look."""
+        changes = []
+        for node, state in self._nodes.items():
+            now = self.state(node, served_ns)
+            if now != state.shown:
+                changes.append(Change(node, state.row.name, state.shown, now))
+                state.shown, state.since_ns = now, served_ns
+        return changes
+
+    def _remove(self, node: int) -> None:
+        del self._nodes[node]
+        self._liveness.forget(node)
+
+    # --- what is so -----------------------------------------------------------------------------------------------
+
+    def state(self, node: int, served_ns: int) -> str:
+        """up, suspect, failed or down."""
+        state = self._nodes[node]
+        liveness = self._liveness.state(node, served_ns)
+        if liveness is Liveness.DOWN:
+            return DOWN
+        if liveness is Liveness.SUSPECT or state.peer is None:
+            return SUSPECT
+        return FAILED if state.failure else UP
+
+    def get(self, node: int) -> NodeState | None:
+        return self._nodes.get(node)
+
+    def up(self, served_ns: int) -> list[NodeState]:
+        """Those that new shards may go to, by node number."""
+        return [state for node, state in sorted(self._nodes.items()) if self.state(node, served_ns) == UP]
+
+    def down(self, served_ns: int) -> frozenset[int]:
+        """Those whose shards cannot be read now."""
+        return frozenset(node for node in self._nodes if self.state(node, served_ns) == DOWN)
+
+    def by_peer(self, peer: Address) -> NodeState | None:
+        """The node that registered over this connection."""
+        return next((state for state in self._nodes.values() if state.peer == peer), None)
+
+    def all_heard(self, since_ns: int) -> bool:
+        """Whether every node is registered under this term, and has spoken later than that."""
+        return all(
+            state.peer is not None and self._liveness.confirmed(node, since_ns) for node, state in self._nodes.items()
+        )
+
+    def silence_ns(self, node: int, served_ns: int) -> int:
+        return self._liveness.silence_ns(node, served_ns)
+
+    def rival(self, message: Register, served_ns: int) -> NodeState | None:
+        """Another live process with the store id or the name of this registration.
+
+        A process in the same directory of the same host is none: the directory's lock proves that it has ended. A node of
+        which nothing was heard since our start is none either, see :meth:`may_have_rival`.
+        """
+        for state in self._claimed(message):
+            node = state.row.node
+            if self._liveness.confirmed(node) and self._liveness.state(node, served_ns) is not Liveness.DOWN:
+                return state
+        return None
+
+    def may_have_rival(self, message: Register, served_ns: int) -> bool:
+        """Whether a process with this store id or name may be alive unheard, because we have not listened long enough."""
+        return any(
+            not self._liveness.confirmed(state.row.node) and self.silence_ns(state.row.node, served_ns) < self._down_ns
+            for state in self._claimed(message)
+        )
+
+    def _claimed(self, message: Register) -> Iterator[NodeState]:
+        """The nodes whose store id or name this registration claims from elsewhere."""
+        for state in self._nodes.values():
+            row = state.row
+            if (row.store_id == message.store_id or row.name == message.name) and (row.host, row.path) != (
+                message.host,
+                message.path,
+            ):
+                yield state
+
+    def address(self, node: int) -> NodeAddress:
+        row = self._nodes[node].row
+        return NodeAddress(node, row.address, row.incarnation, row.name)
+
+    def describe(self, served_ns: int) -> list[NodeInfo]:
+        """All nodes for people, by name."""
+        infos = []
+        for node, state in self._nodes.items():
+            row = state.row
+            infos.append(
+                NodeInfo(
+                    node=node,
+                    name=row.name,
+                    state=self.state(node, served_ns),
+                    address=row.address,
+                    zone=row.zone,
+                    host=row.host,
+                    capacity=row.capacity,
+                    used=state.used,
+                    free=state.free,
+                    shards=state.shards,
+                    incarnation=row.incarnation,
+                    silent_ms=self.silence_ns(node, served_ns) // 1_000_000,
+                    failure=state.failure,
+                )
+            )
+        return sorted(infos, key=lambda info: (info.name, info.node))
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def __contains__(self, node: int) -> bool:
+        return node in self._nodes
+
+    def __iter__(self) -> Iterator[NodeState]:
+        return iter(self._nodes.values())
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{s.row.name}={s.shown}" for s in sorted(self._nodes.values(), key=lambda s: s.row.name))
+        return f"<Members {shown or 'none'}>"
+
+    def check_invariants(self) -> None:
+        assert set(self._nodes) == set(self._liveness), "every node is watched, and nothing else"
+        names = [state.row.name for state in self._nodes.values()]
+        assert len(names) == len(set(names)), "node names are unique"
+        peers = [state.peer for state in self._nodes.values() if state.peer is not None]
+        assert len(peers) == len(set(peers)), "one connection, one node"
+        for state in self._nodes.values():
+            assert not state.row.removed
+            assert 0 <= state.free <= state.row.capacity
+            assert state.used >= 0
+
+
+def _bytes(said: int, capacity: int) -> int:
+    """A size that a node reported, made plausible."""
+    return min(max(0, said), max(0, capacity))

@@ -1,0 +1,217 @@
+"""The members' state machine against a model of what was heard and when."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from actors.core import Address
+from actors.liveness import Sign
+from dsa_zmq.master.catalog.jobs import NodeRow
+from dsa_zmq.master.members import DOWN, FAILED, SUSPECT, UP, Members
+from dsa_zmq.protocol.messages import Heartbeat, Register
+
+SUSPECT_NS, DOWN_NS = 30, 100
+CAPACITY = 1_000
+
+
+def node_row(node: int, **changes: Any) -> NodeRow:
+    row = NodeRow(
+        node=node,
+        name=f"n{node}",
+        store_id=bytes([node]) * 16,
+        incarnation=1,
+        generation=1,
+        zone="",
+        host=f"host{node}",
+        path="/data",
+        disk=f"disk{node}",
+        address=f"tcp://10.0.0.{node}:7710",
+        capacity=CAPACITY,
+    )
+    return msgspec.structs.replace(row, **changes)
+
+
+def registration(row: NodeRow, **changes: Any) -> Register:
+    message = Register(
+        number=1,
+        version=1,
+        oldest=1,
+        cluster=b"",
+        name=row.name,
+        store_id=row.store_id,
+        incarnation=row.incarnation,
+        address=row.address,
+        zone=row.zone,
+        host=row.host,
+        path=row.path,
+        disk=row.disk,
+        capacity=row.capacity,
+        used=100,
+        free=900,
+        seen_term=0,
+        seen_master=b"",
+    )
+    return msgspec.structs.replace(message, **changes)
+
+
+def heartbeat(row: NodeRow, **changes: Any) -> Heartbeat:
+    beat = Heartbeat(row.node, row.incarnation, term=1, used=200, free=800, shards=3, pending_bytes=0)
+    return msgspec.structs.replace(beat, **changes)
+
+
+def peer_of(row: NodeRow) -> Address:
+    return Address(f"node-{row.name}/{row.incarnation}")
+
+
+def registered(*rows: NodeRow, now: int = 0) -> Members:
+    members = Members(SUSPECT_NS, DOWN_NS)
+    for row in rows:
+        members.register(row, peer_of(row), registration(row), now)
+    return members
+
+
+class MembersMachine(RuleBasedStateMachine):
+    """Nodes start, speak, fall silent and fail in any order; the model knows only what was said last and when."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0
+        self.members = Members(SUSPECT_NS, DOWN_NS)
+        self.rows: dict[int, NodeRow] = {}
+        self.heard: dict[int, int] = {}
+        self.spoke: set[int] = set()
+        self.connected: set[int] = set()
+        self.failure: dict[int, str] = {}
+
+    @initialize(known=st.integers(0, 3))
+    def start(self, known: int) -> None:
+        self.rows = {node: node_row(node) for node in range(1, known + 1)}
+        self.heard = dict.fromkeys(self.rows, 0)
+        self.members.load([*self.rows.values(), node_row(9, name="gone", removed=True)], 0)
+
+    @rule(delay=st.integers(0, 60))
+    def wait(self, delay: int) -> None:
+        self.now += delay
+
+    @rule(node=st.integers(1, 4), newer=st.booleans())
+    def register(self, node: int, newer: bool) -> None:
+        row = self.rows.get(node, node_row(node))
+        if newer:
+            row = msgspec.structs.replace(row, incarnation=row.incarnation + 1)
+        before = self.rows.get(node)
+        earlier = self.members.register(row, peer_of(row), registration(row), self.now)
+        replaced = before is not None and node in self.connected and before.incarnation < row.incarnation
+        assert earlier == (peer_of(before) if replaced and before is not None else None)
+        self.rows[node] = row
+        self.heard[node] = self.now
+        self.failure[node] = ""
+        self.spoke.add(node)
+        self.connected.add(node)
+
+    @rule(node=st.integers(1, 5), step=st.sampled_from((-1, 0, 0, 0, 1)), failure=st.sampled_from(("", "", "EIO")))
+    def beat(self, node: int, step: int, failure: str) -> None:
+        row = self.rows.get(node, node_row(node))
+        message = heartbeat(row, incarnation=row.incarnation + step, failure=failure, free=-5, used=10**30)
+        sign = self.members.heartbeat(message, self.now)
+        if node not in self.rows:
+            assert sign is Sign.UNKNOWN
+        else:
+            assert sign is {-1: Sign.OLDER, 0: Sign.CURRENT, 1: Sign.NEWER}[step]
+        if sign is Sign.CURRENT:
+            self.heard[node] = self.now
+            self.spoke.add(node)
+            self.failure[node] = failure
+
+    def expected(self, node: int) -> str:
+        silence = self.now - self.heard[node]
+        if silence >= DOWN_NS:
+            return DOWN
+        if silence >= SUSPECT_NS or node not in self.spoke or node not in self.connected:
+            return SUSPECT
+        return FAILED if self.failure.get(node) else UP
+
+    @invariant()
+    def agrees(self) -> None:
+        self.members.check_invariants()
+        assert {state.row.node for state in self.members} == set(self.rows)
+        for node in self.rows:
+            assert self.members.state(node, self.now) == self.expected(node)
+        assert [state.row.node for state in self.members.up(self.now)] == sorted(
+            node for node in self.rows if self.expected(node) == UP
+        )
+        assert self.members.down(self.now) == {node for node in self.rows if self.expected(node) == DOWN}
+        for since in (-1, self.now - 30):
+            expected = all(
+                node in self.connected and node in self.spoke and self.heard[node] > since for node in self.rows
+            )
+            assert self.members.all_heard(since) == expected
+
+    @invariant()
+    def a_look_tells_every_change_once(self) -> None:
+        self.members.look(self.now)
+        assert self.members.look(self.now) == []
+
+
+TestMembers = MembersMachine.TestCase
+TestMembers.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
+
+
+def test_a_replaced_store_of_the_same_name_leaves_the_table() -> None:
+    old = node_row(1)
+    members = registered(old, node_row(2))
+    new = node_row(7, name=old.name)
+    members.register(new, peer_of(new), registration(new), 5)
+    assert sorted(state.row.node for state in members) == [2, 7]
+    members.check_invariants()
+
+
+def test_a_connection_speaks_for_the_last_node_that_it_claimed_to_be() -> None:
+    members = registered(node_row(1))
+    other = node_row(2)
+    members.register(other, peer_of(node_row(1)), registration(other), 5)
+    members.check_invariants()
+    state = members.by_peer(peer_of(node_row(1)))
+    assert state is not None
+    assert state.row.node == 2
+
+
+def test_a_copied_directory_meets_its_living_original_as_a_rival_and_a_restarted_node_does_not() -> None:
+    row = node_row(1)
+    members = registered(row)
+    copied = registration(row, path="/copy", incarnation=2)
+    assert members.rival(copied, 10) is not None
+    assert members.rival(copied, DOWN_NS) is None
+    assert members.rival(registration(row, incarnation=2), 10) is None
+    assert members.rival(registration(node_row(2)), 10) is None
+
+
+def test_another_store_under_a_living_node_s_name_has_a_rival() -> None:
+    members = registered(node_row(1))
+    assert members.rival(registration(node_row(2, name="n1")), 10) is not None
+
+
+def test_right_after_a_start_an_unheard_original_may_still_live() -> None:
+    row = node_row(1)
+    members = Members(SUSPECT_NS, DOWN_NS)
+    members.load([row], 0)
+    copied = registration(row, host="elsewhere", incarnation=2)
+    assert members.may_have_rival(copied, DOWN_NS - 1)
+    assert not members.may_have_rival(copied, DOWN_NS)
+    assert not members.may_have_rival(registration(row, incarnation=2), 0)
+    members.heartbeat(heartbeat(row), 5)
+    assert not members.may_have_rival(copied, 6)
+    assert members.rival(copied, 6) is not None
+
+
+def test_nodes_are_described_by_name_with_what_they_said_last() -> None:
+    members = registered(node_row(2), node_row(1))
+    members.heartbeat(heartbeat(node_row(1), failure="EIO"), 3_000_000)
+    first, second = members.describe(3_000_000)
+    assert (first.name, second.name) == ("n1", "n2")
+    assert (first.used, first.free, first.shards, first.failure) == (200, 800, 3, "EIO")
+    assert (second.used, second.free, second.silent_ms) == (100, 900, 3)
