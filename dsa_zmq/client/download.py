@@ -1,0 +1,420 @@
+"""One download: a pure machine from inputs to effects.
+
+    manifest page -> shards from their best nodes, in parallel -> verified -> written in place, or delivered in order
+
+Each chunk is asked for once, at the first node in the master's order that is not suspected. Another copy is asked only if
+that one failed, or is late. The first good copy wins; whatever comes after it is dropped. A chunk whose copies have all
+failed is looked up anew, since repair may have moved it: if its nodes had nothing but damage twice, the file is corrupt; if
+they could not be reached, it is tried again until the transfer's time is up.
+
+A chunk moves through these states:
+
+    waiting (in the manifest page) -> asked (at one or more nodes) -> checking (bytes are being verified) -> done
+                                        \\-- all copies failed --> resting --new places--> asked
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from actors.requests import Backoff
+from dsa_zmq.client.courier import Outcome, Read, Task
+from dsa_zmq.client.effects import Ask, Carry, Deliver, Described, Effect, Finish, Know, Progress, Release, Verify
+from dsa_zmq.client.suspicion import Suspicion
+from dsa_zmq.errors import Corrupt, Denied, DSAError, IsADirectory, LocalError, Timeout, Unavailable
+from dsa_zmq.model import limits
+from dsa_zmq.protocol.messages import ShardGrant
+from dsa_zmq.protocol.operations import Locate, Located, Result
+from dsa_zmq.protocol.values import Attributes, ChunkPlaces, Place
+
+DEFINITE = frozenset(("corrupt", "not-found"))  #: a node that answers this has no good copy
+MAX_ROUNDS = 2  #: in so many looks at the catalog every copy was bad: it will not get better
+
+PageTag = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Bytes ``[start, stop)`` of a file; ``stop`` None: to its end. ``content`` and ``chunk_bytes`` pin what was found
+    earlier under this path (0: look the path up)."""
+
+    path: str
+    start: int = 0
+    stop: int | None = None
+    content: int = 0
+    chunk_bytes: int = 0
+    window: int = 16 << 20  #: bytes asked for and not yet consumed (reader) or written (file)
+    to_file: bool = False  #: out of order into a file, instead of in order to a reader
+
+
+@dataclass(slots=True)
+class _Chunk:
+    id: int
+    length: int
+    hash: bytes
+    places: list[Place]
+    expires_s: int
+    asked: list[int] = field(default_factory=list)  #: nodes that are to answer
+    failed: dict[int, str] = field(default_factory=dict)  #: node -> error code, in this round
+    checking: Task | None = None
+    spares: list[tuple[Task, memoryview | bytes]] = field(default_factory=list)
+    due_ns: int = 0  #: resting until then; 0: not resting
+    rounds: int = 0  #: in which all copies failed
+    bad_rounds: int = 0  #: of those, with nothing but damage
+    blame: dict[int, str] = field(default_factory=dict)  #: node -> last failure, for people
+
+
+class Download:
+    """State of one download. Every input takes the time and returns effects, in order."""
+
+    def __init__(
+        self,
+        owner: int,
+        wanted: Wanted,
+        suspicion: Suspicion,
+        node_name: Callable[[int], str],
+        timeout_ns: int = int(limits.PROGRESS_TIMEOUT_S * 1e9),
+    ) -> None:
+        self._owner = owner
+        self._wanted = wanted
+        self._suspicion = suspicion
+        self._node_name = node_name
+        self._timeout_ns = timeout_ns
+        self._backoff = Backoff()
+        self._attributes: Attributes | None = None
+        self._page_chunks = 1
+        self._pages: dict[int, tuple[list[ChunkPlaces], int]] = {}  # places and expiry; only pages still needed
+        self._asked_pages: set[int] = set()
+        self._next = 0  #: the next chunk to ask for
+        self._end = 0  #: one past the last chunk wanted
+        self._chunks: dict[int, _Chunk] = {}  # asked and not done
+        self._window_used = 0
+        self._deliver_next = 0
+        self._ready: dict[int, memoryview | bytes] = {}  # verified, waiting for their turn
+        self._wanted_start = self._wanted_stop = 0
+        self._to_file = False
+        self._attached = False
+        self._heard_ns = 0
+        self.ended = False
+
+    def __repr__(self) -> str:
+        return f"Download({self._wanted.path!r}, next {self._next}/{self._end}, {len(self._chunks)} open)"
+
+    @property
+    def busy(self) -> bool:
+        """Whether it waits for others than its reader."""
+        return bool(self._asked_pages or self._chunks)
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes in memory or on their way."""
+        return self._window_used
+
+    # --- inputs: the caller ------------------------------------------------------------------------------------------
+
+    def start(self, now_ns: int) -> list[Effect]:
+        """First input."""
+        self._heard_ns = now_ns
+        page = 0
+        if self._wanted.content and self._wanted.chunk_bytes:
+            first = self._wanted.start // self._wanted.chunk_bytes
+            page = first // limits.chunks_per_page(self._wanted.chunk_bytes)
+        return [self._locate(page)]
+
+    def attached(self, now_ns: int) -> list[Effect]:
+        """The target file is open (after :class:`Described`)."""
+        if self.ended:
+            return []
+        self._attached = True
+        self._heard_ns = now_ns
+        return self._advance(now_ns)
+
+    def consumed(self, size: int, now_ns: int) -> list[Effect]:
+        """The reader has taken so many bytes of what was delivered."""
+        if self.ended:
+            return []
+        if not self.busy:
+            self._heard_ns = now_ns
+        self._window_used -= size
+        return self._advance(now_ns)
+
+    def fail(self, error: DSAError) -> list[Effect]:
+        """End with an error, by a caller who has lost interest."""
+        return [] if self.ended else self._finish(error)
+
+    # --- inputs: the master ------------------------------------------------------------------------------------------
+
+    def answered(self, tag: PageTag, result: Result | DSAError, now_ns: int) -> list[Effect]:
+        """The answer to a Locate; errors as errors."""
+        if self.ended:
+            return []
+        page = tag[1]
+        self._asked_pages.discard(page)
+        if isinstance(result, DSAError):
+            if result.indefinite and self._attributes is not None and now_ns - self._heard_ns < self._timeout_ns:
+                return [] if self._rest_again(page, now_ns) else [self._locate(page)]
+            return self._finish(result)
+        if not isinstance(result, Located):
+            return self._finish(Unavailable(f"the master answered locate with {type(result).__name__}"))
+        if not any(chunk.due_ns for index, chunk in self._chunks.items() if index // self._page_chunks == page):
+            self._heard_ns = now_ns  # to be told the same places again is no progress
+        effects: list[Effect] = [Know(result.nodes)]
+        if self._attributes is None:
+            effects += self._describe(result.attributes)
+            if not self._end:
+                return effects  # nothing to fetch: that was all
+        self._pages[page] = (result.chunks, result.expires_s)
+        for index, chunk in list(self._chunks.items()):
+            if index // self._page_chunks == page and chunk.due_ns:
+                effects += self._renew(index, chunk, now_ns)
+        if self._next == self._end or (page + 1) * self._page_chunks <= self._next:
+            del self._pages[page]  # looked up again for resting chunks only
+        return effects + self._advance(now_ns)
+
+    def _describe(self, attributes: Attributes) -> list[Effect]:
+        """What was found, and which chunks of it are wanted."""
+        path = self._wanted.path
+        if attributes.kind == "dir":
+            return self._finish(IsADirectory(f"{path} is a directory", path=path))
+        self._attributes = attributes
+        size = attributes.size
+        start = min(self._wanted.start, size)
+        stop = size if self._wanted.stop is None else max(start, min(self._wanted.stop, size))
+        if start == stop:
+            return self._finish(attributes)
+        chunk_bytes = attributes.chunk_bytes
+        self._page_chunks = limits.chunks_per_page(chunk_bytes)
+        self._next = self._deliver_next = start // chunk_bytes
+        self._end = -(-stop // chunk_bytes)
+        self._wanted_start, self._wanted_stop = start, stop
+        self._to_file = self._wanted.to_file and attributes.chunk_count > 1
+        if self._to_file:
+            return [Described(attributes)]
+        self._attached = True
+        return []
+
+    def _locate(self, page: int) -> Ask:
+        self._asked_pages.add(page)
+        content = self._attributes.content if self._attributes is not None else self._wanted.content
+        return Ask(Locate(self._wanted.path, content, page), ("locate", page))
+
+    # --- inputs: the nodes -------------------------------------------------------------------------------------------
+
+    def outcome(self, outcome: Outcome, now_ns: int) -> list[Effect]:
+        """A read has ended, or (``late``) should have."""
+        task = outcome.task
+        index, node = task.slot[0], task.node
+        chunk = self._chunks.get(index)
+        if chunk is None or self.ended:
+            return [Release(task)] if outcome.data is not None else []
+        if outcome.late:
+            return self._hedge(index, chunk, now_ns)
+        if node in chunk.asked:
+            chunk.asked.remove(node)
+        if outcome.data is None:
+            code = outcome.failure.code if outcome.failure is not None else "unavailable"
+            return self._failed(index, chunk, node, code, now_ns)
+        if len(outcome.data) != chunk.length:
+            return [Release(task), *self._failed(index, chunk, node, "corrupt", now_ns)]
+        if chunk.checking is not None:
+            chunk.spares.append((task, outcome.data))
+            return []
+        return [self._check(index, chunk, task, outcome.data)]
+
+    def _check(self, index: int, chunk: _Chunk, task: Task, data: memoryview | bytes) -> Verify:
+        chunk.checking = task
+        assert self._attributes is not None
+        offset = index * self._attributes.chunk_bytes if self._to_file else -1
+        return Verify(task, data, chunk.hash, offset)
+
+    def verified(self, task: Task, data: memoryview | bytes, problem: DSAError | None, now_ns: int) -> list[Effect]:
+        """The outcome of a :class:`Verify`: None is good, Corrupt a bad copy, LocalError a target that cannot be written."""
+        index = task.slot[0]
+        chunk = self._chunks.get(index)
+        if self.ended or chunk is None:
+            return [Release(task)]
+        effects: list[Effect] = [Release(task)]
+        chunk.checking = None
+        if isinstance(problem, LocalError):
+            return effects + self._finish(problem)
+        if problem is not None:
+            if chunk.spares:
+                chunk.failed[task.node] = chunk.blame[task.node] = "corrupt"
+                spare, spare_data = chunk.spares.pop()
+                return [*effects, self._check(index, chunk, spare, spare_data)]
+            return effects + self._failed(index, chunk, task.node, "corrupt", now_ns)
+        self._heard_ns = now_ns
+        effects += [Release(spare) for spare, _ in chunk.spares]
+        del self._chunks[index]
+        effects.append(Progress(chunk.length))
+        if self._to_file:
+            self._window_used -= chunk.length
+        else:
+            effects += self._deliver(index, data)
+        return effects + self._advance(now_ns)
+
+    def _deliver(self, index: int, data: memoryview | bytes) -> list[Effect]:
+        """Keep order: what comes early waits (inside the window) for what is missing before it."""
+        self._ready[index] = data
+        effects: list[Effect] = []
+        assert self._attributes is not None
+        chunk_bytes = self._attributes.chunk_bytes
+        while self._deliver_next in self._ready:
+            part = self._ready.pop(self._deliver_next)
+            begin = self._deliver_next * chunk_bytes
+            low, high = max(self._wanted_start - begin, 0), min(self._wanted_stop - begin, len(part))
+            self._window_used -= len(part) - (high - low)
+            if low or high < len(part):
+                part = memoryview(part)[low:high]
+            self._deliver_next += 1
+            effects.append(Deliver(part))
+        return effects
+
+    def _failed(self, index: int, chunk: _Chunk, node: int, code: str, now_ns: int) -> list[Effect]:
+        """One copy could not be had: ask for another, or rest until the catalog was asked again."""
+        chunk.failed[node] = chunk.blame[node] = code
+        if chunk.asked or chunk.checking is not None:
+            return []
+        effects = self._ask_next(index, chunk, now_ns)
+        if effects:
+            return effects
+        chunk.rounds += 1
+        if chunk.places and all(code in DEFINITE for code in chunk.failed.values()):
+            chunk.bad_rounds += 1
+            if chunk.bad_rounds >= MAX_ROUNDS:
+                return self._finish(self._corrupt(index, chunk))
+        if chunk.rounds >= MAX_ROUNDS and set(chunk.failed.values()) == {"denied"}:
+            return self._finish(Denied(f"the nodes do not let this client read {self._wanted.path}"))
+        chunk.due_ns = now_ns + self._backoff.delay_ns(chunk.rounds)
+        return []
+
+    def _hedge(self, index: int, chunk: _Chunk, now_ns: int) -> list[Effect]:
+        """The node is late: ask one more copy, while the first may still win."""
+        return [] if chunk.checking is not None else self._ask_next(index, chunk, now_ns)
+
+    # --- inputs: time ------------------------------------------------------------------------------------------------
+
+    def tick(self, now_ns: int, moved_ns: int) -> list[Effect]:
+        """Time has passed; ``moved_ns`` as in :meth:`dsa_zmq.client.upload.Upload.tick`."""
+        if self.ended or not self.busy:
+            return []
+        effects: list[Effect] = []
+        resting = False
+        for index, chunk in self._chunks.items():
+            if chunk.due_ns:
+                resting = True
+                page = index // self._page_chunks
+                if chunk.due_ns <= now_ns and page not in self._asked_pages:
+                    effects.append(self._locate(page))
+        heard_ns = self._heard_ns if resting or not self._chunks else max(self._heard_ns, moved_ns)
+        if now_ns - heard_ns >= self._timeout_ns:
+            return self._finish(self._timed_out())
+        return effects
+
+    # --- decisions ---------------------------------------------------------------------------------------------------
+
+    def _advance(self, now_ns: int) -> list[Effect]:
+        """Ask for as many chunks as the window allows; ask for the next page before it is needed; end."""
+        if not self._attached or self.ended:
+            return []
+        effects: list[Effect] = []
+        while self._next < self._end:
+            page = self._next // self._page_chunks
+            rows = self._pages.get(page)
+            if rows is None:
+                if page not in self._asked_pages:
+                    effects.append(self._locate(page))
+                break
+            row = rows[0][self._next % self._page_chunks]
+            if self._window_used and self._window_used + row.length > self._wanted.window:
+                break
+            index = self._next
+            self._next += 1
+            self._window_used += row.length
+            chunk = self._chunks[index] = _Chunk(row.chunk, row.length, row.hash, row.places, rows[1])
+            effects += self._ask_next(index, chunk, now_ns) or self._failed_without_places(chunk, now_ns)
+            if self._next % self._page_chunks == 0 or self._next == self._end:
+                del self._pages[page]
+            elif self._next % self._page_chunks == self._page_chunks // 2:
+                following = page + 1
+                needed = following * self._page_chunks < self._end
+                if needed and following not in self._pages and following not in self._asked_pages:
+                    effects.append(self._locate(following))
+        if self._next == self._end and not self._chunks and not self._ready:
+            assert self._attributes is not None
+            effects += self._finish(self._attributes)
+        return effects
+
+    def _ask_next(self, index: int, chunk: _Chunk, now_ns: int) -> list[Effect]:
+        """Ask the best node that was not asked in this round; nothing if there is none."""
+        best: Place | None = None
+        for place in chunk.places:
+            if place.node in chunk.failed or place.node in chunk.asked:
+                continue
+            if not self._suspicion.suspects(place.node, now_ns):
+                best = place
+                break
+            best = best or place
+        if best is None:
+            return []
+        chunk.asked.append(best.node)
+        grant = ShardGrant(chunk.id, best.index, chunk.length, chunk.expires_s, best.mac)
+        return [Carry(Read(self._owner, (index, best.index), best.node, chunk.length, grant))]
+
+    def _failed_without_places(self, chunk: _Chunk, now_ns: int) -> list[Effect]:
+        """The catalog knows of no node in reach: look again later."""
+        chunk.rounds += 1
+        chunk.due_ns = now_ns + self._backoff.delay_ns(chunk.rounds)
+        return []
+
+    def _renew(self, index: int, chunk: _Chunk, now_ns: int) -> list[Effect]:
+        """A resting chunk's places were looked up again: a new round."""
+        rows, expires_s = self._pages[index // self._page_chunks]
+        row = rows[index % self._page_chunks]
+        chunk.places, chunk.expires_s, chunk.due_ns = row.places, expires_s, 0
+        chunk.failed.clear()
+        return self._ask_next(index, chunk, now_ns) or self._failed_without_places(chunk, now_ns)
+
+    def _rest_again(self, page: int, now_ns: int) -> bool:
+        """The page could not be looked up again: its resting chunks wait once more. False if there are none."""
+        resting = False
+        for index, chunk in self._chunks.items():
+            if index // self._page_chunks == page and chunk.due_ns:
+                resting = True
+                chunk.rounds += 1
+                chunk.due_ns = now_ns + self._backoff.delay_ns(chunk.rounds)
+        return resting
+
+    # --- the end -----------------------------------------------------------------------------------------------------
+
+    def _corrupt(self, index: int, chunk: _Chunk) -> DSAError:
+        told = ", ".join(f"{self._node_name(node)}: {code}" for node, code in sorted(chunk.blame.items()))
+        return Corrupt(
+            f"chunk {index} of {self._wanted.path} has no good copy left ({told})",
+            "restore the file from a backup; 'dsa health' shows what else is affected",
+            self._wanted.path,
+        )
+
+    def _timed_out(self) -> DSAError:
+        path, seconds = self._wanted.path, f"{self._timeout_ns / 1e9:.0f} s"
+        for index, chunk in self._chunks.items():
+            if chunk.due_ns or chunk.blame:
+                told = ", ".join(f"{self._node_name(node)}: {code}" for node, code in sorted(chunk.blame.items()))
+                problem = f"chunk {index} of {path} could not be read for {seconds} ({told or 'no node in reach'})"
+                return Unavailable(problem, "start the nodes that hold it; 'dsa nodes' shows which are down", path)
+        nodes = sorted({self._node_name(node) for chunk in self._chunks.values() for node in chunk.asked})
+        waits = ", ".join(nodes) if nodes else "the master"
+        return Timeout(f"download of {path} made no progress for {seconds}; it waits for {waits}", path=path)
+
+    def _finish(self, result: Attributes | DSAError) -> list[Effect]:
+        return [*self._drop_all(), Finish(result)]
+
+    def _drop_all(self) -> list[Effect]:
+        """Give back what is held. A chunk that is being verified gives its credit back when that ends."""
+        self.ended = True
+        effects: list[Effect] = [Release(spare) for chunk in self._chunks.values() for spare, _ in chunk.spares]
+        self._chunks.clear()
+        self._pages.clear()
+        self._ready.clear()
+        return effects

@@ -1,0 +1,94 @@
+"""What the pure machines of a transfer ask for. The actor carries each out; a machine never sees how."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from dsa_zmq.client.courier import Task
+from dsa_zmq.errors import DSAError
+from dsa_zmq.protocol.operations import Operation
+from dsa_zmq.protocol.values import Attributes, NodeAddress
+
+
+class Effect(msgspec.Struct, frozen=True):
+    """Base of all effects."""
+
+
+class Ask(Effect, frozen=True):
+    """Ask the master; the answer comes back with ``tag``. ``tag`` None: nobody waits for it."""
+
+    operation: Operation
+    tag: Any
+
+
+class Know(Effect, frozen=True):
+    """Addresses of nodes that later tasks name."""
+
+    nodes: list[NodeAddress]
+
+
+class Carry(Effect, frozen=True):
+    """Give the courier a task."""
+
+    task: Task
+
+
+class Reserve(Effect, frozen=True):
+    """Wait for room for so many bytes of content, then call ``reserved``. One at a time."""
+
+    size: int
+
+
+class Forget(Effect, frozen=True):
+    """So many reserved bytes are needed no more."""
+
+    size: int
+
+
+class Want(Effect, frozen=True):
+    """The source may supply the chunks from ``first`` up to, but not with, ``until``."""
+
+    first: int
+    until: int
+
+
+class Progress(Effect, frozen=True):
+    """So many more bytes of content are safe (upload) or there (download)."""
+
+    size: int
+
+
+class Verify(Effect, frozen=True):
+    """Check the bytes of a read against their hash, and with ``offset`` not negative write them there. The outcome comes
+    back with the slot of the task."""
+
+    task: Task
+    data: memoryview | bytes
+    hash: bytes
+    offset: int = -1
+
+
+class Release(Effect, frozen=True):
+    """The bytes of this read are done with: give the credit back."""
+
+    task: Task
+
+
+class Deliver(Effect, frozen=True):
+    """The next bytes in order, for a reader. ``chunk_bytes`` counts against its window until it has consumed them."""
+
+    data: memoryview | bytes
+
+
+class Described(Effect, frozen=True):
+    """The file was found, and has more than one chunk: a writer of files opens its target now, then calls ``attached``."""
+
+    attributes: Attributes
+
+
+class Finish(Effect, frozen=True):
+    """The transfer has ended. Nothing follows."""
+
+    result: Attributes | DSAError

@@ -1,0 +1,150 @@
+"""Many small files at once: a window of transfers under way, one thread, one queue of events."""
+
+from __future__ import annotations
+
+import os
+import queue
+import stat
+from collections.abc import Iterable
+from typing import Any
+
+from blake3 import blake3
+
+from dsa_zmq.client.calls import StartDownload, StartUpload, Whole
+from dsa_zmq.client.connection import Connection
+from dsa_zmq.client.local_file import LocalFile
+from dsa_zmq.client.receiving import Incoming, Receiver, file_wanted
+from dsa_zmq.client.sending import Buffer, Sender, open_source
+from dsa_zmq.client.tickets import Event, Stream, next_event
+from dsa_zmq.errors import DSAError, LocalError
+from dsa_zmq.model import paths
+from dsa_zmq.protocol.values import Attributes
+
+AT_ONCE = 128  #: transfers under way: enough that master and nodes always have a batch waiting
+
+Events = queue.SimpleQueue[tuple[Any, Event, Any]]
+Outcome = tuple[str, Attributes] | DSAError
+
+
+class ManyPuts:
+    """Puts ``(source, path)`` pairs; sources are local files or bytes. Used once."""
+
+    def __init__(self, connection: Connection, sender: Sender, at_once: int = AT_ONCE) -> None:
+        self._connection = connection
+        self._sender = sender
+        self._at_once = at_once
+        self._events: Events = queue.SimpleQueue()
+        self._open: dict[int, tuple[int, str, LocalFile | None]] = {}  # item -> owner, path, file to be closed
+        self._outcomes: list[Outcome | None] = []
+
+    def run(self, items: Iterable[tuple[str | os.PathLike[str] | Buffer, str]]) -> list[Outcome]:
+        """One outcome each, in order."""
+        try:
+            for source, path in items:
+                while len(self._open) >= self._at_once:
+                    self._hear()
+                self._outcomes.append(None)
+                try:
+                    self._start(len(self._outcomes) - 1, source, paths.normalize(path))
+                except DSAError as error:
+                    self._outcomes[-1] = error
+            while self._open:
+                self._hear()
+        finally:
+            for owner, _, file in self._open.values():
+                self._connection.cancel(owner)
+                if file is not None:
+                    file.close()
+        return [outcome for outcome in self._outcomes if outcome is not None]
+
+    def _start(self, item: int, source: str | os.PathLike[str] | Buffer, path: str) -> None:
+        owner = self._connection.new_owner()
+        ticket = Stream(item, self._events)
+        if isinstance(source, bytes | bytearray | memoryview) and len(source) <= self._sender.chunk_bytes:
+            data = bytes(source)
+            whole = Whole(blake3(data).digest(), data)
+            self._connection.call(StartUpload(owner, self._sender.target(path, len(data)), whole, ticket))
+            self._open[item] = owner, path, None
+        elif isinstance(source, str | os.PathLike):
+            self._start_file(item, owner, os.fspath(source), path, ticket)
+        else:
+            self._outcomes[item] = path, self._sender.send(source, path, None)
+
+    def _start_file(self, item: int, owner: int, name: str, path: str, ticket: Stream) -> None:
+        file, attributes = open_source(name)
+        try:
+            if not stat.S_ISREG(attributes.st_mode):
+                raise LocalError(f"{name} is not a regular file", "put it by itself", name)
+            mode = stat.S_IMODE(attributes.st_mode)
+            target = self._sender.target(path, file.size, mtime_ns=attributes.st_mtime_ns, mode=mode)
+            self._sender.start_file(owner, file, target, ticket)
+        except BaseException:
+            file.close()
+            raise
+        self._open[item] = owner, path, file
+
+    def _hear(self) -> None:
+        item, event, value = next_event(self._events, self._connection.alive)
+        if event is Event.END:
+            _, path, file = self._open.pop(item)
+            if file is not None:
+                file.close()
+            self._outcomes[item] = value if isinstance(value, DSAError) else (path, value)
+
+
+class ManyGets:
+    """Gets ``(path, local file)`` pairs. Used once."""
+
+    def __init__(self, connection: Connection, receiver: Receiver, at_once: int = AT_ONCE) -> None:
+        self._connection = connection
+        self._receiver = receiver
+        self._at_once = at_once
+        self._events: Events = queue.SimpleQueue()
+        self._open: dict[int, tuple[int, str, Incoming]] = {}
+        self._outcomes: list[Outcome | None] = []
+
+    def run(self, items: Iterable[tuple[str, str | os.PathLike[str]]]) -> list[Outcome]:
+        """One outcome each, in order."""
+        try:
+            for path, name in items:
+                while len(self._open) >= self._at_once:
+                    self._hear()
+                self._outcomes.append(None)
+                try:
+                    self._start(len(self._outcomes) - 1, paths.normalize(path), os.fspath(name))
+                except DSAError as error:
+                    self._outcomes[-1] = error
+            while self._open:
+                self._hear()
+        finally:
+            for owner, _, incoming in self._open.values():
+                self._connection.cancel(owner)
+                incoming.discard()
+        return [outcome for outcome in self._outcomes if outcome is not None]
+
+    def _start(self, item: int, path: str, name: str) -> None:
+        incoming = Incoming(name)
+        owner = self._connection.new_owner()
+        self._connection.call(StartDownload(owner, file_wanted(path), Stream(item, self._events)))
+        self._open[item] = owner, path, incoming
+
+    def _hear(self) -> None:
+        item, event, value = next_event(self._events, self._connection.alive)
+        if item not in self._open:
+            return  # given up after an error on this side
+        owner, path, incoming = self._open[item]
+        if event is Event.END:
+            del self._open[item]
+        try:
+            if event is not Event.END:
+                self._receiver.take(owner, incoming, event, value)
+                return
+            if isinstance(value, DSAError):
+                raise value
+            incoming.publish(value)
+            self._outcomes[item] = path, value
+        except DSAError as error:
+            self._outcomes[item] = error
+            incoming.discard()
+            if self._open.pop(item, None) is not None:
+                self._connection.cancel(owner)

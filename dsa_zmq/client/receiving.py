@@ -1,0 +1,156 @@
+"""The caller's side of a download: streams to the caller, or a temporary file that takes its name when it is whole."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+from dsa_zmq.client.calls import Attach, Consumed, StartDownload
+from dsa_zmq.client.connection import Connection
+from dsa_zmq.client.download import Wanted
+from dsa_zmq.client.local_file import LocalFile, local_error
+from dsa_zmq.client.sending import Progress
+from dsa_zmq.client.tickets import Event, Stream, Waiter
+from dsa_zmq.errors import DSAError, LocalError
+from dsa_zmq.protocol.values import Attributes
+
+FILE_WINDOW = (
+    32 << 20
+)  #: bytes asked for and not yet written, per file: some chunks on the way from each of several nodes
+READER_WINDOW = 16 << 20  #: bytes asked for and not yet read, per reader
+NO_WINDOW = 1 << 62  #: content that goes into memory as a whole anyway
+
+
+class Receiver:
+    """Gets content in any way."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def read(self, wanted: Wanted, progress: Progress = None) -> tuple[Attributes, list[memoryview | bytes]]:
+        """All the bytes, as the parts that they came in."""
+        waiter = Waiter(progress)
+        owner = self._connection.new_owner()
+        self._connection.call(StartDownload(owner, wanted, waiter))
+        try:
+            attributes: Attributes = waiter.wait(self._connection.alive)
+        except DSAError:
+            raise
+        except BaseException:
+            self._connection.cancel(owner)
+            raise
+        return attributes, waiter.parts
+
+    def stream(self, wanted: Wanted, progress: Progress = None) -> Iterator[memoryview | bytes]:
+        """The bytes in order, in pieces of at most a chunk; a little is fetched ahead of the reader."""
+        stream = Stream(progress=progress)
+        owner = self._connection.new_owner()
+        self._connection.call(StartDownload(owner, wanted, stream))
+        ended = False
+        try:
+            while True:
+                try:
+                    event, value = stream.next(self._connection.alive)
+                except DSAError:
+                    ended = True
+                    raise
+                if event is Event.END:
+                    ended = True
+                    return
+                if event is Event.DATA:
+                    yield value
+                    self._connection.call(Consumed(owner, len(value)))
+        finally:
+            if not ended:
+                self._connection.cancel(owner)
+
+    def fetch(self, path: str, name: str, progress: Progress = None) -> Attributes:
+        """The file ``path`` as the local file ``name``, which is replaced only when everything is there."""
+        stream = Stream(progress=progress)
+        owner = self._connection.new_owner()
+        incoming = Incoming(name)
+        self._connection.call(StartDownload(owner, file_wanted(path), stream))
+        ended = False
+        try:
+            while True:
+                try:
+                    event, value = stream.next(self._connection.alive)
+                except DSAError:
+                    ended = True
+                    raise
+                if event is Event.END:
+                    ended = True
+                    assert isinstance(value, Attributes)
+                    incoming.publish(value)
+                    return value
+                self.take(owner, incoming, event, value)
+        finally:
+            if not ended:
+                self._connection.cancel(owner)
+            incoming.discard()
+
+    def take(self, owner: int, incoming: Incoming, event: Event, value: Any) -> None:
+        """One event of a download to a file, other than its end."""
+        if event is Event.DESCRIBED:
+            self._connection.call(Attach(owner, incoming.open()))
+        elif event is Event.DATA:
+            incoming.append(value)
+
+
+def file_wanted(path: str) -> Wanted:
+    """A whole file, for :meth:`Receiver.take`."""
+    return Wanted(path, window=FILE_WINDOW, to_file=True)
+
+
+class Incoming:
+    """A local file on its way: a temporary one beside its target, made when the first byte is there."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._temporary = ""
+        self._file: LocalFile | None = None
+        self._offset = 0
+        if os.path.isdir(name):
+            raise LocalError(f"{name} is a directory", "name a file in it, or add '/' for 'dsa cp'", name)
+
+    def open(self) -> LocalFile:
+        """The temporary file, to be written at any offset."""
+        if self._file is None:
+            parent = os.path.dirname(self._name) or "."
+            try:
+                os.makedirs(parent, exist_ok=True)
+                descriptor, self._temporary = tempfile.mkstemp(prefix=".dsa-", suffix=".part", dir=parent)
+            except OSError as error:
+                raise local_error(error, self._name) from error
+            self._file = LocalFile(descriptor, self._name)
+        return self._file
+
+    def append(self, data: memoryview | bytes) -> None:
+        """Write behind what was appended before."""
+        self.open().write_at(data, self._offset)
+        self._offset += len(data)
+
+    def publish(self, attributes: Attributes) -> None:
+        """Everything is written: give it its mode, time and name."""
+        self.open().close()
+        self._file = None
+        try:
+            os.chmod(self._temporary, attributes.mode & 0o777)
+            os.utime(self._temporary, ns=(attributes.mtime_ns, attributes.mtime_ns))
+            os.replace(self._temporary, self._name)
+        except OSError as error:
+            raise local_error(error, self._name) from error
+        self._temporary = ""
+
+    def discard(self) -> None:
+        """Leave no trace, unless it was published. Idempotent."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        if self._temporary:
+            with suppress(OSError):  # the transfer's own error is what the caller must see
+                os.unlink(self._temporary)
+            self._temporary = ""

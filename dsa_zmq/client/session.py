@@ -1,0 +1,437 @@
+"""The client's talk with the master: greeting, numbering, batching, retries, the session of stored operations. Pure.
+
+Natural batching: while messages are under way, new operations wait, and then leave together in one. So a lone caller
+waits for nothing, and a hundred callers share a few messages. Operations that change the catalog (*stored* ones) and all
+others wait in separate lines, since the former take as long as a disk's sync.
+
+    greeting --Welcome--> ready --silence or lost connection--> greeting (next host) ...
+
+A stored operation belongs to a session; its answer is kept by the master, so a repeat with the same number is answered
+the same. When the master refuses a session (it has ended), nothing of the refused request was run *now*. If it had been
+sent once, it therefore never ran, and goes into a new session; if it had been sent before, an earlier copy may have run,
+and the caller must hear "outcome unknown".
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from actors.core import Address, Message
+from actors.requests import Backoff, Requests
+from dsa_zmq.errors import DSAError, Incompatible, OutcomeUnknown, Overloaded, Timeout, Unavailable, from_code
+from dsa_zmq.model.limits import MAX_CALLS, MAX_OPEN_CALLS
+from dsa_zmq.protocol.messages import (
+    OLDEST_VERSION,
+    PROTOCOL_VERSION,
+    Answers,
+    Call,
+    Calls,
+    Hello,
+    Refused,
+    Welcome,
+)
+from dsa_zmq.protocol.operations import (
+    STORED,
+    Abort,
+    Allocate,
+    Commit,
+    Copy,
+    Move,
+    OpenSession,
+    Operation,
+    Reallocate,
+    Result,
+    SessionOpened,
+    Stage,
+)
+from dsa_zmq.protocol.values import Failure
+
+MESSAGES_UNDER_WAY = 2  #: per line: one being worked on, one that arrives meanwhile
+MESSAGE_BYTES = 256 << 10  #: estimated; a quarter of the limit, so that a wrong estimate does not matter
+SILENT_NS = 2_000_000_000  #: calls open and no word from the master for so long: greet again, then other hosts
+MAX_SESSIONS = 3  #: a call that several fresh sessions in a row refused is not tried in yet another one
+HELLO_NS = 1_000_000_000  #: one host's time to answer the greeting before the next one is tried
+
+REPEATABLE = (Stage, Abort)
+"""Stored operations that have their effect once by their very meaning, so that a lost session does not matter."""
+
+Token = Any
+
+
+class Phase(enum.Enum):
+    GREETING = "greeting"
+    READY = "ready"
+
+
+@dataclass(slots=True)
+class _Message:
+    """One Calls message under way: it occupies its line until something of it was answered or is repeated."""
+
+    under_way: bool = True
+
+
+@dataclass(slots=True)
+class _Open:
+    """One operation of a caller."""
+
+    operation: Operation
+    token: Token
+    deadline_ns: int
+    stored: bool
+    timeout_ns: int
+    number: int = 0
+    session: int = 0
+    sessions: int = 0  #: how many it was sent in
+    refusals: int = 0  #: how often the master was too busy
+    message: _Message | None = None
+
+
+@dataclass(slots=True)
+class _Line:
+    waiting: deque[_Open] = field(default_factory=deque)
+    under_way: int = 0
+
+
+Settled = tuple[Token, Result | DSAError]
+"""The token of an operation with its answer (never a Failure: those become errors)."""
+
+
+class Session:
+    """Talks to one master at a time, out of ``hosts`` (endpoints, in the order of preference)."""
+
+    def __init__(
+        self,
+        hosts: Sequence[str],
+        client: bytes,
+        incarnation: int,
+        software: str,
+        *,
+        connect_timeout_ns: int,
+        request_timeout_ns: int,
+        backoff: Backoff | None = None,
+    ) -> None:
+        self._hosts = [Address(host) for host in hosts]
+        self._host = 0
+        self._client = client
+        self._incarnation = incarnation
+        self._software = software
+        self._connect_timeout_ns = connect_timeout_ns
+        self._request_timeout_ns = request_timeout_ns
+        self._backoff = backoff or Backoff()
+        self._requests: Requests[_Open] = Requests(self._backoff)
+        self._free, self._stored = _Line(), _Line()
+        self._open_stored: dict[int, None] = {}  # numbers, ascending
+        self._number = 0
+        self._phase = Phase.GREETING
+        self._hello_number = 0
+        self._hello_tries = 0
+        self._hello_due_ns = 0
+        self._connectors: list[tuple[Token, int]] = []
+        self._later: list[tuple[int, _Open]] = []  # refused as overloaded: when to ask again
+        self._session = 0
+        self._opening = False
+        self._heard_ns = 0
+        self.cluster = b""  #: of the first master that answered; another one is refused
+        self.term = 0  #: the highest seen
+        self.welcome: Welcome | None = None
+
+    def __repr__(self) -> str:
+        waiting = len(self._free.waiting) + len(self._stored.waiting)
+        return (
+            f"Session({self._phase.value} {self.host}, {waiting} waiting, {len(self._requests)} open, term {self.term})"
+        )
+
+    @property
+    def host(self) -> Address:
+        return self._hosts[self._host]
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._requests or self._free.waiting or self._stored.waiting or self._connectors or self._later)
+
+    @property
+    def session(self) -> int:
+        """The open session's id, 0 if there is none."""
+        return self._session
+
+    # --- what the client wants ---------------------------------------------------------------------------------------
+
+    def connect(self, token: Token, now_ns: int, timeout_ns: int) -> list[Settled]:
+        """Say hello if that was not done; settled with the :class:`Welcome` or an error."""
+        if self._phase is Phase.READY and self.welcome is not None:
+            return [(token, self.welcome)]  # type: ignore[list-item]  # the one answer that is not an operation's
+        self._connectors.append((token, now_ns + timeout_ns))
+        return []
+
+    def submit(self, operation: Operation, token: Token, now_ns: int, timeout_ns: int = 0) -> None:
+        """Settle ``token`` with the answer; after ``timeout_ns`` (0: the usual) without one, with an error."""
+        timeout_ns = timeout_ns or self._request_timeout_ns
+        stored = isinstance(operation, STORED)
+        entry = _Open(operation, token, now_ns + timeout_ns, stored, timeout_ns)
+        (self._stored if stored else self._free).waiting.append(entry)
+
+    def flush(self, now_ns: int) -> list[tuple[Address, Message]]:
+        """The messages that should leave now."""
+        if self._phase is Phase.GREETING:
+            return self._greet(now_ns) if self.busy else []
+        sent: list[tuple[Address, Message]] = []
+        if self._stored.waiting and not self._session and not self._opening:
+            self._opening = True
+            opening = OpenSession(self._client, self._incarnation)
+            timeout_ns = self._request_timeout_ns
+            self._free.waiting.appendleft(_Open(opening, None, now_ns + timeout_ns, False, timeout_ns))
+        for line in (self._free, self._stored):
+            if line is self._stored and not self._session:
+                continue
+            while line.waiting and line.under_way < MESSAGES_UNDER_WAY:
+                if line is self._stored and len(self._open_stored) >= MAX_OPEN_CALLS:
+                    break
+                message = self._pack(line, now_ns)
+                sent.append((self.host, message))
+        return sent
+
+    def _pack(self, line: _Line, now_ns: int) -> Calls:
+        stored = line is self._stored
+        under_way = _Message()
+        if not self._requests:
+            self._heard_ns = now_ns  # silence counts from the first question
+        line.under_way += 1
+        calls: list[Call] = []
+        size = 0
+        while line.waiting and len(calls) < MAX_CALLS:
+            entry = line.waiting[0]
+            size += _estimate(entry.operation)
+            if calls and size > MESSAGE_BYTES:
+                break
+            line.waiting.popleft()
+            self._number += 1
+            entry.number, entry.message = self._number, under_way
+            if stored:
+                entry.session = self._session
+                entry.sessions += 1
+            # A wait in line behind others is their progress, not this one's silence: the time-out starts with the send.
+            deadline_ns = max(entry.deadline_ns, now_ns + entry.timeout_ns)
+            self._requests.open(entry.number, entry, now_ns, deadline_ns)
+            if stored:
+                self._open_stored[entry.number] = None
+            calls.append(Call(entry.number, entry.operation))
+        if stored:
+            return Calls(self._session, next(iter(self._open_stored)), calls)
+        return Calls(0, 0, calls)
+
+    # --- what the master says ----------------------------------------------------------------------------------------
+
+    def welcomed(self, message: Welcome, now_ns: int) -> list[Settled]:
+        """A master (or a node, by mistake) has answered the greeting."""
+        if self._phase is Phase.READY or message.number != self._hello_number:
+            return []
+        if message.role != "master":
+            return self._refuse(Incompatible(f"{self.host} is a {message.role}, not a master", "check the address"))
+        if self.cluster and message.cluster != self.cluster:
+            problem = f"{self.host} now serves another cluster than before"
+            return self._refuse(Incompatible(problem, "connect again if that is meant"))
+        if message.version < OLDEST_VERSION:
+            problem = f"the master at {self.host} speaks protocol {message.version}, this client {PROTOCOL_VERSION}"
+            return self._refuse(Incompatible(problem, "update the older side"))
+        if message.term < self.term:
+            return []  # a master whose time is over and who has not noticed; the next greeting may find its successor
+        self.cluster, self.welcome, self.term, self._heard_ns = message.cluster, message, message.term, now_ns
+        self._phase, self._hello_tries = Phase.READY, 0
+        self._requests.hasten(now_ns)
+        settled: list[Settled] = [(token, message) for token, _ in self._connectors]  # type: ignore[misc]
+        self._connectors.clear()
+        return settled
+
+    def refused(self, message: Refused) -> list[Settled]:
+        """The greeting was refused. Overload passes; anything else is final."""
+        failure = message.failure
+        if self._phase is Phase.READY or message.number != self._hello_number or failure.code == "overloaded":
+            return []
+        return self._refuse(from_code(failure.code, failure.message, failure.remedy, failure.path))
+
+    def answers(self, message: Answers, now_ns: int) -> list[Settled]:
+        """Answers to calls. Unknown numbers (repeated answers, given-up calls) give nothing."""
+        if message.term < self.term:
+            return []  # from a master whose time is over: it may not know what its successor has done
+        self.term, self._heard_ns = message.term, now_ns
+        settled: list[Settled] = []
+        for answer in message.answers:
+            request = self._requests.close(answer.number)
+            if request is None:
+                continue
+            entry = request.item
+            self._leave(entry)
+            result = answer.result
+            if isinstance(result, Failure):
+                settled += self._failed(entry, result, request.tries, now_ns)
+            elif isinstance(entry.operation, OpenSession):
+                self._opening = False
+                if isinstance(result, SessionOpened):
+                    self._session = result.session
+            else:
+                settled.append((entry.token, result))
+        return settled
+
+    def _failed(self, entry: _Open, failure: Failure, tries: int, now_ns: int) -> list[Settled]:
+        error = from_code(failure.code, failure.message, failure.remedy, failure.path)
+        if isinstance(entry.operation, OpenSession):
+            self._opening = False
+            return self._settle_line(self._stored, error)
+        if isinstance(error, Overloaded) and now_ns < entry.deadline_ns:
+            self._later.append((now_ns + self._backoff.delay_ns(entry.refusals + 1), entry))
+            entry.refusals += 1
+            return []  # nothing was done: it may go again under a new number
+        if not entry.stored or not isinstance(error, OutcomeUnknown):
+            return [(entry.token, error)]
+        if entry.session == self._session:
+            self._session = 0
+            self._incarnation += 1  # the master knows sessions by this: a new one, not the ended one
+        ran_maybe = tries > 1 and not isinstance(entry.operation, REPEATABLE)
+        if ran_maybe or entry.sessions >= MAX_SESSIONS:
+            return [(entry.token, error)]
+        self._stored.waiting.append(entry)
+        return []
+
+    def _leave(self, entry: _Open) -> None:
+        """This operation's message no longer occupies its line; the operation is open no more."""
+        if entry.message is not None and entry.message.under_way:
+            entry.message.under_way = False
+            (self._stored if entry.stored else self._free).under_way -= 1
+        if entry.stored:
+            self._open_stored.pop(entry.number, None)
+
+    # --- what goes wrong ---------------------------------------------------------------------------------------------
+
+    def lost(self, now_ns: int) -> None:
+        """The connection to the master is gone: greet again, this host first (it may only have been restarted)."""
+        if self._phase is Phase.READY:
+            self._start_greeting(now_ns + self._backoff.delay_ns(1))
+
+    def tick(self, now_ns: int) -> tuple[list[tuple[Address, Message]], list[Settled]]:
+        """Call some ten times a second: what to send again, and what has been given up."""
+        settled = self._expire_waiting(now_ns)
+        for due_ns, entry in self._later:
+            if due_ns <= now_ns:
+                (self._stored if entry.stored else self._free).waiting.append(entry)
+        self._later = [(due_ns, entry) for due_ns, entry in self._later if due_ns > now_ns]
+        again, expired = self._requests.due(now_ns)
+        for request in expired:
+            entry = request.item
+            self._leave(entry)
+            problem = f"the master at {self.host} did not answer within {entry.timeout_ns / 1e9:.0f} s"
+            if isinstance(entry.operation, OpenSession):
+                self._opening = False
+                settled += self._settle_line(self._stored, Unavailable(problem, "is it running?"))
+            else:
+                settled.append((entry.token, Timeout(problem, "is it running?")))
+        if self._phase is Phase.GREETING:
+            return [], settled
+        if again and now_ns - self._heard_ns >= SILENT_NS:
+            self._start_greeting(now_ns)
+            return [], settled
+        return self._repeat([request.item for request in again]), settled
+
+    def _repeat(self, entries: list[_Open]) -> list[tuple[Address, Message]]:
+        sent: list[tuple[Address, Message]] = []
+        for stored in (False, True):
+            calls: list[Call] = []
+            size = 0
+            for entry in entries:
+                if entry.stored is not stored or (stored and entry.session != self._session):
+                    continue  # calls of an ended session are answered by their time-out or by a late refusal
+                if entry.message is not None and entry.message.under_way:
+                    entry.message.under_way = False
+                    (self._stored if stored else self._free).under_way -= 1
+                estimate = _estimate(entry.operation)
+                if calls and (size + estimate > MESSAGE_BYTES or len(calls) >= MAX_CALLS):
+                    sent.append((self.host, self._calls(stored, calls)))
+                    calls, size = [], 0
+                calls.append(Call(entry.number, entry.operation))
+                size += estimate
+            if calls:
+                sent.append((self.host, self._calls(stored, calls)))
+        return sent
+
+    def _calls(self, stored: bool, calls: list[Call]) -> Calls:
+        return Calls(self._session, next(iter(self._open_stored)), calls) if stored else Calls(0, 0, calls)
+
+    def _expire_waiting(self, now_ns: int) -> list[Settled]:
+        """Operations that nobody could be asked to do: definite failures, since they were never sent."""
+        settled: list[Settled] = []
+        nobody = f"no master answers at {', '.join(self._hosts)}"
+        for token, deadline_ns in self._connectors:
+            if deadline_ns <= now_ns:
+                settled.append((token, Unavailable(nobody, "is it running, and is the address right?")))
+        self._connectors = [entry for entry in self._connectors if entry[1] > now_ns]
+        if self._phase is Phase.GREETING:
+            for line in (self._free, self._stored):
+                expired = [entry for entry in line.waiting if entry.deadline_ns <= now_ns]
+                for entry in expired:
+                    line.waiting.remove(entry)
+                    if isinstance(entry.operation, OpenSession):
+                        self._opening = False
+                    else:
+                        settled.append((entry.token, Unavailable(nobody, "is it running, and is the address right?")))
+        return settled
+
+    def _settle_line(self, line: _Line, error: DSAError) -> list[Settled]:
+        settled: list[Settled] = [(entry.token, error) for entry in line.waiting]
+        line.waiting.clear()
+        return settled
+
+    def close(self, error: DSAError) -> list[Settled]:
+        """The end: everything that is open fails."""
+        return self._refuse(error)
+
+    # --- greeting ----------------------------------------------------------------------------------------------------
+
+    def _start_greeting(self, due_ns: int) -> None:
+        self._phase = Phase.GREETING
+        self._hello_tries = 0
+        self._hello_due_ns = due_ns
+
+    def _greet(self, now_ns: int) -> list[tuple[Address, Message]]:
+        if now_ns < self._hello_due_ns:
+            return []
+        if self._hello_tries and len(self._hosts) > 1:
+            self._host = (self._host + 1) % len(self._hosts)
+        self._hello_tries += 1
+        self._hello_number += 1
+        every_host = len(self._hosts) > 1
+        self._hello_due_ns = now_ns + (HELLO_NS if every_host else self._backoff.delay_ns(self._hello_tries))
+        return [(self.host, Hello(self._hello_number, PROTOCOL_VERSION, OLDEST_VERSION, self._software))]
+
+    def _refuse(self, error: DSAError) -> list[Settled]:
+        """This master will not have us: everything fails. A later operation greets again."""
+        settled: list[Settled] = [(token, error) for token, _ in self._connectors]
+        self._connectors.clear()
+        settled += self._settle_line(self._free, error) + self._settle_line(self._stored, error)
+        settled += [(entry.token, error) for _, entry in self._later]
+        self._later.clear()
+        settled = [entry for entry in settled if entry[0] is not None]
+        self._opening = False
+        for request in list(self._requests):
+            self._requests.close(request.number)
+            self._leave(request.item)
+            if request.item.token is not None:
+                settled.append((request.item.token, error))
+        return settled
+
+
+def _estimate(operation: Operation) -> int:
+    """About how many bytes it takes on the wire; never too few."""
+    if isinstance(operation, Stage | Commit):
+        receipts = len(operation.chunks[0].receipts) if operation.chunks else 0
+        path = len(operation.path) if isinstance(operation, Commit) else 0
+        return 256 + 4 * path + len(operation.chunks) * (64 + 48 * receipts)
+    if isinstance(operation, Reallocate):
+        return 512 + len(operation.shards) * (32 + 9 * len(operation.held[0]))
+    if isinstance(operation, Move | Copy):
+        return 64 + 4 * (len(operation.source) + len(operation.target))
+    if isinstance(operation, Allocate):
+        return 256 + 4 * len(operation.path) + 5 * len(operation.lengths)
+    return 256 + 4 * len(getattr(operation, "path", ""))

@@ -1,0 +1,411 @@
+"""The public, blocking API of a cluster."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import IO, Any, Literal, TypeVar, overload
+
+from dsa_zmq.client.connection import Connection, HandleFactory
+from dsa_zmq.client.download import Wanted
+from dsa_zmq.client.files import StoreReader, StoreWriter, TextWriter
+from dsa_zmq.client.many import ManyGets, ManyPuts, Outcome
+from dsa_zmq.client.receiving import NO_WINDOW, READER_WINDOW, Receiver
+from dsa_zmq.client.sending import Buffer, FeedWriter, Progress, Sender, Source
+from dsa_zmq.client.tree import Usage, glob, usage, walk
+from dsa_zmq.errors import (
+    AlreadyExists,
+    DSAError,
+    Invalid,
+    IsADirectory,
+    LocalError,
+    NotADirectory,
+    NotFound,
+    Unavailable,
+)
+from dsa_zmq.model import limits, paths
+from dsa_zmq.model.stat import Stat
+from dsa_zmq.protocol import operations as op
+from dsa_zmq.protocol.messages import Welcome
+from dsa_zmq.protocol.values import Attributes, NodeInfo
+
+BUFFER_BYTES = 256 << 10  #: of a file object open for reading
+
+Connector = Callable[[str, Mapping[str, Any]], "Store"]
+"""Makes a store from its address and options without saying hello: it connects at first use."""
+
+_connector: Connector | None = None
+_T = TypeVar("_T")
+
+
+def set_connector(connector: Connector) -> None:
+    """Called once by the module that knows how to start a client, so that stores can be pickled."""
+    global _connector
+    _connector = connector
+
+
+def _unpickle(url: str, options: Mapping[str, Any]) -> Store:
+    if _connector is None:
+        importlib.import_module("dsa_zmq.app")  # registers itself
+    if _connector is None:
+        raise Unavailable("no way to connect is registered")
+    return _connector(url, options)
+
+
+class Store:
+    """A cluster's files. Usable from many threads; pickled or forked, it connects anew at first use.
+
+    Made by ``dsa_zmq.connect``; a context manager that closes the connection.
+
+    >>> with connect("dsa://localhost") as store:
+    ...     store.write_bytes("/notes/a.txt", b"hello")
+    ...     store.read_bytes("/notes/a.txt")
+    b'hello'
+
+    Every error is a :class:`dsa_zmq.errors.DSAError`, and where Python has one for the case also that:
+    :class:`FileNotFoundError`, :class:`FileExistsError`, :class:`TimeoutError`, :class:`ConnectionError` and so on.
+
+    ``handle_factory`` starts the client's actor and returns the grip on it. ``options`` must survive pickling; they are
+    handed to the registered connector.
+    """
+
+    def __init__(
+        self,
+        handle_factory: HandleFactory,
+        url: str,
+        *,
+        chunk_bytes: int = limits.CHUNK_BYTES,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        if not limits.MIN_CHUNK_BYTES <= chunk_bytes <= limits.MAX_CHUNK_BYTES:
+            span = f"{limits.MIN_CHUNK_BYTES:,} to {limits.MAX_CHUNK_BYTES:,}"
+            raise Invalid(f"chunks of {chunk_bytes} bytes are not possible", f"choose {span}")
+        self.url = url
+        self._options = dict(options or {})
+        self._connection = Connection(handle_factory)
+        self._sender = Sender(self._connection, chunk_bytes)
+        self._receiver = Receiver(self._connection)
+
+    def __repr__(self) -> str:
+        return f"Store({self.url!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickle, (self.url, self._options)
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection. Idempotent."""
+        self._connection.close()
+
+    def hello(self, timeout: float = limits.CONNECT_TIMEOUT_S) -> Welcome:
+        """Make sure that a master answers within ``timeout`` seconds; :class:`Unavailable` if not."""
+        return self._connection.hello(timeout)
+
+    # --- whole files -------------------------------------------------------------------------------------------------
+
+    def put(
+        self,
+        src: Source,
+        path: str,
+        *,
+        if_absent: bool = False,
+        if_version: int | None = None,
+        redundancy: str = "",
+        mtime_ns: int | None = None,
+        mode: int | None = None,
+        progress: Progress = None,
+    ) -> Stat:
+        """Store ``src`` as ``path``: a local file (by its path), an open binary file, bytes, or an iterable of bytes.
+
+        The file appears as a whole when the call returns, or not at all. Missing directories are made. An existing file
+        is replaced, unless ``if_absent`` (:class:`AlreadyExists`) or ``if_version`` (:class:`Conflict` when the version
+        there is another). A local file's time and mode are kept. ``progress`` is called with byte counts that add up.
+
+        >>> store.put("results.csv", "/runs/42/results.csv")
+        >>> store.put(sys.stdin.buffer, "/logs/today", if_absent=True)
+        """
+        path = _file_path(path)
+        options = {
+            "if_absent": if_absent, "if_version": if_version, "redundancy": redundancy, "mtime_ns": mtime_ns, "mode": mode,
+        }  # fmt: skip
+        return _stat(path, self._sender.send(src, path, progress, **options))
+
+    def get(self, path: str, dst: str | os.PathLike[str] | IO[bytes], *, progress: Progress = None) -> Stat:
+        """Fetch a file to a local path, or into an open binary file.
+
+        A local file is replaced only when everything is there and verified, and gets the stored time and mode; after an
+        error nothing is left. Its directories are made.
+
+        >>> store.get("/runs/42/results.csv", "results.csv")
+        """
+        path = paths.normalize(path)
+        if isinstance(dst, str | os.PathLike):
+            return _stat(path, self._receiver.fetch(path, os.fspath(dst), progress))
+        found = self.stat(path)
+        for part in self._stream(found, 0, None, progress):
+            try:
+                dst.write(part)
+            except OSError as error:
+                raise LocalError(f"cannot write to the target of {path}: {error}") from error
+        return found
+
+    def put_many(self, items: Iterable[tuple[str | os.PathLike[str] | Buffer, str]]) -> list[Stat | DSAError]:
+        """Put many ``(source, path)`` pairs, many at once, much faster than one by one. Sources are local files or bytes.
+
+        Returns one outcome each, in order: a Stat, or the error of that one.
+
+        >>> store.put_many((file, f"/set/{file.name}") for file in Path("set").iterdir())
+        """
+        return [_outcome(each) for each in ManyPuts(self._connection, self._sender).run(items)]
+
+    def get_many(self, items: Iterable[tuple[str, str | os.PathLike[str]]]) -> list[Stat | DSAError]:
+        """Get many ``(path, local file)`` pairs, many at once; outcomes as :meth:`put_many`."""
+        return [_outcome(each) for each in ManyGets(self._connection, self._receiver).run(items)]
+
+    def read_bytes(self, path: str, start: int = 0, stop: int | None = None) -> bytes:
+        """The content, or its bytes ``[start, stop)``.
+
+        >>> store.read_bytes("/notes/a.txt", 0, 4)
+        b'hell'
+        """
+        wanted = Wanted(paths.normalize(path), *_range(start, stop), window=NO_WINDOW)
+        _, parts = self._receiver.read(wanted)
+        return bytes(parts[0]) if len(parts) == 1 else b"".join(parts)
+
+    def read_text(self, path: str, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """The content as text. Line ends are left as they are."""
+        return self.read_bytes(path).decode(encoding, errors)
+
+    def write_bytes(
+        self, path: str, data: Buffer, *, if_absent: bool = False, if_version: int | None = None, redundancy: str = ""
+    ) -> Stat:
+        """Make ``data`` the content of ``path``; conditions as :meth:`put`."""
+        return self.put(data, path, if_absent=if_absent, if_version=if_version, redundancy=redundancy)
+
+    def write_text(self, path: str, text: str, encoding: str = "utf-8", **conditions: Any) -> Stat:
+        """As :meth:`write_bytes`, for text."""
+        return self.write_bytes(path, text.encode(encoding), **conditions)
+
+    def iter_bytes(self, path: str, start: int = 0, stop: int | None = None) -> Iterator[bytes | memoryview]:
+        """The bytes ``[start, stop)`` in order, piece by piece; a little is fetched ahead.
+
+        >>> for piece in store.iter_bytes("/big"):
+        ...     digest.update(piece)
+        """
+        wanted = Wanted(paths.normalize(path), *_range(start, stop), window=READER_WINDOW)
+        yield from self._receiver.stream(wanted)
+
+    def _stream(self, found: Stat, start: int, stop: int | None, progress: Progress) -> Iterator[bytes | memoryview]:
+        if found.is_dir:
+            raise IsADirectory(f"{found.path} is a directory", path=found.path)
+        wanted = Wanted(found.path, start, stop, found.content, found.chunk_bytes, READER_WINDOW)
+        return self._receiver.stream(wanted, progress)
+
+    # --- file objects ------------------------------------------------------------------------------------------------
+
+    @overload
+    def open(self, path: str, mode: Literal["rb"] = "rb") -> io.BufferedReader: ...
+    @overload
+    def open(self, path: str, mode: Literal["wb", "xb"]) -> StoreWriter: ...
+    @overload
+    def open(
+        self,
+        path: str,
+        mode: Literal["r", "w", "x", "rt", "wt", "xt"],
+        encoding: str = "utf-8",
+        errors: str | None = None,
+        newline: str | None = None,
+    ) -> io.TextIOWrapper: ...
+    @overload
+    def open(
+        self,
+        path: str,
+        mode: str,
+        encoding: str = "utf-8",
+        errors: str | None = None,
+        newline: str | None = None,
+    ) -> io.BufferedReader | StoreWriter | io.TextIOWrapper: ...
+
+    def open(
+        self,
+        path: str,
+        mode: str = "rb",
+        encoding: str = "utf-8",
+        errors: str | None = None,
+        newline: str | None = None,
+    ) -> io.BufferedReader | StoreWriter | io.TextIOWrapper:
+        """A file object: ``rb`` and ``r`` read (seekable), ``wb`` and ``w`` write, ``xb`` and ``x`` write if absent.
+
+        What is read is the content of the moment of opening, whatever happens to the name. What is written appears when the
+        file is closed; not at all if the ``with`` block raises, or the object is dropped unclosed.
+
+        >>> with store.open("/report.txt", "w") as file:
+        ...     print("done", file=file)
+        """
+        kind = mode.replace("t", "") if "b" not in mode else mode
+        if kind not in ("r", "rb", "w", "wb", "x", "xb"):
+            raise Invalid(f"mode {mode!r} is not possible", "use r, rb, w, wb, x or xb; nothing is appended or updated")
+        if kind.startswith("r"):
+            found = self.stat(path)
+            if found.is_dir:
+                raise IsADirectory(f"{found.path} is a directory", path=found.path)
+            reader: io.BufferedReader = io.BufferedReader(StoreReader(self._receiver, found), BUFFER_BYTES)
+            return reader if kind == "rb" else io.TextIOWrapper(reader, encoding, errors, newline)
+        path = _file_path(path)
+        exclusive = kind.startswith("x")
+        if exclusive and self.exists(path):
+            raise AlreadyExists(f"{path} exists", path=path)  # said now; the commit decides
+        feed = FeedWriter(self._connection, self._sender.target(path, None, if_absent=exclusive))
+        writer = StoreWriter(feed, path)
+        return writer if kind.endswith("b") else TextWriter(writer, encoding, errors, newline)
+
+    # --- names -------------------------------------------------------------------------------------------------------
+
+    def stat(self, path: str) -> Stat:
+        """What is known of a file or directory; :class:`NotFound` if there is none."""
+        path = paths.normalize(path)
+        return _stat(path, self._ask(op.Stat(path), op.Found).attributes)
+
+    def exists(self, path: str) -> bool:
+        """Whether there is a file or directory of this name."""
+        return self._look(path) is not None
+
+    def is_file(self, path: str) -> bool:
+        found = self._look(path)
+        return found is not None and found.is_file
+
+    def is_dir(self, path: str) -> bool:
+        found = self._look(path)
+        return found is not None and found.is_dir
+
+    def _look(self, path: str) -> Stat | None:
+        try:
+            return self.stat(path)
+        except (NotFound, NotADirectory):
+            return None
+
+    def ls(self, path: str = "/") -> list[Stat]:
+        """The entries of a directory, by name in byte order, as of one moment; of a file, the file itself.
+
+        >>> [entry.name for entry in store.ls("/notes")]
+        ['a.txt']
+        """
+        return list(self.iter_ls(path))
+
+    def iter_ls(self, path: str = "/") -> Iterator[Stat]:
+        """As :meth:`ls`, page by page: for directories of any size."""
+        path = paths.normalize(path)
+        after, seq, more = "", 0, True
+        while more:
+            try:
+                page = self._ask(op.ListDirectory(path, after, limits.LIST_PAGE, seq), op.Listing)
+            except NotADirectory:
+                yield self.stat(path)
+                return
+            for entry in page.entries:
+                yield _stat(paths.join(path, entry.name), entry.attributes)
+            more, seq = page.more and bool(page.entries), page.seq
+            after = page.entries[-1].name if page.entries else ""
+
+    def walk(self, top: str = "/") -> Iterator[tuple[str, list[Stat], list[Stat]]]:
+        """``(path, directories, files)`` for each directory from ``top`` down; removing from ``directories`` prunes."""
+        return walk(self.iter_ls, paths.normalize(top))
+
+    def glob(self, pattern: str) -> list[Stat]:
+        """What matches a pattern: ``*``, ``?`` and ``[...]`` within a name, ``**`` for any depth.
+
+        >>> [found.path for found in store.glob("/notes/*.txt")]
+        ['/notes/a.txt']
+        """
+        return list(glob(self.iter_ls, self.stat, pattern))
+
+    def du(self, path: str = "/") -> Usage:
+        """Bytes, files and directories below a path."""
+        return usage(self.iter_ls, self.stat, paths.normalize(path))
+
+    def mkdir(
+        self, path: str, parents: bool = False, exist_ok: bool = False, mode: int = 0o755, redundancy: str = ""
+    ) -> Stat:
+        """Make a directory. ``redundancy``, as in ``copies=3``, is what new files in it get."""
+        path = paths.normalize(path)
+        made = self._ask(op.MakeDirectory(path, parents, exist_ok, mode, redundancy), op.Found)
+        return _stat(path, made.attributes)
+
+    def rm(self, path: str, recursive: bool = False, if_version: int | None = None) -> None:
+        """Remove a file or an empty directory; with ``recursive`` a whole tree, at once."""
+        self._ask(op.Remove(paths.normalize(path), recursive, if_version or 0), op.Done)
+
+    def mv(self, src: str, dst: str, *, replace: bool = False) -> Stat:
+        """Rename, at once, whatever the size. ``dst`` is the new name, and must be free unless ``replace``."""
+        dst = paths.normalize(dst)
+        return _stat(dst, self._ask(op.Move(paths.normalize(src), dst, replace), op.Found).attributes)
+
+    def cp(self, src: str, dst: str, *, replace: bool = False) -> Stat:
+        """Copy a file within the store, at once: the bytes are shared until one of both is replaced."""
+        dst = paths.normalize(dst)
+        return _stat(dst, self._ask(op.Copy(paths.normalize(src), dst, replace), op.Found).attributes)
+
+    # --- the cluster -------------------------------------------------------------------------------------------------
+
+    def nodes(self) -> list[NodeInfo]:
+        """All nodes, with their state and space."""
+        return self._ask(op.ListNodes(), op.Nodes).nodes
+
+    def statfs(self, redundancy: str = "") -> op.Capacity:
+        """Space and counts of the whole cluster; ``storable`` for the redundancy given, or the root's."""
+        return self._ask(op.Statfs(redundancy), op.Capacity)
+
+    def health(self) -> op.HealthReport:
+        """How many chunks are healthy, degraded, endangered, lost; and in plain sentences what would help."""
+        return self._ask(op.Health(), op.HealthReport, limits.PROGRESS_TIMEOUT_S)
+
+    def _ask(self, operation: op.Operation, kind: type[_T], timeout_s: float = 0) -> _T:
+        answer = self._connection.ask(operation, timeout_s)
+        if not isinstance(answer, kind):
+            raise Unavailable(f"the master answered {type(operation).__name__} with {type(answer).__name__}")
+        return answer
+
+
+def _stat(path: str, attributes: Attributes) -> Stat:
+    return Stat(
+        path=path,
+        kind=attributes.kind,
+        size=attributes.size,
+        mtime_ns=attributes.mtime_ns,
+        mode=attributes.mode,
+        version=attributes.version,
+        redundancy=attributes.redundancy,
+        content=attributes.content,
+        inode=attributes.inode,
+        chunk_bytes=attributes.chunk_bytes,
+        chunk_count=attributes.chunk_count,
+        created_ns=attributes.created_ns,
+    )
+
+
+def _outcome(outcome: Outcome) -> Stat | DSAError:
+    return outcome if isinstance(outcome, DSAError) else _stat(*outcome)
+
+
+def _file_path(path: str) -> str:
+    """The normal form of a path that is to name a file."""
+    normal = paths.normalize(path)
+    if normal == paths.ROOT:
+        raise IsADirectory("/ is a directory", "name a file in it", normal)
+    return normal
+
+
+def _range(start: int, stop: int | None) -> tuple[int, int | None]:
+    if start < 0 or (stop is not None and stop < 0):
+        raise Invalid(f"range [{start}, {stop}) is negative", "count from the start of the file")
+    return start, stop

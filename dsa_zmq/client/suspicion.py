@@ -1,0 +1,50 @@
+"""Which nodes this client has had trouble with lately: kept per client, not per file, so that the second file does not
+have to find out again. Pure.
+
+Suspicion only ever orders choices: a suspected node is asked last, never not at all. It fades by itself, and ends with
+the first good answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+SECOND_NS = 1_000_000_000
+FIRST_NS = 10 * SECOND_NS  #: the master's own verdict (suspect, then down) takes about as long
+MAX_NS = 120 * SECOND_NS  #: a node that was repaired is tried again within two minutes
+
+
+class Suspicion:
+    """Suspected nodes and until when."""
+
+    def __init__(self) -> None:
+        self._until: dict[int, tuple[int, int]] = {}  # node -> (end, length of this suspicion)
+
+    def __repr__(self) -> str:
+        return f"Suspicion(nodes {sorted(self._until)})"
+
+    def accuse(self, node: int, now_ns: int) -> None:
+        """It failed or was silent. Each new accusation after the last one ended lasts twice as long."""
+        end, length = self._until.get(node, (0, 0))
+        if now_ns < end:
+            return
+        length = min(2 * length, MAX_NS) or FIRST_NS
+        self._until[node] = (now_ns + length, length)
+
+    def acquit(self, node: int) -> None:
+        """It gave a good answer."""
+        if self._until:
+            self._until.pop(node, None)
+
+    def suspects(self, node: int, now_ns: int) -> bool:
+        return bool(self._until) and self._until.get(node, (0, 0))[0] > now_ns
+
+    def nodes(self, now_ns: int) -> list[int]:
+        """All suspected nodes: to be avoided by new allocations."""
+        return sorted(node for node, (end, _) in self._until.items() if end > now_ns) if self._until else []
+
+    def order(self, nodes: Sequence[int], now_ns: int) -> list[int]:
+        """``nodes`` in the order in which they should be asked: as given, suspected ones last."""
+        if not self._until:
+            return list(nodes)
+        return sorted(nodes, key=lambda node: self.suspects(node, now_ns))
