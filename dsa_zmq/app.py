@@ -1,0 +1,224 @@
+"""Where actors meet the real world: the only place that puts them on the ZeroMQ runtime, over real disks and randomness."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import random
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from actors.core import Address, Handle
+from dsa_zmq.client.store import Store, set_connector
+from dsa_zmq.config import MasterOptions, NodeOptions, advertised_endpoint, listen_host, master_endpoint
+from dsa_zmq.directory import DataDirectory, open_directory, unusable
+from dsa_zmq.errors import ConfigError, DSAError, Invalid, Timeout, Unavailable
+from dsa_zmq.machine import address_towards, disk_id, held_bytes, machine_id
+from dsa_zmq.model.addresses import DEFAULT_URL, WILDCARDS, endpoint, parse_url, split_endpoint
+from dsa_zmq.model.limits import CONNECT_TIMEOUT_S, RESERVE_MIN_BYTES, RESERVE_SHARE
+from dsa_zmq.model.sizes import parse_size
+from dsa_zmq.reach import LOOK_S, explain_silence
+
+if TYPE_CHECKING:
+    from actors.core import ActorSpec
+
+URL_VARIABLE = "DSA_URL"
+_KINDS = ("listen", "publish", "subscribe")
+
+logging.getLogger("dsa_zmq").addHandler(logging.NullHandler())  # embedded, it is silent unless the program asks
+
+
+class Server:
+    """A running master or node: its actor's handle, and the directory that it has for itself until it ends."""
+
+    def __init__(self, role: str, handle: Handle, directory: DataDirectory) -> None:
+        self.role = role
+        self._handle = handle
+        self._directory = directory
+
+    def __repr__(self) -> str:
+        return f"<Server {self.role} {self.endpoint('listen')}>"
+
+    def endpoint(self, kind: str) -> str | None:
+        """The bound endpoint of ``listen``, ``publish`` or ``subscribe``, or None."""
+        return self._handle.endpoint(kind)
+
+    def endpoints(self) -> dict[str, str]:
+        """All that are bound, by kind."""
+        return {kind: at for kind in _KINDS if (at := self.endpoint(kind)) is not None}
+
+    def stop(self) -> None:
+        """Orderly stop. Idempotent."""
+        self._handle.stop()
+        self._directory.close()
+
+    def kill(self) -> None:
+        """Abrupt stop, like a killed process. Idempotent."""
+        self._handle.kill()
+        self._directory.close()
+
+    def join(self, timeout_s: float | None = None) -> int | None:
+        """Wait for the end; the exit status, or None on timeout."""
+        status = self._handle.join(timeout_s)
+        if status is not None:
+            self._directory.close()
+        return status
+
+
+def start(options: MasterOptions | NodeOptions) -> Server:
+    """Start a server in threads of this process. Raises DSAError."""
+    return start_master(options) if isinstance(options, MasterOptions) else start_node(options)
+
+
+def start_master(options: MasterOptions) -> Server:
+    """Start a master; returns once it listens. Raises DSAError: the directory, a port, the catalog."""
+    from dsa_zmq.master.secret import load_or_create_secret
+    from dsa_zmq.master.service import MasterSettings, master_spec
+
+    control, hints, heartbeats = options.ports()
+    host = listen_host(options.bind)
+    settings = MasterSettings(
+        listen=Address(endpoint(host, control)),
+        publish=Address(endpoint(host, hints)),
+        subscribe=Address(endpoint(host, heartbeats)),
+        default_redundancy=options.redundancy,
+        placement=options.placement,
+        heartbeat_s=options.heartbeat_s,
+        suspect_s=options.suspect_s,
+        down_s=options.down_s,
+        upload_lease_s=options.upload_lease_s,
+    )
+    rng = random.SystemRandom()
+
+    def spec(directory: DataDirectory) -> ActorSpec:
+        disk = directory.disk
+        return master_spec(settings, disk, rng, load_or_create_secret(disk, rng))
+
+    return _serve("master", options.dir, spec)
+
+
+def start_node(options: NodeOptions) -> Server:
+    """Start a node; returns once it listens, and connects to the master by itself. Raises DSAError."""
+    from dsa_zmq.node.service import NodeSettings, node_spec
+
+    rng = random.SystemRandom()
+
+    def spec(directory: DataDirectory) -> ActorSpec:
+        disk = directory.disk
+        free, total = disk.free_bytes()
+        reserve = max(RESERVE_MIN_BYTES, int(total * RESERVE_SHARE))
+        if options.reserve is not None:
+            reserve = parse_size(str(options.reserve), whole=total)
+        if options.capacity is not None:
+            capacity = parse_size(str(options.capacity), whole=total)
+        else:
+            capacity = max(0, free + held_bytes(directory.path) - reserve)
+        settings = NodeSettings(
+            master=Address(master_endpoint(options.master)),
+            listen=Address(endpoint(options.listen_host(), options.port)),
+            advertise=_advertise(options),
+            name=options.node_name(),
+            zone=options.zone,
+            host=options.host or machine_id(),
+            path=str(directory.path),
+            disk=disk_id(directory.path),
+            capacity=capacity,
+            reserve=reserve,
+            segment_bytes=options.segment_bytes,
+        )
+        return node_spec(settings, disk, rng)
+
+    return _serve("node", options.path, spec)
+
+
+def connect(url: str | None = None, timeout: float = CONNECT_TIMEOUT_S) -> Store:
+    """A store to work with: of the cluster at ``url``, else at ``DSA_URL``, else on this machine at port 7700.
+
+    It says hello first and fails within ``timeout`` seconds: Invalid for a malformed address, Unavailable if nobody or
+    something else answers there, Timeout if it does not answer in time, Incompatible if the versions are too far apart.
+    The caller closes the store, best with a ``with`` block.
+    """
+    if url is None:
+        url = os.environ.get(URL_VARIABLE) or DEFAULT_URL
+    if not timeout > 0:
+        raise Invalid(f"a timeout of {timeout} s leaves no time to connect", "give some seconds")
+    store = _store(url, {})
+    look_s = min(LOOK_S, timeout / 4)  # kept back from the timeout to find out why nobody answers
+    try:
+        store.hello(timeout - look_s)
+    except (Unavailable, Timeout) as error:
+        store.close()
+        raise explain_silence(parse_url(url), timeout, look_s) from error
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+def _store(url: str, options: Mapping[str, Any]) -> Store:
+    """A store that connects at its first use; also how an unpickled one comes to life."""
+    from dsa_zmq.client.service import client_spec
+    from dsa_zmq.client.settings import ClientSettings
+
+    settings = ClientSettings(hosts=parse_url(url))
+    return Store(lambda: _run(client_spec(settings, random.SystemRandom())), url, options=options)
+
+
+set_connector(_store)
+
+
+def _advertise(options: NodeOptions) -> Address | None:
+    """Where others reach the data port, if that is not simply where it is bound. Port 0: the bound one."""
+    if options.advertise:
+        return Address(advertised_endpoint(options.advertise, options.port))
+    if options.listen_host() in WILDCARDS:
+        host, port = split_endpoint(master_endpoint(options.master))
+        return Address(endpoint(address_towards(host, port), options.port))
+    return None
+
+
+def _serve(role: str, path: str, make_spec: Callable[[DataDirectory], ActorSpec]) -> Server:
+    """Lock the directory, open what is in it, start the actor. The directory is free again if that fails."""
+    directory = open_directory(path, role)
+    try:
+        return Server(role, _run(make_spec(directory)), directory)
+    except DSAError:
+        directory.close()
+        raise
+    except OSError as error:
+        directory.close()
+        raise unusable(directory.path, error) from error
+    except BaseException:
+        directory.close()
+        raise
+
+
+def _run(spec: ActorSpec) -> Handle:
+    from actors.errors import BindError
+    from actors.zmq.reactor import ZmqRuntime
+
+    try:
+        return ZmqRuntime(spec, logger=logging.getLogger("dsa_zmq")).start()
+    except BindError as error:
+        raise _bind_error(error) from error
+
+
+def _bind_error(error: Exception) -> DSAError:
+    """In the words of the one who chose the port."""
+    number = getattr(error.__cause__, "errno", None)
+    at = str(error).removeprefix("cannot bind tcp://").partition(": ")[0]
+    if number == errno.EADDRINUSE:
+        return ConfigError(f"{at} is in use by another program", "stop that program, or choose another --port")
+    if number in (errno.EADDRNOTAVAIL, errno.ENODEV):
+        return ConfigError(f"{at} is no address of this machine", "choose another --bind")
+    if number in (errno.EACCES, errno.EPERM):
+        return ConfigError(f"this user may not listen at {at}", "choose a --port above 1023")
+    return ConfigError(str(error), "choose another --bind and --port")
+
+
+def tune_process() -> None:
+    """Settings of the whole process, for programs only."""
+    from actors.zmq.memory import tune_malloc
+
+    tune_malloc()

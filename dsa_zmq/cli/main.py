@@ -1,0 +1,136 @@
+"""The command ``dsa``: a table of commands, each imported only when it is run, and the one place where errors end."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import click
+
+from dsa_zmq import __version__
+from dsa_zmq.cli import reporting
+from dsa_zmq.cli.session import Session, shared_options
+from dsa_zmq.errors import DSAError, LocalError
+
+
+class Entry(NamedTuple):
+    """Where a command lives, and its line in the list of commands (so that listing them imports none)."""
+
+    target: str  #: ``module:attribute``, the module below dsa_zmq.cli
+    help: str
+    section: str
+
+
+COMMANDS: dict[str, Entry] = {
+    "demo": Entry("demo:demo", "Store, kill a node, read back, compare: all on this machine.", "Try"),
+    "up": Entry("local:up", "Run a cluster on this machine until Ctrl-C or 'dsa down'.", "Try"),
+    "down": Entry("local:down", "Stop the cluster that 'dsa up' started.", "Try"),
+    "master": Entry("server:master", "Run a master.", "Serve"),
+    "node": Entry("server:node", "Run a node.", "Serve"),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported at their first use: ``dsa --help`` stays fast whatever they import."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        module, attribute = entry.target.split(":")
+        command = getattr(importlib.import_module(f"dsa_zmq.cli.{module}"), attribute)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{entry.target} is not a command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for section in dict.fromkeys(entry.section for entry in COMMANDS.values()):
+            with formatter.section(section):
+                formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items() if entry.section == section])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            close = _closest(args[0])
+            raise click.UsageError(f"there is no command '{args[0]}'{f'; did you mean {close}?' if close else ''}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+def _closest(word: str) -> str:
+    import difflib
+
+    return " or ".join(f"'{name}'" for name in difflib.get_close_matches(word, COMMANDS, n=2))
+
+
+@click.group(
+    cls=LazyGroup,
+    params=[*shared_options()],
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="Each command has its own --help, with examples.",
+)
+@click.version_option(__version__, prog_name="dsa", message="%(prog)s %(version)s")
+def dsa() -> None:
+    """A distributed file store: shared, redundant, self-healing.
+
+    Start with 'dsa demo', or run a cluster of your own with 'dsa up'.
+    """
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run one command line; the exit status. ``args`` default to those of the process."""
+    line = list(sys.argv[1:] if args is None else args)
+    session = Session(json="--json" in _before_separator(line))
+    try:
+        outcome: Any = dsa.main(line, prog_name="dsa", standalone_mode=False, obj=session)
+        sys.stdout.flush()
+    except (KeyboardInterrupt, click.Abort):
+        return reporting.INTERRUPTED
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.ClickException as error:
+        return reporting.report_usage(*_explain(error), session.json)
+    except DSAError as error:
+        if session.verbosity >= 2:
+            import traceback
+
+            traceback.print_exc()
+        return reporting.report(error, session.json)
+    except BrokenPipeError:
+        return _quiet_pipe()
+    except SystemExit as end:  # click ends so after a broken pipe
+        return end.code if isinstance(end.code, int) else 1
+    except OSError as error:  # of this machine: a full disk behind stdout, too many open files
+        where = f"{error.filename}: " if error.filename else ""
+        return reporting.report(LocalError(f"{where}{error.strerror or error}"), session.json)
+    except BaseException as error:  # noqa: BLE001 - the outermost frame: it is shown as our bug, with a log
+        return reporting.report_bug(error, session.json, session.verbosity)
+    return outcome if isinstance(outcome, int) else 0
+
+
+def _before_separator(line: list[str]) -> list[str]:
+    return line[: line.index("--")] if "--" in line else line
+
+
+def _explain(error: click.ClickException) -> tuple[str, str]:
+    """A parse error as cause and remedy."""
+    message = error.format_message().rstrip(".")
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "dsa"
+    if isinstance(error, click.UsageError):
+        return message[:1].lower() + message[1:], f"see '{path} --help'"
+    return message, ""
+
+
+def _quiet_pipe() -> int:
+    """The reader has gone (``dsa cat x | head``): end without a word, also when the interpreter flushes at its end."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1

@@ -1,0 +1,320 @@
+"""A whole cluster on this machine: for tests, for trying out, and as what ``dsa up`` and ``dsa demo`` run."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import time
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from dsa_zmq import app
+from dsa_zmq.client.store import Store
+from dsa_zmq.config import MasterOptions, NodeOptions, check_nodes, check_placement
+from dsa_zmq.directory import make_directory
+from dsa_zmq.errors import InternalError, Invalid, Timeout, Unavailable
+from dsa_zmq.model import limits
+from dsa_zmq.model.addresses import split_endpoint
+from dsa_zmq.spawn import ServerProcess, spawn
+
+FAST = 20  #: how many times shorter than in life the times of liveness are, so that tests see a death at once
+MASTER = "master"
+SEGMENT_BYTES = 4 << 20  #: a node's segments are preallocated: a small cluster should fit a small disk
+HEALTHY_TIMEOUT_S = 10.0
+_POLL_S = 0.005
+
+
+class Running(Protocol):
+    """One server, in this process (:class:`dsa_zmq.app.Server`) or in its own (:class:`dsa_zmq.spawn.ServerProcess`)."""
+
+    def endpoint(self, kind: str) -> str | None: ...
+
+    def stop(self) -> None: ...
+
+    def kill(self) -> None: ...
+
+    def join(self, timeout_s: float | None = None) -> int | None: ...
+
+
+class LocalCluster:
+    """A master and ``nodes`` nodes on loopback, with real sockets and real files.
+
+    ::
+
+        with dsa_zmq.LocalCluster(nodes=4) as cluster, cluster.connect() as store:
+            store.write_bytes("/hello", b"world")
+            cluster.kill(0)
+            assert store.read_bytes("/hello") == b"world"
+
+    ``redundancy`` is that of the root directory, ``placement`` is ``rendezvous`` or ``chained``. Everything runs in
+    threads of this process, or with ``processes=True`` each server in a process of its own, which dies with this one.
+    Data is in ``directory``, which is kept and found again, or in a temporary one, which is removed at the end.
+    ``port`` is the master's (0: any free one); the nodes take free ones.
+
+    ``speed`` divides the times after which a silent node is suspect and down. The servers start with the ``with``
+    block (or :meth:`start`) and end with it (or :meth:`stop`), in any case with the interpreter.
+
+    Nodes are numbered from 0 and named ``node-1``, ``node-2``, ...; each counts as a failure domain of its own.
+    """
+
+    def __init__(
+        self,
+        nodes: int = 4,
+        redundancy: str = "copies=2",
+        placement: str = "rendezvous",
+        processes: bool = False,
+        directory: str | os.PathLike[str] | None = None,
+        *,
+        port: int = 0,
+        capacity: str | int | None = None,
+        segment_bytes: int = SEGMENT_BYTES,
+        speed: float = FAST,
+    ) -> None:
+        check_nodes(nodes, redundancy)
+        check_placement(placement)
+        if not speed > 0:
+            raise Invalid(f"speed {speed} is not more than 0", "1 is life, 20 is a test")
+        self._count = nodes
+        self._redundancy = redundancy
+        self._placement = placement
+        self._processes = processes
+        self._given_directory = None if directory is None else Path(directory).absolute()
+        self._port = port
+        self._capacity = capacity
+        self._segment_bytes = segment_bytes
+        self._speed = speed
+        self._hold = _Hold()
+        # Not a __del__: this also runs at the interpreter's end, while threads and modules are still whole.
+        self._finalizer = weakref.finalize(self, _Hold.release, self._hold)
+
+    def __repr__(self) -> str:
+        state = self.url if self._hold.ports else "stopped"
+        return f"<LocalCluster {self._count} nodes, {self._redundancy}, {state}>"
+
+    # --- life ---------------------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> Self:
+        """Start all servers; returns once the master and every node serve and the nodes are registered."""
+        if self._hold.servers:
+            return self
+        try:
+            self._make_root()
+            self._launch({MASTER: self._master_options()})
+            master = self._hold.servers[MASTER]
+            self._hold.ports = tuple(_port(master, kind) for kind in ("listen", "publish", "subscribe"))
+            self._launch({name: self._node_options(name) for name in self.names})
+            self.wait_healthy()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """Stop everything in order, close the connections, and remove a temporary directory. Idempotent."""
+        self._hold.release()
+
+    # --- use ----------------------------------------------------------------------------------------------------------
+
+    @property
+    def url(self) -> str:
+        """The cluster's address, ``dsa://127.0.0.1:PORT``; it stays the same over restarts."""
+        if not self._hold.ports:
+            raise Unavailable("the cluster is not running", "start it, or use it in a with block")
+        return f"dsa://127.0.0.1:{self._hold.ports[0]}"
+
+    @property
+    def directory(self) -> Path:
+        """Where its data is."""
+        if self._hold.root is None:
+            raise Unavailable("the cluster is not running", "start it, or use it in a with block")
+        return self._hold.root
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The nodes' names, in the order of their numbers."""
+        return tuple(f"node-{number}" for number in range(1, self._count + 1))
+
+    def connect(self, timeout: float = limits.CONNECT_TIMEOUT_S) -> Store:
+        """A new connection, the caller's to close; those still open are closed with the cluster."""
+        store = app.connect(self.url, timeout)
+        self._hold.stores.add(store)
+        return store
+
+    def wait_healthy(self, timeout: float = HEALTHY_TIMEOUT_S) -> None:
+        """Return once every node that was ever registered is up, and all that run are registered. Raises Timeout, or
+        Unavailable if a server ends meanwhile."""
+        deadline = time.monotonic() + timeout
+        running = set(self._hold.servers) - set(self.ended())
+        states: dict[str, str] = {}
+        while True:
+            with contextlib.suppress(ConnectionError, TimeoutError):  # a master that is just coming back
+                states = {node.name: node.state for node in self._admin().nodes()}
+                if running - {MASTER} <= states.keys() and all(state == "up" for state in states.values()):
+                    return
+            for name in running & set(self.ended()):
+                status = self._hold.servers[name].join(0)
+                raise Unavailable(f"{name} has ended with status {status}", f"see the logs in {self.directory / 'run'}")
+            if time.monotonic() > deadline:
+                states = {name: states.get(name, "not registered") for name in {*states, *running - {MASTER}}}
+                missing = ", ".join(f"{name} is {state}" for name, state in sorted(states.items()) if state != "up")
+                raise Timeout(f"after {timeout:g} s {missing or 'the master does not answer'}", "restart what is down")
+            time.sleep(_POLL_S)
+
+    # --- faults -------------------------------------------------------------------------------------------------------
+
+    def kill(self, node: int | str) -> None:
+        """End a node at once, as a crash would: SIGKILL, or the nearest thing within one process."""
+        self._server(self._name(node)).kill()
+
+    def restart(self, node: int | str) -> None:
+        """Start a node again, with its directory; if it still runs, it is stopped in order first."""
+        name = self._name(node)
+        self._server(name).stop()
+        self._launch({name: self._node_options(name)})
+
+    def kill_master(self) -> None:
+        """End the master at once, as a crash would."""
+        self._server(MASTER).kill()
+
+    def restart_master(self) -> None:
+        """Start the master again, with its directory and at the same ports."""
+        self._server(MASTER).stop()
+        self._launch({MASTER: self._master_options()})
+
+    def restart_server(self, name: str) -> None:
+        """Start any server again that :meth:`ended` has named."""
+        if name == MASTER:
+            self.restart_master()
+        else:
+            self.restart(name)
+
+    def ended(self) -> list[str]:
+        """The servers that do not run (any more): ``master``, or nodes by name."""
+        return [name for name, server in self._hold.servers.items() if server.join(0) is not None]
+
+    def pids(self) -> dict[str, int]:
+        """The process id of each server; of this process for those in threads."""
+        return {
+            name: server.pid if isinstance(server, ServerProcess) else os.getpid()
+            for name, server in self._hold.servers.items()
+        }
+
+    # --- inside ---------------------------------------------------------------------------------------------------------
+
+    def _make_root(self) -> None:
+        root = self._given_directory
+        if root is None:
+            root = self._hold.temporary = Path(tempfile.mkdtemp(prefix="dsa-cluster-"))
+        make_directory(root / "run")
+        self._hold.root = root
+
+    def _master_options(self) -> MasterOptions:
+        control, hints, beats = self._hold.ports or (self._port, None, None)
+        return MasterOptions(
+            dir=str(self.directory / MASTER),
+            port=control,
+            hints_port=hints,
+            heartbeats_port=beats,
+            redundancy=self._redundancy,
+            placement=self._placement,
+            heartbeat_s=limits.HEARTBEAT_S / self._speed,
+            suspect_s=limits.SUSPECT_S / self._speed,
+            down_s=limits.DOWN_S / self._speed,
+        ).checked()
+
+    def _node_options(self, name: str) -> NodeOptions:
+        return NodeOptions(
+            master=f"127.0.0.1:{self._hold.ports[0]}",
+            path=str(self.directory / name),
+            capacity=self._capacity,
+            name=name,
+            host=name,  # a failure domain each: on one machine the real ones would all be the same
+            port=0,
+            reserve=0,
+            segment_bytes=self._segment_bytes,
+        ).checked()
+
+    def _launch(self, chosen: Mapping[str, MasterOptions | NodeOptions]) -> None:
+        """Processes start side by side: most of a start is the interpreter's."""
+        children = []
+        for name, options in chosen.items():
+            if self._processes:
+                child = spawn(name, options, self.directory / "run")
+                children.append(child)
+                self._hold.servers[name] = child
+            else:
+                self._hold.servers[name] = app.start(options)
+        for child in children:
+            child.wait_ready()
+
+    def _admin(self) -> Store:
+        if self._hold.admin is None:
+            self._hold.admin = app.connect(self.url)
+        return self._hold.admin
+
+    def _name(self, node: int | str) -> str:
+        if isinstance(node, str):
+            if node in self.names:
+                return node
+            raise Invalid(f"there is no node '{node}'", f"the nodes are {', '.join(self.names)}")
+        if not 0 <= node < self._count:
+            raise Invalid(f"there is no node number {node}", f"they are numbered from 0 to {self._count - 1}")
+        return self.names[node]
+
+    def _server(self, name: str) -> Running:
+        if name not in self._hold.servers:
+            raise Unavailable("the cluster is not running", "start it, or use it in a with block")
+        return self._hold.servers[name]
+
+
+class _Hold:
+    """Everything of a cluster that must be let go; apart from the cluster, so that its finalizer can reach it."""
+
+    def __init__(self) -> None:
+        self.servers: dict[str, Running] = {}  # the master under MASTER, nodes under their names
+        self.stores: weakref.WeakSet[Store] = weakref.WeakSet()
+        self.admin: Store | None = None
+        self.ports: tuple[int, ...] = ()  # of the master: control, hints, heartbeats
+        self.root: Path | None = None
+        self.temporary: Path | None = None
+        self._pid = os.getpid()
+
+    def release(self) -> None:
+        """Nodes before the master, all of it whatever fails on the way. Idempotent."""
+        if os.getpid() != self._pid:
+            return  # a forked child: the servers are its parent's
+        servers, self.servers = self.servers, {}
+        stores, admin = list(self.stores), self.admin
+        temporary, self.temporary = self.temporary, None
+        self.stores.clear()
+        self.admin, self.ports = None, ()
+        with contextlib.ExitStack() as stack:  # last in, first out
+            if temporary is not None:
+                stack.callback(shutil.rmtree, temporary, ignore_errors=True)
+            for server in servers.values():  # the master is the first in
+                stack.callback(server.stop)
+            for server in servers.values():
+                if isinstance(server, ServerProcess):
+                    stack.callback(server.request_stop)  # all at once: an orderly stop takes a moment
+            for store in [*stores, *([admin] if admin is not None else [])]:
+                stack.callback(store.close)
+
+
+def _port(server: Running, kind: str) -> int:
+    endpoint = server.endpoint(kind)
+    if endpoint is None:
+        raise InternalError(f"the master has no {kind} port")
+    return split_endpoint(endpoint)[1]

@@ -1,0 +1,159 @@
+"""Servers as child processes that end with this one: how they are started, found ready, stopped and killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from dsa_zmq.config import MasterOptions, NodeOptions, Options
+from dsa_zmq.errors import DSAError, InternalError, Timeout, from_code
+
+START_TIMEOUT_S = 30.0  #: a node may have an index to rebuild; a start usually takes half a second
+STOP_TIMEOUT_S = 10.0  #: a server gives itself five seconds to stop in order
+KILL_TIMEOUT_S = 5.0  #: for the kernel to end a killed process, which may wait for its disk
+_POLL_S = 0.005
+_LOG_TAIL_BYTES = 2000  #: of a log shown when a child died without a word
+
+# Given on the command line, which takes any bytes; everything else goes into a file, which wants UTF-8.
+_BY_ARGUMENT = ("dir", "path")
+
+
+class ServerProcess:
+    """One child process that runs a master or a node."""
+
+    def __init__(
+        self, name: str, role: str, process: subprocess.Popen[bytes], ready_file: Path, log_file: Path
+    ) -> None:
+        self.name = name
+        self.role = role
+        self._process = process
+        self._ready_file = ready_file
+        self._log_file = log_file
+        self._endpoints: dict[str, str] = {}
+
+    def __repr__(self) -> str:
+        return f"<ServerProcess {self.name} pid {self.pid} {'running' if self.join(0) is None else 'ended'}>"
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def wait_ready(self, timeout_s: float = START_TIMEOUT_S) -> None:
+        """Return once it serves. Raises what kept it from that, as the child itself would have said it."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            ended = self._process.poll() is not None  # looked at first: it may end right after it has written
+            if self._ready_file.exists():
+                break
+            if ended:
+                raise InternalError(
+                    f"{self.name} ended with status {self._process.returncode} before it was ready: {self._tail()}",
+                    f"its log is {self._log_file}",
+                )
+            if time.monotonic() > deadline:
+                self.kill()
+                raise Timeout(f"{self.name} was not ready within {timeout_s:g} s", f"its log is {self._log_file}")
+            time.sleep(_POLL_S)
+        content = json.loads(self._ready_file.read_text(encoding="utf-8"))
+        if "error" in content:
+            self.join(STOP_TIMEOUT_S)
+            self._release()
+            raise from_code(content["error"]["code"], content["error"]["message"], content["error"]["remedy"])
+        self._endpoints = {kind: at for kind, at in content.items() if kind != "pid"}
+
+    def endpoint(self, kind: str) -> str | None:
+        """The bound endpoint of ``listen``, ``publish`` or ``subscribe``."""
+        return self._endpoints.get(kind)
+
+    def stop(self) -> None:
+        """Ask it to stop in order, and wait; killed if it takes too long. Idempotent."""
+        self.request_stop()
+        if self.join(STOP_TIMEOUT_S) is None:
+            self.kill()
+        self._release()
+
+    def request_stop(self) -> None:
+        """Ask it to stop in order, without waiting."""
+        if self._process.poll() is None:
+            self._process.terminate()
+
+    def kill(self) -> None:
+        """End it at once, as a crash would. Idempotent."""
+        if self._process.poll() is None:
+            self._process.kill()
+        self.join(KILL_TIMEOUT_S)
+        self._release()
+
+    def join(self, timeout_s: float | None = None) -> int | None:
+        """Its exit status, or None if it still runs after that time."""
+        if timeout_s == 0:
+            return self._process.poll()
+        try:
+            return self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def _release(self) -> None:
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+
+    def _tail(self) -> str:
+        try:
+            text = self._log_file.read_bytes()[-_LOG_TAIL_BYTES:].decode("utf-8", "replace").strip()
+        except OSError as error:
+            return f"no log ({error.strerror})"
+        return text.splitlines()[-1] if text else "it said nothing"
+
+
+def spawn(name: str, options: MasterOptions | NodeOptions, run_dir: Path) -> ServerProcess:
+    """Start a server as a child; ``run_dir`` (which must exist) takes its log, its options and its ready file.
+
+    Wait for it with :meth:`ServerProcess.wait_ready`: several can start at once.
+    """
+    role = "master" if isinstance(options, MasterOptions) else "node"
+    ready_file, log_file, config = (run_dir / f"{name}.{suffix}" for suffix in ("ready", "log", "toml"))
+    ready_file.unlink(missing_ok=True)
+    config.write_text(_to_toml(role, options), encoding="utf-8")
+    command = [sys.executable, "-m", f"dsa_zmq.{role}", "--config", str(config)]
+    for key in _BY_ARGUMENT:
+        if key in options.__struct_fields__:
+            command += [f"--{key}", str(getattr(options, key))]
+    command += ["--ready-file", str(ready_file), "--end-with-stdin"]
+    settings: dict[str, Any] = {}
+    if sys.platform == "win32":
+        settings["creationflags"] = subprocess.CREATE_NEW_PROCESS_GROUP
+    else:
+        settings["start_new_session"] = True  # a Ctrl-C on the terminal is for the parent, which stops them in order
+    try:
+        with log_file.open("ab") as log:
+            process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=log, stderr=log, cwd=run_dir, env=environment(), **settings
+            )
+    except OSError as error:
+        raise DSAError(
+            f"{name} cannot be started: {error}", "see whether this user may start more processes"
+        ) from error
+    return ServerProcess(name, role, process, ready_file, log_file)
+
+
+def environment() -> dict[str, str]:
+    """The child must find the very package that runs here, also when it was never installed."""
+    root = str(Path(__file__).resolve().parent.parent)
+    earlier = os.environ.get("PYTHONPATH")
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([root, earlier] if earlier else [root])}
+
+
+def _to_toml(section: str, options: Options) -> str:
+    lines = [f"[{section}]"]
+    for field in options.__struct_fields__:
+        value = getattr(options, field)
+        if value is None or field in _BY_ARGUMENT:
+            continue
+        text = json.dumps(value, ensure_ascii=False)  # strings, numbers and booleans are written as in TOML
+        lines.append(f"{field} = {text}")
+    return "\n".join(lines) + "\n"
