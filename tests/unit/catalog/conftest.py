@@ -56,7 +56,9 @@ class Kit:
     def one(self, job: Job) -> Any:
         return self.catalog.run([job])[0]
 
-    def request(self, operation: Operation, *, number: int = 0, session: int | None = None, done_below: int = 0) -> Request:
+    def request(
+        self, operation: Operation, *, number: int = 0, session: int | None = None, done_below: int = 0
+    ) -> Request:
         """A request with the next number, or with the one given."""
         if not number:
             self.numbers += 1
@@ -97,7 +99,9 @@ class Kit:
     def register(self, name: str, *, old_is_alive: bool = False, **fields: Any) -> Any:
         return self.one(RegisterNode(self.introduction(name, **fields), old_is_alive, self.now))
 
-    def receipt(self, upload: int, chunk: int, index: int, node: NodeRow, shard_hash: bytes, /, **fields: Any) -> Receipt:
+    def receipt(
+        self, upload: int, chunk: int, index: int, node: NodeRow, shard_hash: bytes, /, **fields: Any
+    ) -> Receipt:
         """What ``node`` writes when it holds this shard. ``fields`` change what it is written for."""
         generation = fields.pop("generation", node.generation)
         store_id = fields.pop("store_id", node.store_id)
@@ -115,7 +119,9 @@ class Kit:
         self.ids += 1
         return self.ids
 
-    def chunk(self, upload: int, length: int = CHUNK_BYTES, redundancy: str = "copies=2", chunk: int = 0) -> StagedChunk:
+    def chunk(
+        self, upload: int, length: int = CHUNK_BYTES, redundancy: str = "copies=2", chunk: int = 0
+    ) -> StagedChunk:
         """A chunk of fresh bytes, held by as many nodes as its redundancy wants."""
         chunk = chunk or self.new_id()
         digest = self.random.randbytes(32)

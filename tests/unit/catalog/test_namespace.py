@@ -93,7 +93,14 @@ def test_an_existing_directory_is_fine_only_when_asked_for(kit):
 @pytest.mark.parametrize("path", ["/a/../b", "/a\0b", "/" + "n" * 256, "/" + "d/" * 3000])
 def test_a_path_that_cannot_be_is_refused_and_changes_nothing(kit, path):
     before = kit.dump("sessions", "replies")
-    for operation in (Stat(path), MakeDirectory(path), kit.commit(path), Remove(path), Move(path, "/x"), Copy("/x", path)):
+    for operation in (
+        Stat(path),
+        MakeDirectory(path),
+        kit.commit(path),
+        Remove(path),
+        Move(path, "/x"),
+        Copy("/x", path),
+    ):
         assert kit.bad(operation) in ("invalid", "not-found")
     assert kit.bad(Stat(path)) == "invalid"
     assert kit.dump("sessions", "replies") == before
