@@ -132,7 +132,7 @@ class MasterActor(Actor):
     def on_result(self, ctx: Context, token: Token, result: Any) -> None:
         if isinstance(result, DSAError):
             result = failure(result)
-        if isinstance(result, Exception) or (isinstance(result, Failure) and token[0] in self._loading):
+        if isinstance(result, Exception):
             ctx.log("catalog-failed", job=repr(token), error=f"{type(result).__name__}: {result}")
             ctx.stop(STATUS_CATALOG)
             return

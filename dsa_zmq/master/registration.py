@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from actors.core import Address
-from dsa_zmq.errors import Conflict, Incompatible, Invalid, Overloaded, Unavailable
+from dsa_zmq.errors import Incompatible, Invalid, Overloaded, Unavailable
 from dsa_zmq.master.catalog.jobs import RegisterNode
 from dsa_zmq.master.members import Members
 from dsa_zmq.model.addresses import WILDCARDS, split_endpoint
@@ -72,7 +72,7 @@ class Registrar:
         if message.cluster and message.seen_term > self._term:
             raise StaleMaster(message.seen_term, message.name)
         if message.cluster and message.seen_term == self._term and message.seen_master not in (b"", self._master):
-            raise Conflict(
+            raise Unavailable(  # not for good: the node waits until the operator has chosen
                 f"node '{message.name}' has met another master of term {self._term}: two copies of one catalog run",
                 "stop the master that should not run, and restart the other",
             )

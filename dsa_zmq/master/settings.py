@@ -42,7 +42,7 @@ class MasterSettings:
     upload_lease_s: float = UPLOAD_LEASE_S
     gc_interval_s: float = 5.0  #: between rounds that found nothing more to do
     gc_grace_s: float = 30.0  #: what died later than this ago stays for readers that hold its manifest
-    gc_rows: int = 500  #: a slice: keeps it within some 10 ms of the catalog worker
+    gc_rows: int = 250  #: a slice: keeps it within some 10 ms of the catalog worker
     reply_keep_s: float = REPLY_KEEP_S
 
     def __post_init__(self) -> None:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 import pytest
 
-from dsa_zmq.master.catalog.jobs import CountChunks, ExpireUploads, Request
+from dsa_zmq.master.catalog.jobs import CountChunks, Request
 from dsa_zmq.model.limits import MAX_CALLS
 from dsa_zmq.protocol.messages import Answers, Call, Calls, Drop, Hello, Pong, Refused, Welcome
 from dsa_zmq.protocol.operations import (
     Allocate,
-    Allocated,
     Commit,
-    Confirm,
     Done,
     Found,
     Health,
@@ -30,8 +27,6 @@ from dsa_zmq.protocol.operations import (
     Statfs,
 )
 from dsa_zmq.protocol.values import Failure, PlacedShard
-
-GIB = 1 << 30
 
 
 @pytest.mark.parametrize(
@@ -195,102 +190,6 @@ def test_a_request_of_an_unknown_session_has_no_effect_and_says_that_the_outcome
     client.session = 4711
     assert client.ask(MakeDirectory("/d")).code == "outcome-unknown"
     assert client.ask(Stat("/d")).code == "not-found"
-
-
-def test_a_file_is_written_and_located_with_its_nodes(world: Any) -> None:
-    nodes = world.nodes(3)
-    client = world.client()
-    found = client.upload("/f", nodes)
-    assert isinstance(found, Found)
-    located = client.ask(Locate("/f"))
-    (chunk,) = located.chunks
-    assert {place.node for place in chunk.places} == {node.registered.node for node in nodes if node.shards}
-    capacity = client.ask(Statfs())
-    assert (capacity.files, capacity.nodes_up, capacity.capacity) == (1, 3, 3 * GIB)
-    assert world.actor.statistics()["uploads"] == 0
-
-
-def test_receipts_of_an_earlier_incarnation_are_to_be_confirmed_with_write_grants(world: Any) -> None:
-    nodes = world.nodes(2)
-    client = world.client()
-    allocated = client.ask(Allocate(0, "/f", 1 << 20, 0, [5]))
-    commit = client.commit_of("/f", allocated, nodes)
-    nodes[0].handle.kill()
-    again = world.node(1, 2, cluster=nodes[0].form.cluster)
-    again.register()
-    confirm = client.ask(commit)
-    assert isinstance(confirm, Confirm)
-    assert [shard.node for shard in confirm.shards] == [again.registered.node]
-    assert len(confirm.grants) == 1
-    assert confirm.nodes[0].incarnation == 2
-    again.shards |= nodes[0].shards
-    (chunk,) = commit.chunks
-    nodes[0] = again
-    receipts = [
-        by.store(allocated.upload, chunk.chunk, receipt.index, chunk.hash)
-        for receipt in chunk.receipts
-        for by in nodes
-        if by.registered.node == receipt.node
-    ]
-    chunks = [msgspec.structs.replace(chunk, receipts=receipts)]
-    assert isinstance(client.ask(msgspec.structs.replace(commit, chunks=chunks)), Found)
-
-
-def test_an_upload_whose_client_is_silent_for_its_lease_is_ended_and_its_commit_refused(world: Any) -> None:
-    world.crash()
-    world.start(upload_lease_s=6)
-    nodes = world.nodes(2)
-    client = world.client()
-    allocated = client.ask(Allocate(0, "/f", 1 << 20, 0, [5]))
-    world.run_for(5)
-    assert client.ask(Renew([allocated.upload, 12345])) == Done(1)
-    world.run_for(5)
-    assert world.actor.statistics()["uploads"] == 1
-    world.run_for(2)
-    assert world.actor.statistics()["uploads"] == 0
-    assert world.ran(ExpireUploads) == 1
-    assert client.ask(Renew([allocated.upload])) == Done(0)
-    assert client.ask(client.commit_of("/f", allocated, nodes)).code == "conflict"
-
-
-def test_a_late_repeat_of_a_stage_does_not_end_the_file_that_was_published(world: Any) -> None:
-    world.crash()
-    world.start(upload_lease_s=6)
-    nodes = world.nodes(2)
-    client = world.client()
-    found = client.upload("/f", nodes)
-    world.actor._uploads.adopt([found.attributes.content], world.actor._clock.read(0))
-    world.run_for(7)
-    assert world.ran(ExpireUploads) == 1
-    assert len(client.ask(Locate("/f")).chunks) == 1
-
-
-def test_right_after_a_restart_an_allocation_waits_for_the_nodes_instead_of_failing(world: Any) -> None:
-    world.nodes(2)
-    client = world.client()
-    world.crash()
-    world.start()
-    answer = client.ask(Allocate(0, "/f", 1 << 20, 0, [5]))
-    assert isinstance(answer, Allocated)
-    assert world.actor.statistics()["calls_waiting"] == 0
-
-
-def test_when_the_nodes_stay_away_the_allocation_is_refused_in_the_end(world: Any) -> None:
-    for node in world.nodes(2):
-        node.handle.kill()
-    client = world.client()
-    world.crash()
-    world.start()
-    answer = client.ask(Allocate(0, "/f", 1 << 20, 0, [5]))
-    assert answer.code == "too-few-nodes"
-
-
-def test_a_new_cluster_without_nodes_refuses_at_once(world: Any) -> None:
-    client = world.client()
-    world.run_for(2)
-    asked = world.runtime.now_ns
-    assert client.ask(Allocate(0, "/f", 1 << 20, 0, [5])).code == "too-few-nodes"
-    assert world.runtime.now_ns - asked < 10**9
 
 
 def test_many_who_ask_for_health_share_one_count_and_its_report(world: Any) -> None:

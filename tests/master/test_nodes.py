@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import msgspec
 import pytest
 
 from dsa_zmq.errors import ConfigError
-from dsa_zmq.master.catalog.jobs import DropsDone, LoadDrops
+from dsa_zmq.master.catalog.jobs import DropsDone, LoadDrops, RegisterNode
 from dsa_zmq.master.secret import SECRET_FILE, load_or_create_secret
 from dsa_zmq.protocol.messages import Drop, Dropped, Fence, Hint, Refused, Registered
 from dsa_zmq.protocol.operations import Found, ListNodes, Locate, Remove, Stat
@@ -33,9 +34,19 @@ def test_a_registration_repeated_is_answered_the_same(world: Any) -> None:
     assert len(world.client().ask(ListNodes()).nodes) == 1
 
 
+def test_a_registration_repeated_while_it_is_at_work_is_run_once_and_the_last_one_answered(world: Any) -> None:
+    node = world.node(1)
+    for number in (1, 2, 3):
+        node.send(msgspec.structs.replace(node.form, number=number))
+    world.run_for(0.5)
+    assert [registered.number for registered in node.received(Registered)] == [3]
+    assert world.ran(RegisterNode) == 1
+
+
 def test_a_restarted_node_keeps_its_number_and_its_earlier_process_is_fenced(world: Any) -> None:
     old = world.node(1)
     first = old.register()
+    old.beats = False
     new = world.node(1, 2)
     second = new.register()
     assert first.node == second.node
@@ -192,16 +203,17 @@ def test_a_registration_that_makes_no_sense_is_refused_and_the_master_lives_on(
 
 def test_a_master_that_hears_of_a_higher_term_stops_for_good(world: Any) -> None:
     (node,) = world.nodes(1)
-    node.send(type(node.form)(**{**_fields(node.form), "seen_term": 5, "seen_master": b"y" * 16}))
+    node.send(msgspec.structs.replace(node.form, seen_term=5, seen_master=b"y" * 16))
     assert world.master.join(10) == 4
     assert world.runtime.story("stale-master")
 
 
-def test_a_node_that_met_another_master_of_the_same_term_is_refused(world: Any) -> None:
+def test_a_node_that_met_another_master_of_the_same_term_is_refused_until_one_of_them_ends(world: Any) -> None:
     (node,) = world.nodes(1)
     refused = node.register(seen_term=1, seen_master=b"y" * 16)
     assert isinstance(refused, Refused)
-    assert refused.failure.code == "conflict"
+    assert refused.failure.code == "unavailable"
+    assert "two copies of one catalog" in refused.failure.message
 
 
 def test_hints_tell_the_term_and_a_node_registers_again_after_a_restart(world: Any) -> None:
@@ -265,6 +277,19 @@ def test_a_node_that_was_down_hears_of_its_drops_when_it_is_back(world: Any) -> 
     world.wait(lambda: not again.shards, 30)
 
 
+def test_a_restarted_node_hears_of_its_drops_soon_however_long_its_last_process_was_mute(world: Any) -> None:
+    nodes = world.nodes(2)
+    client = world.client()
+    client.upload("/f", nodes)
+    nodes[0].drops = False
+    client.ask(Remove("/f"))
+    world.run_for(40)
+    again = world.node(1, 2, cluster=nodes[0].form.cluster)
+    again.shards = set(nodes[0].shards)
+    again.register()
+    world.wait(lambda: not again.shards, 2)
+
+
 def test_a_dropped_message_of_a_stranger_removes_nothing(world: Any) -> None:
     nodes = world.nodes(2)
     client = world.client()
@@ -295,7 +320,3 @@ def test_the_secret_is_made_once_readable_by_its_owner_only_and_a_damaged_one_is
     with pytest.raises(ConfigError, match="secret"):
         load_or_create_secret(disk, random.Random(3))
     assert (tmp_path / SECRET_FILE).read_bytes() == b"half"
-
-
-def _fields(form: Any) -> dict[str, Any]:
-    return {name: getattr(form, name) for name in form.__struct_fields__}

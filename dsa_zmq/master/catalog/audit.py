@@ -22,6 +22,7 @@ from dsa_zmq.master.catalog.tables import (
     FILE,
     FILES,
     LIVE,
+    PURGED_SEQ,
 )
 from dsa_zmq.model.ids import ROOT_INODE
 from dsa_zmq.model.manifest import unpack_page
@@ -29,8 +30,9 @@ from dsa_zmq.model.manifest import unpack_page
 QUERIES: tuple[tuple[str, str], ...] = (
     (
         "{1} names stand for inode {0}, which is not there",
+        # What no listing can reach any more may be half gone.
         "SELECT n.inode, COUNT(*) FROM names n LEFT JOIN inodes i ON i.inode = n.inode WHERE i.inode IS NULL"
-        " GROUP BY n.inode ORDER BY n.inode",
+        f" AND n.to_seq > (SELECT number FROM meta WHERE name = '{PURGED_SEQ}') GROUP BY n.inode ORDER BY n.inode",
     ),
     (
         "name {1!r} in {0} and its inode are of different kinds",

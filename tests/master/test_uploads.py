@@ -1,0 +1,178 @@
+"""Uploads and the master: places, receipts, leases, restarts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from dsa_zmq.master.catalog.jobs import ExpireUploads
+from dsa_zmq.protocol.operations import (
+    Allocate,
+    Allocated,
+    Confirm,
+    Done,
+    Found,
+    Locate,
+    Renew,
+    Stage,
+    Staged,
+    Statfs,
+)
+
+GIB = 1 << 30
+
+
+def test_a_file_is_written_and_located_with_its_nodes(world: Any) -> None:
+    nodes = world.nodes(3)
+    client = world.client()
+    found = client.upload("/f", nodes)
+    assert isinstance(found, Found)
+    located = client.ask(Locate("/f"))
+    (chunk,) = located.chunks
+    assert {place.node for place in chunk.places} == {node.registered.node for node in nodes if node.shards}
+    capacity = client.ask(Statfs())
+    assert (capacity.files, capacity.nodes_up, capacity.capacity) == (1, 3, 3 * GIB)
+    assert world.actor.statistics()["uploads"] == 0
+
+
+def test_receipts_of_an_earlier_incarnation_are_to_be_confirmed_with_write_grants(world: Any) -> None:
+    nodes = world.nodes(2)
+    client = world.client()
+    allocated = client.ask(Allocate(0, "/f", 1 << 20, 0, [5]))
+    commit = client.commit_of("/f", allocated, nodes)
+    nodes[0].handle.kill()
+    again = world.node(1, 2, cluster=nodes[0].form.cluster)
+    again.register()
+    confirm = client.ask(commit)
+    assert isinstance(confirm, Confirm)
+    assert [shard.node for shard in confirm.shards] == [again.registered.node]
+    assert len(confirm.grants) == 1
+    assert confirm.nodes[0].incarnation == 2
+    again.shards |= nodes[0].shards
+    (chunk,) = commit.chunks
+    nodes[0] = again
+    receipts = [
+        by.store(allocated.upload, chunk.chunk, receipt.index, chunk.hash)
+        for receipt in chunk.receipts
+        for by in nodes
+        if by.registered.node == receipt.node
+    ]
+    chunks = [msgspec.structs.replace(chunk, receipts=receipts)]
+    assert isinstance(client.ask(msgspec.structs.replace(commit, chunks=chunks)), Found)
+
+
+def test_an_upload_whose_client_is_silent_for_its_lease_is_ended_and_its_commit_refused(world: Any) -> None:
+    world.crash()
+    world.start(upload_lease_s=6)
+    nodes = world.nodes(2)
+    client = world.client()
+    allocated = client.ask(Allocate(0, "/f", 1 << 20, 0, [5]))
+    world.run_for(5)
+    assert client.ask(Renew([allocated.upload, 12345])) == Done(1)
+    world.run_for(5)
+    assert world.actor.statistics()["uploads"] == 1
+    world.run_for(2)
+    assert world.actor.statistics()["uploads"] == 0
+    assert world.ran(ExpireUploads) == 1
+    assert client.ask(Renew([allocated.upload])) == Done(0)
+    assert client.ask(client.commit_of("/f", allocated, nodes)).code == "conflict"
+
+
+def test_a_commit_that_is_refused_keeps_its_upload_alive_for_another_try(world: Any) -> None:
+    world.crash()
+    world.start(upload_lease_s=6)
+    nodes = world.nodes(2)
+    client = world.client()
+    allocated = client.ask(Allocate(0, "/f", 1 << 20, 0, [5]))
+    commit = client.commit_of("/f", allocated, nodes)
+    world.run_for(4)
+    assert client.ask(msgspec.structs.replace(commit, if_version=7)).code in ("conflict", "not-found")
+    world.run_for(4)
+    assert isinstance(client.ask(commit), Found)
+
+
+def test_an_upload_goes_on_over_restarts_and_gets_a_full_lease_from_each(world: Any) -> None:
+    chunk = 16 << 20  # four of these are a page
+    world.crash()
+    world.start(upload_lease_s=20)
+    nodes = world.nodes(2)
+    client = world.client()
+    allocated = client.ask(Allocate(0, "/f", chunk, 0, [chunk] * 4))
+    page = client.commit_of("/f", allocated, nodes, chunk).chunks
+    world.crash()
+    world.start()
+    world.wait(lambda: all(node.registered.term == 3 for node in nodes))
+    stage = Stage(allocated.upload, 0, chunk, allocated.redundancy, page)
+    assert client.ask(stage) == Staged(allocated.upload, 0)
+    assert world.actor.statistics()["uploads"] == 1
+    world.run_for(12)
+    world.crash()
+    world.start()
+    world.run_for(12)
+    assert world.actor.statistics()["uploads"] == 1
+    more = client.ask(Allocate(allocated.upload, "/f", chunk, 4, [5], page[0].chunk, allocated.redundancy))
+    assert (more.upload, more.redundancy) == (allocated.upload, "copies=2")
+    commit = client.commit_of("/f", more, nodes)
+    whole = msgspec.structs.replace(commit, length=4 * chunk + 5, chunk_count=5, chunk_bytes=chunk)
+    assert isinstance(client.ask(whole), Found)
+    assert world.actor.statistics()["uploads"] == 0
+
+
+def test_an_expiry_that_finds_the_disk_full_is_tried_again(world: Any) -> None:
+    world.crash()
+    world.start(upload_lease_s=3)
+    world.nodes(2)
+    client = world.client()
+    numbers = client.calls(*[Allocate(0, "/f", 1 << 20, 0, [5])] * 250)
+    world.wait(lambda: client.results(numbers[-1]))
+    room = world.disk.capacity_bytes
+    world.disk.unlink("catalog.sqlite.ballast")
+    world.disk.capacity_bytes = room - world.disk.free_bytes()[0]
+    world.run_for(4)
+    assert world.ran(ExpireUploads) == 1
+    assert world.actor.statistics()["uploads"] == 250
+    world.disk.capacity_bytes = room
+    world.run_for(5)
+    assert world.ran(ExpireUploads) == 2
+    assert world.actor.statistics()["uploads"] == 0
+
+
+def test_a_late_repeat_of_a_stage_does_not_end_the_file_that_was_published(world: Any) -> None:
+    world.crash()
+    world.start(upload_lease_s=6)
+    nodes = world.nodes(2)
+    client = world.client()
+    found = client.upload("/f", nodes)
+    world.actor._uploads.adopt([found.attributes.content], world.actor._clock.read(0))
+    world.run_for(7)
+    assert world.ran(ExpireUploads) == 1
+    assert len(client.ask(Locate("/f")).chunks) == 1
+
+
+def test_right_after_a_restart_an_allocation_waits_for_the_nodes_instead_of_failing(world: Any) -> None:
+    world.nodes(2)
+    client = world.client()
+    world.crash()
+    world.start()
+    answer = client.ask(Allocate(0, "/f", 1 << 20, 0, [5]))
+    assert isinstance(answer, Allocated)
+    assert world.actor.statistics()["calls_waiting"] == 0
+
+
+def test_when_the_nodes_stay_away_the_allocation_is_refused_in_the_end(world: Any) -> None:
+    for node in world.nodes(2):
+        node.handle.kill()
+    client = world.client()
+    world.crash()
+    world.start()
+    answer = client.ask(Allocate(0, "/f", 1 << 20, 0, [5]))
+    assert answer.code == "too-few-nodes"
+
+
+def test_a_new_cluster_without_nodes_refuses_at_once(world: Any) -> None:
+    client = world.client()
+    world.run_for(2)
+    asked = world.runtime.now_ns
+    assert client.ask(Allocate(0, "/f", 1 << 20, 0, [5])).code == "too-few-nodes"
+    assert world.runtime.now_ns - asked < 10**9
