@@ -32,6 +32,8 @@ from dsa_zmq.protocol.messages import (
 from dsa_zmq.protocol.values import Failure, NodeAddress, Receipt
 
 BATCH_BYTES = 256 << 10  #: small shards go together up to this; larger messages would delay what comes behind
+SMALL_BYTES = 32 << 10  #: messages below this cost more than their bytes
+SMALL_FLIGHTS = 2  #: small messages under way to one node: while they are, other small shards gather for the next
 BATCH_SHARDS = 128  #: far below the frame limit of a message
 MAX_FLIGHTS = 256  #: messages under way to one node: well below the queue of a connection, which drops what exceeds it
 
@@ -49,7 +51,6 @@ class Task(msgspec.Struct, frozen=True, gc=False):
 
 
 class Write(Task, frozen=True):
-    upload: int
     put: PutShard
     data: bytes | memoryview  #: read-only; referenced until the node has answered
 
@@ -88,6 +89,7 @@ class _Flight:
     number: int
     tasks: list[Task]
     sent_ns: int
+    small: bool
     told_late: bool = False
 
 
@@ -100,6 +102,7 @@ class _Node:
     flights: dict[int, _Flight] = field(default_factory=dict)  # in the order they were sent
     heard_ns: int = 0
     newest_answered: int = 0
+    small_flights: int = 0
 
 
 class Courier:
@@ -170,13 +173,17 @@ class Courier:
         for node_id in list(self._ready):
             node, served = self._nodes[node_id], False
             while node.waiting and len(node.flights) < MAX_FLIGHTS:
+                if node.waiting[0].size < SMALL_BYTES and node.small_flights >= SMALL_FLIGHTS:
+                    break
                 batch = self._take_batch(node_id, node.waiting)
                 if not batch:
                     break
+                small = batch[0].size < SMALL_BYTES
+                node.small_flights += small
                 self._number += 1
                 if not node.flights:
                     node.heard_ns = now_ns
-                node.flights[self._number] = _Flight(self._number, batch, now_ns)
+                node.flights[self._number] = _Flight(self._number, batch, now_ns, small)
                 self._flying[self._number] = node_id
                 sent.append(_message(node.address, self._number, batch))
                 served = True
@@ -249,7 +256,9 @@ class Courier:
         node = self._nodes[node_id]
         node.heard_ns = now_ns
         node.newest_answered = max(node.newest_answered, number)
-        return node.flights.pop(number)
+        flight = node.flights.pop(number)
+        node.small_flights -= flight.small
+        return flight
 
     # --- what goes wrong -------------------------------------------------------------------------------------------
 
@@ -300,6 +309,7 @@ class Courier:
 
     def _fail_flight(self, node: _Node, flight: _Flight, failure: Failure) -> list[Outcome]:
         del node.flights[flight.number]
+        node.small_flights -= flight.small
         del self._flying[flight.number]
         for task in flight.tasks:
             self._credit.give(task.node, task.size)
@@ -308,6 +318,7 @@ class Courier:
     def check(self) -> None:
         """AssertionError if the books do not balance."""
         self._credit.check()
+        assert all(node.small_flights == sum(f.small for f in node.flights.values()) for node in self._nodes.values())
         assert sum(len(node.flights) for node in self._nodes.values()) == len(self._flying)
         assert all(bool(node.waiting) == (node_id in self._ready) for node_id, node in self._nodes.items())
 
@@ -324,21 +335,19 @@ def _key(task: Task) -> Slot:
 
 
 def _go_together(first: Task, other: Task) -> bool:
-    """One message holds one kind of task, and writes of one upload."""
+    """One message holds one kind of task; confirmations, of one upload."""
     if type(first) is not type(other):
         return False
-    if isinstance(first, Read):
-        return True
-    assert isinstance(first, Write | Reconfirm)
-    assert isinstance(other, Write | Reconfirm)
-    return first.upload == other.upload
+    if isinstance(first, Reconfirm) and isinstance(other, Reconfirm):
+        return first.upload == other.upload
+    return True
 
 
 def _message(address: Address, number: int, batch: list[Task]) -> Outgoing:
     first = batch[0]
     if isinstance(first, Write):
         writes = [task for task in batch if isinstance(task, Write)]
-        message = PutShards(number, first.upload, [task.put for task in writes])
+        message = PutShards(number, first.put.upload, [task.put for task in writes])
         return Outgoing(address, message, [task.data for task in writes])
     if isinstance(first, Read):
         return Outgoing(address, GetShards(number, [task.grant for task in batch if isinstance(task, Read)]))

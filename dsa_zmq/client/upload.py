@@ -527,8 +527,8 @@ class Upload:
         shard.state = _State.SENT
         self._writing += 1
         length = chunk.length
-        put = PutShard(chunk.id, shard.index, length, length, chunk.hash, shard.expires_s, shard.mac)
-        return Carry(Write(self._owner, (index, shard.index), shard.node, length, self.upload, put, chunk.data))
+        put = PutShard(chunk.id, shard.index, length, length, chunk.hash, shard.expires_s, shard.mac, self.upload)
+        return Carry(Write(self._owner, (index, shard.index), shard.node, length, put, chunk.data))
 
     def _pause(self, slot: Slot, now_ns: int) -> None:
         shard = _of(self._chunks[slot[0]], slot[1])

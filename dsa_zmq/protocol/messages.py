@@ -136,6 +136,7 @@ class PutShard(Value, frozen=True):
     hash: bytes  #: BLAKE3-256 of the payload
     expires_s: int
     mac: bytes  #: write grant over (upload, chunk, index, length)
+    upload: int = 0  #: which upload this shard is of; 0: the message's. So small files of many uploads share a message
 
 
 class PutShards(Message, frozen=True, tag=20, array_like=True):

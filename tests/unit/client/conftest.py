@@ -109,7 +109,7 @@ class ModelNode:
                     assert blake3(data).digest() == put.hash
                     assert not any(chunk == put.chunk and index != put.index for chunk, index in self.shards)
                     self.shards[put.chunk, put.index] = bytes(data)
-                    receipt = self.receipt(message.upload, put.chunk, put.index)
+                    receipt = self.receipt(put.upload, put.chunk, put.index)
                     outcomes.append(PutOutcome(put.chunk, put.index, receipt=receipt))
             return PutDone(message.number, outcomes), []
         if isinstance(message, ConfirmShards):
