@@ -36,6 +36,7 @@ class Kit:
         self.changes: list[Any] = []
         self.catalog: Catalog
         self.open()
+        self.initial = self.dump()
         self.now = 1_000
         self.numbers = 0
         self.ids = 1_000
