@@ -140,9 +140,7 @@ def key_of(row, width):
 
 
 def test_reads_see_the_writes_before_them_and_not_those_behind(kit):
-    before, made, after = kit.run(
-        kit.request(Stat("/a")), kit.request(kit.commit("/a", 10)), kit.request(Stat("/a"))
-    )
+    before, made, after = kit.run(kit.request(Stat("/a")), kit.request(kit.commit("/a", 10)), kit.request(Stat("/a")))
     assert before.code == "not-found"
     assert after == made
 
