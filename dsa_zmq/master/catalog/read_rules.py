@@ -23,7 +23,17 @@ from dsa_zmq.master.catalog.tables import (
     SEQ,
     InodeRow,
 )
-from dsa_zmq.master.catalog.walk import absent, attributes, find, inode_of, split, target_of, walk, walk_at
+from dsa_zmq.master.catalog.walk import (
+    absent,
+    attributes,
+    find,
+    inode_of,
+    redundancy_at,
+    split,
+    target_of,
+    walk,
+    walk_at,
+)
 from dsa_zmq.model.ids import ROOT_INODE
 from dsa_zmq.model.limits import LIST_PAGE, chunks_per_page
 from dsa_zmq.model.manifest import unpack_page
@@ -144,7 +154,4 @@ def statfs(rows: Rows, facts: Facts, job: Request, op: Statfs) -> Totals:
 def check_allocation(rows: Rows, facts: Facts, job: Request, op: Allocate) -> AllocateChecked:
     """Whether a commit to this path could succeed now, so that a hopeless upload ends before its bytes travel."""
     trail, inode = target_of(rows, op.path, if_absent=op.if_absent, if_version=op.if_version)
-    if op.redundancy:
-        return AllocateChecked(parse_redundancy(op.redundancy).name)
-    directory = inode_of(rows, trail[-2] if inode is not None else trail[-1])
-    return AllocateChecked(directory.redundancy)
+    return AllocateChecked(redundancy_at(rows, trail, inode, op.redundancy))

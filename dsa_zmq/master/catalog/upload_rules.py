@@ -31,14 +31,16 @@ from dsa_zmq.master.catalog.tables import (
     PageRow,
     UploadRow,
 )
-from dsa_zmq.master.catalog.walk import target_of
+from dsa_zmq.master.catalog.walk import redundancy_at, target_of
 from dsa_zmq.model.limits import MAX_CHUNK_BYTES, MIN_CHUNK_BYTES, chunks_per_page
 from dsa_zmq.model.manifest import pack_page, unpack_page
 from dsa_zmq.model.redundancy import parse_redundancy
 from dsa_zmq.protocol.operations import Abort, Commit, Confirm, Done, Found, Stage, Staged
 from dsa_zmq.protocol.values import StagedChunk
 
-ALL_UPLOADS: Scan[UploadRow] = Scan(f"SELECT {UPLOADS.columns} FROM uploads ORDER BY upload", UploadRow, (UPLOADS,), UPLOADS)
+ALL_UPLOADS: Scan[UploadRow] = Scan(
+    f"SELECT {UPLOADS.columns} FROM uploads ORDER BY upload", UploadRow, (UPLOADS,), UPLOADS
+)
 
 
 def stage(rows: Rows, facts: Facts, job: Request, op: Stage) -> Staged | Confirm:
@@ -78,7 +80,6 @@ def stage(rows: Rows, facts: Facts, job: Request, op: Stage) -> Staged | Confirm
 
 
 def commit(rows: Rows, facts: Facts, job: Request, op: Commit) -> Found | Confirm:
-    redundancy = parse_redundancy(op.redundancy)
     if op.mode & ~MODE_BITS:
         raise Invalid(f"mode {op.mode:#o} has more than permission bits", "use a mode up to 0o7777", op.path)
     trail, there = target_of(rows, op.path, if_absent=op.if_absent, if_version=op.if_version)
@@ -87,8 +88,11 @@ def commit(rows: Rows, facts: Facts, job: Request, op: Commit) -> Found | Confir
     if not op.upload:
         if op.length or op.chunk_count or op.chunks:
             raise Invalid("a commit with content needs its upload", path=op.path)
-        empty = NewVersion(0, 0, op.mtime_ns, op.mode, op.chunk_bytes, 0, redundancy.name)
+        empty = NewVersion(
+            0, 0, op.mtime_ns, op.mode, op.chunk_bytes, 0, redundancy_at(rows, trail, there, op.redundancy)
+        )
         return publish(rows, job, op.path, trail, there, empty)
+    redundancy = parse_redundancy(op.redundancy)
     _check_chunk_bytes(op.chunk_bytes)
     upload = _open_upload(rows, op.upload, op.chunk_bytes, redundancy.name)
     length = check_form(op.chunks, op.chunk_bytes, may_be_short=True)

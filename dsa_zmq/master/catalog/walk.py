@@ -11,6 +11,7 @@ from dsa_zmq.master.catalog.rows import Rows, Scan
 from dsa_zmq.master.catalog.tables import DIRECTORY, FILE, INODES, LIVE, NAMES, InodeRow, NameRow
 from dsa_zmq.model import paths
 from dsa_zmq.model.ids import ROOT_INODE
+from dsa_zmq.model.redundancy import parse_redundancy
 from dsa_zmq.protocol.values import Attributes
 
 ROOT_NAME: Final = NameRow(0, "", LIVE, 0, ROOT_INODE, DIRECTORY)
@@ -120,3 +121,10 @@ def target_of(rows: Rows, path: str, *, if_absent: bool, if_version: int) -> tup
     if if_version:
         raise Conflict(f"'{path}' does not exist any more", "write it without if_version", path)
     return trail, None
+
+
+def redundancy_at(rows: Rows, trail: Trail, there: InodeRow | None, asked: str) -> str:
+    """What a new content at the end of ``trail`` gets: as asked, else that of the directory. Raises Invalid."""
+    if asked:
+        return parse_redundancy(asked).name
+    return inode_of(rows, trail[-2] if there is not None else trail[-1]).redundancy

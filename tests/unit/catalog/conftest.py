@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import pytest
@@ -29,13 +29,17 @@ FOR_EVER = 1 << 62
 class Kit:
     """One catalog, its nodes and one client session."""
 
+    alive: ClassVar[list[Kit]] = []
+
     def __init__(self, seed: int = 0, *, nodes: int = 4, disk: SimDisk | None = None, **options: Any) -> None:
+        self.alive.append(self)
         self.random = random.Random(seed)
         self.disk = disk or SimDisk(random.Random(seed))
         self.options = options
         self.changes: list[Any] = []
         self.catalog: Catalog
         self.open()
+        self.initial = self.dump()
         self.now = 1_000
         self.numbers = 0
         self.ids = 1_000
@@ -56,7 +60,9 @@ class Kit:
     def one(self, job: Job) -> Any:
         return self.catalog.run([job])[0]
 
-    def request(self, operation: Operation, *, number: int = 0, session: int | None = None, done_below: int = 0) -> Request:
+    def request(
+        self, operation: Operation, *, number: int = 0, session: int | None = None, done_below: int = 0
+    ) -> Request:
         """A request with the next number, or with the one given."""
         if not number:
             self.numbers += 1
@@ -97,7 +103,9 @@ class Kit:
     def register(self, name: str, *, old_is_alive: bool = False, **fields: Any) -> Any:
         return self.one(RegisterNode(self.introduction(name, **fields), old_is_alive, self.now))
 
-    def receipt(self, upload: int, chunk: int, index: int, node: NodeRow, shard_hash: bytes, /, **fields: Any) -> Receipt:
+    def receipt(
+        self, upload: int, chunk: int, index: int, node: NodeRow, shard_hash: bytes, /, **fields: Any
+    ) -> Receipt:
         """What ``node`` writes when it holds this shard. ``fields`` change what it is written for."""
         generation = fields.pop("generation", node.generation)
         store_id = fields.pop("store_id", node.store_id)
@@ -115,7 +123,9 @@ class Kit:
         self.ids += 1
         return self.ids
 
-    def chunk(self, upload: int, length: int = CHUNK_BYTES, redundancy: str = "copies=2", chunk: int = 0) -> StagedChunk:
+    def chunk(
+        self, upload: int, length: int = CHUNK_BYTES, redundancy: str = "copies=2", chunk: int = 0
+    ) -> StagedChunk:
         """A chunk of fresh bytes, held by as many nodes as its redundancy wants."""
         chunk = chunk or self.new_id()
         digest = self.random.randbytes(32)
@@ -191,6 +201,14 @@ class Kit:
         """Lose power, now, and start again."""
         self.disk.power_loss()
         self.open(**options)
+
+
+@pytest.fixture(autouse=True)
+def no_process_outlives_its_test() -> Iterator[None]:
+    """Files that are still open are those of a killed process: nothing is written any more."""
+    yield
+    while Kit.alive:
+        Kit.alive.pop().disk.process_crash()
 
 
 @pytest.fixture

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-import pytest
-
 from dsa_zmq.model.limits import MAX_OPEN_CALLS
-from dsa_zmq.protocol.operations import CloseSession, Confirm, Copy, Done, MakeDirectory, Move, OpenSession, Remove, Stat
+from dsa_zmq.protocol.operations import (
+    CloseSession,
+    Confirm,
+    Copy,
+    Done,
+    MakeDirectory,
+    Move,
+    OpenSession,
+    Remove,
+    Stat,
+)
 
 
 def test_a_repeated_request_gets_the_same_answer_and_has_no_second_effect(kit):

@@ -91,7 +91,7 @@ def test_repeating_a_staged_page_answers_the_same_and_another_one_in_its_place_i
     ],
 )
 def test_a_commit_that_does_not_fit_its_pages_is_refused(kit, fields):
-    upload, commit = staged_upload(kit)
+    _, commit = staged_upload(kit)
     assert kit.bad(change(commit, **fields)) in ("conflict", "invalid")
     assert kit.bad(Stat("/big")) == "not-found"
     kit.good(commit)
