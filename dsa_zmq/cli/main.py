@@ -132,7 +132,9 @@ def _fill_closed_streams() -> None:
     """Started with closed streams (``>&-``), no file or socket may get their numbers, and nobody reads what is said."""
     if sys.stdin is None:
         with contextlib.suppress(OSError):
-            os.open(os.devnull, os.O_RDONLY)  # the number only: a command that reads standard input must see it is closed
+            os.open(
+                os.devnull, os.O_RDONLY
+            )  # the number only: a command that reads standard input must see it is closed
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for as long as the process runs

@@ -46,7 +46,13 @@ def test_a_path_that_cannot_be_is_refused(dsa: Dsa, command: list[str], kind: st
 
 @pytest.mark.parametrize(
     ("source", "complaint"),
-    [("a\0b", "NUL"), ("x" * 5000, "name too long"), ("missing", "No such file"), ("", "names nothing"), ("dsa:/x", "'dsa cp'")],
+    [
+        ("a\0b", "NUL"),
+        ("x" * 5000, "name too long"),
+        ("missing", "No such file"),
+        ("", "names nothing"),
+        ("dsa:/x", "'dsa cp'"),
+    ],
 )
 def test_a_local_source_that_cannot_be_is_refused(dsa: Dsa, source: str, complaint: str) -> None:
     ran = dsa("put", source, f"{dsa.home}/x")
@@ -78,6 +84,7 @@ def test_a_malformed_address_is_status_2(dsa: Dsa, url: str) -> None:
     assert "write dsa://" in ran.err or "write a number" in ran.err
 
 
+@pytest.mark.slow
 def test_nobody_at_the_address_is_status_7(dsa: Dsa) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound, not listening: refused

@@ -104,7 +104,12 @@ def test_a_name_that_stdout_cannot_express_is_escaped(dsa: Dsa) -> None:
 
 def test_stat_shows_what_is_known(filled: Dsa) -> None:
     text = filled.ok("stat", f"{filled.home}/a").text
-    for part in ("size        1.5 kB (1,500 bytes)", "mode        -rw-r--r-- (0644)", "redundancy  copies=2", "version     1"):
+    for part in (
+        "size        1.5 kB (1,500 bytes)",
+        "mode        -rw-r--r-- (0644)",
+        "redundancy  copies=2",
+        "version     1",
+    ):
         assert part in text
     assert "kind        directory" in filled.ok("stat", "/").text
     entry = filled.ok("stat", "--json", f"{filled.home}/a").objects[0]

@@ -39,7 +39,11 @@ def test_mkdir_chooses_the_redundancy_of_what_comes(dsa: Dsa) -> None:
 def test_mv_renames_and_makes_parents(filled: Dsa) -> None:
     before = filled.tree()
     filled.ok("mv", f"{filled.home}/sub", f"{filled.home}/new/name")
-    assert filled.tree(f"{filled.home}/new/name") == {"c": before["sub/c"], "deep": None, "deep/d": before["sub/deep/d"]}
+    assert filled.tree(f"{filled.home}/new/name") == {
+        "c": before["sub/c"],
+        "deep": None,
+        "deep/d": before["sub/deep/d"],
+    }
     filled.ok("mv", f"{filled.home}/a", f"{filled.home}/b", f"{filled.home}/both/")
     assert filled.tree(f"{filled.home}/both") == {"a": before["a"], "b": before["b"]}
 
@@ -57,7 +61,14 @@ def test_mv_replaces_a_file_only_when_forced(filled: Dsa) -> None:
 
 @pytest.mark.parametrize(
     ("source", "target", "status"),
-    [("a", "sub", 4), ("sub", "sub/deep", 4), ("sub", "sub/inner", 4), ("nope", "x", 3), ("a", "b/", 4), ("sub", "a", 4)],
+    [
+        ("a", "sub", 4),
+        ("sub", "sub/deep", 4),
+        ("sub", "sub/inner", 4),
+        ("nope", "x", 3),
+        ("a", "b/", 4),
+        ("sub", "a", 4),
+    ],
 )
 def test_mv_harms_nothing_when_it_makes_no_sense(filled: Dsa, source: str, target: str, status: int) -> None:
     before = filled.tree()

@@ -13,7 +13,8 @@ from tests.cli.conftest import Dsa
 
 MTIME_NS = 1_234_567_890_123_456_000
 ODD_NAMES = [
-    "with space", "'quoted' \"twice\"", "new\nline", "tab\there", "ünïcödé-日本語-🙂", "-rf", "--help", "*?[x]", "a;b|c&d$(e)",
+    "with space", "'quoted' \"twice\"", "new\nline", "tab\there", "ünïcödé-日本語-🙂", "-rf", "--help", "*?[x]",
+    "a;b|c&d$(e)",
     "x" * 255, "é" * 127 + "y", "...", "dsa:", "back\\slash", "\x1b[31mred", "%s%n", " ",
 ]  # fmt: skip
 

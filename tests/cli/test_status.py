@@ -38,7 +38,10 @@ def test_nodes_are_listed_by_name(dsa: Dsa, line: list[str]) -> None:
     assert all("127.0.0.1:" in row for row in lines[1:])
     for where in (["--json", *line], [*line, "--json"]):
         found = dsa.ok(*where).objects
-        assert [(node["name"], node["state"], node["failure"]) for node in found] == [("node-1", "up", ""), ("node-2", "up", "")]
+        assert [(node["name"], node["state"], node["failure"]) for node in found] == [
+            ("node-1", "up", ""),
+            ("node-2", "up", ""),
+        ]
     assert dsa("nodes", "lss").status == 2
 
 

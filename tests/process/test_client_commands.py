@@ -37,7 +37,9 @@ def store(cluster: LocalCluster) -> Iterator[Store]:
         yield connected
 
 
-def start(cluster: LocalCluster, *line: str | bytes, stdin: int | IO[bytes] = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
+def start(
+    cluster: LocalCluster, *line: str | bytes, stdin: int | IO[bytes] = subprocess.DEVNULL
+) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "dsa_zmq", *line]
     environment = os.environ | {"DSA_URL": cluster.url}
     return subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
@@ -144,7 +146,9 @@ def test_an_interrupted_put_of_a_tree_leaves_whole_files_only(
     assert 0 < len(there) < len(content)
     assert all(store.read_bytes(entry.path) == content[entry.name] for entry in there[:: max(1, len(there) // 20)])
     assert run(cluster, "put", str(tmp_path), "/half")[0] == 0  # and a second run completes it
-    assert {entry.name: entry.size for entry in store.ls("/half")} == {name: len(data) for name, data in content.items()}
+    assert {entry.name: entry.size for entry in store.ls("/half")} == {
+        name: len(data) for name, data in content.items()
+    }
 
 
 def test_a_reader_that_leaves_early_is_no_drama(cluster: LocalCluster, store: Store) -> None:
