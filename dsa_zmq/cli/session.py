@@ -26,7 +26,16 @@ class Session:
         """The store that ``--url`` or ``DSA_URL`` names. Use it in a ``with`` block."""
         from dsa_zmq.app import connect
 
+        self.start_log()
         return connect(self.url)
+
+    def start_log(self) -> None:
+        """With ``-v`` what the library logs goes to stderr; otherwise errors are all that is said."""
+        if self.verbosity:
+            import logging
+
+            level = logging.DEBUG if self.verbosity > 1 else logging.INFO
+            logging.basicConfig(level=level, format="%(levelname)-8s %(name)s: %(message)s")
 
     def emit(self, **fields: object) -> None:
         """One JSON object on a line of its own."""
