@@ -62,7 +62,6 @@ class Read(Task, frozen=True, gc=False):
 class Reconfirm(Task, frozen=True, gc=False):
     """Ask the node for a new receipt of a shard that it holds."""
 
-    upload: int
     grant: ShardGrant
 
 
@@ -335,22 +334,18 @@ def _key(task: Task) -> Slot:
 
 
 def _go_together(first: Task, other: Task) -> bool:
-    """One message holds one kind of task; confirmations, of one upload."""
-    if type(first) is not type(other):
-        return False
-    if isinstance(first, Reconfirm) and isinstance(other, Reconfirm):
-        return first.upload == other.upload
-    return True
+    """One message holds one kind of task."""
+    return type(first) is type(other)
 
 
 def _message(address: Address, number: int, batch: list[Task]) -> Outgoing:
     first = batch[0]
     if isinstance(first, Write):
         writes = [task for task in batch if isinstance(task, Write)]
-        message = PutShards(number, first.put.upload, [task.put for task in writes])
+        message = PutShards(number, [task.put for task in writes])
         return Outgoing(address, message, [task.data for task in writes])
     if isinstance(first, Read):
         return Outgoing(address, GetShards(number, [task.grant for task in batch if isinstance(task, Read)]))
     assert isinstance(first, Reconfirm)
     grants = [task.grant for task in batch if isinstance(task, Reconfirm)]
-    return Outgoing(address, ConfirmShards(number, first.upload, grants))
+    return Outgoing(address, ConfirmShards(number, grants))
