@@ -8,6 +8,7 @@ import click
 
 from dsa_zmq.cli.completion import RemotePath
 from dsa_zmq.cli.remote_paths import (
+    found_at,
     misused,
     refuse_directory,
     refuse_file,
@@ -17,7 +18,7 @@ from dsa_zmq.cli.remote_paths import (
     remote_target,
 )
 from dsa_zmq.cli.session import Command, Session, pass_session
-from dsa_zmq.errors import AlreadyExists, NotFound
+from dsa_zmq.errors import AlreadyExists
 from dsa_zmq.model import paths as store_paths
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def mv(session: Session, paths: tuple[str, ...], force: bool) -> int:
     goals = [target.of(name, store_paths.join) for name in names]
     with session.connect() as store:
         found = [store.stat(source) for source in wanted]
-        there = _look(store, target.path)
+        there = found_at(store, target.path)
         if target.inside and there is not None and there.is_file:
             refuse_file(target.path)
         for entry, to in zip(found, goals, strict=True):
@@ -101,7 +102,7 @@ def mv(session: Session, paths: tuple[str, ...], force: bool) -> int:
 
 
 def _move(store: Store, entry: Stat, goal: str, force: bool) -> None:
-    there = None if entry.path == goal else _look(store, goal)
+    there = None if entry.path == goal else found_at(store, goal)
     if there is not None and there.is_dir:
         if entry.is_file:
             refuse_directory(goal)
@@ -109,10 +110,3 @@ def _move(store: Store, entry: Stat, goal: str, force: bool) -> None:
     if there is not None and not force:
         raise AlreadyExists(f"'{goal}' exists already", "say -f to replace it", goal)
     store.mv(entry.path, goal, replace=force)
-
-
-def _look(store: Store, path: str) -> Stat | None:
-    try:
-        return store.stat(path)
-    except NotFound:
-        return None

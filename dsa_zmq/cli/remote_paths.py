@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import click
 
 from dsa_zmq.cli.output import shown
-from dsa_zmq.errors import Invalid, IsADirectory, NotADirectory
+from dsa_zmq.errors import Invalid, IsADirectory, NotADirectory, NotFound
 from dsa_zmq.model import paths
+
+if TYPE_CHECKING:
+    from dsa_zmq.client.store import Store
+    from dsa_zmq.model.stat import Stat
 
 PREFIX = "dsa:"  #: what marks a path as one in the store
 STREAM = "-"  #: standard input or output
@@ -102,6 +107,14 @@ def remote_name(path: str) -> str:
     if not name:
         raise Invalid("the root has no name to be kept inside the target", "name the target without a last slash")
     return name
+
+
+def found_at(store: Store, path: str) -> Stat | None:
+    """What is there in the store, if anything."""
+    try:
+        return store.stat(path)
+    except NotFound:
+        return None
 
 
 def refuse_twins(names: Sequence[str]) -> None:

@@ -37,9 +37,8 @@ class _Loss:
         name = output.shown(self.entry.path)
         if self.entry.is_file:
             return f"{name}  {format_size(self.size)}"
-        return (
-            f"{name}/  {_count(self.files, 'file')} in {_count(self.directories, 'director')}, {format_size(self.size)}"
-        )
+        inside = f"{_count(self.files, 'file', 'files')} in {_count(self.directories, 'directory', 'directories')}"
+        return f"{name}/  {inside}, {format_size(self.size)}"
 
 
 @click.command(
@@ -118,7 +117,5 @@ def _without_nested(entries: Sequence[Stat]) -> list[Stat]:
     return list(kept.values())
 
 
-def _count(number: int, what: str) -> str:
-    if what.endswith("r"):
-        return f"{number:,} {what}{'y' if number == 1 else 'ies'}"
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}"

@@ -16,6 +16,7 @@ from dsa_zmq.cli.completion import EitherPath, LocalThenRemote, RemoteThenLocal
 from dsa_zmq.cli.remote_paths import (
     STREAM,
     Target,
+    found_at,
     is_remote,
     local,
     local_name,
@@ -29,13 +30,13 @@ from dsa_zmq.cli.remote_paths import (
     remote_target,
 )
 from dsa_zmq.cli.session import Command, Session, pass_session
-from dsa_zmq.errors import Invalid, NotFound
+from dsa_zmq.errors import Invalid
 from dsa_zmq.model import paths
-from dsa_zmq.model.stat import Stat
 
 if TYPE_CHECKING:
     from dsa_zmq.cli.transfer_bar import TransferBar
     from dsa_zmq.client.store import Store
+    from dsa_zmq.model.stat import Stat
 
 _quiet = click.option("-q", "--quiet", is_flag=True, help="No progress bar, no last line; errors only.")
 _again = click.option("--all", "again", is_flag=True, help="Copy also what is there with the same size and time.")
@@ -95,9 +96,9 @@ def _put(session: Session, sources: Sequence[str], target: Target, follow: bool,
         from dsa_zmq.client.put_tree import put_tree
 
         bar.measure(lambda over: _measure_here(sources, follow, over))
-        _check_inside(target, _look(store, target.path))
+        _check_inside(target, found_at(store, target.path))
         for source, status, goal in zip(sources, found, goals, strict=True):
-            there = _look(store, goal)
+            there = found_at(store, goal)
             if bits.S_ISDIR(status.st_mode):
                 if there is not None and there.is_file:
                     refuse_file(goal)
@@ -163,7 +164,7 @@ def _get(session: Session, sources: Sequence[str], target: Target, again: bool, 
     if target.inside and os.path.exists(target.path) and not os.path.isdir(target.path):
         refuse_file(target.path)
     with _transfer(session, "fetched", quiet) as (store, bar):
-        from dsa_zmq.client.get_tree import get_tree
+        from dsa_zmq.client.get_tree import get_tree, is_here
 
         found = [store.stat(source) for source in sources]
         bar.measure(lambda _: sum(store.du(source).size for source in sources))
@@ -184,7 +185,7 @@ def _get(session: Session, sources: Sequence[str], target: Target, again: bool, 
                 continue
             if os.path.isdir(goal):
                 refuse_directory(goal)
-            if not again and _is_here(entry, goal):
+            if not again and is_here(entry, goal):
                 bar.result.left(entry.size)
             else:
                 bar.result.copied(store.get(entry.path, goal, progress=bar.progress).size)
@@ -240,9 +241,9 @@ def _copy(session: Session, sources: Sequence[str], target: Target, again: bool,
         from dsa_zmq.client.copy_tree import copy_tree, is_same
 
         found = [store.stat(source) for source in sources]
-        _check_inside(target, _look(store, target.path))
+        _check_inside(target, found_at(store, target.path))
         for entry, goal in zip(found, goals, strict=True):
-            there = _look(store, goal)
+            there = found_at(store, goal)
             if entry.is_dir:
                 if there is not None and there.is_file:
                     refuse_file(goal)
@@ -280,13 +281,6 @@ def write_content(store: Store, path: str) -> None:
     out.flush()
 
 
-def _look(store: Store, path: str) -> Stat | None:
-    try:
-        return store.stat(path)
-    except NotFound:
-        return None
-
-
 def _check_inside(target: Target, found: Stat | None) -> None:
     if target.inside and found is not None and found.is_file:
         refuse_file(target.path)
@@ -300,16 +294,6 @@ def _look_here(path: str) -> os.stat_result:
         from dsa_zmq.client.local_file import local_error
 
         raise local_error(error, path) from error
-
-
-def _is_here(entry: Stat, path: str) -> bool:
-    from dsa_zmq.client.merging import has_mode, is_unchanged
-
-    try:
-        status = os.lstat(path)
-    except OSError:
-        return False
-    return bits.S_ISREG(status.st_mode) and is_unchanged(status, entry) and has_mode(status, entry)
 
 
 def _measure_here(sources: Sequence[str], follow: bool, over: threading.Event) -> int | None:

@@ -161,25 +161,13 @@ class _GetTree:
             if entry.is_dir:
                 below.append(_Folder(entry, local, folder))
                 return None
-            return None if self._is_here(entry, local) else local
+            if self._again or not is_here(entry, local):
+                return local
+            self._result.left(entry.size)
+            return None
         except DSAError as error:
             self._fail(error)
             return None
-
-    def _is_here(self, entry: Stat, local: str) -> bool:
-        """The file is as it should be; a wrong mode is put right."""
-        if self._again:
-            return False
-        try:
-            status = os.lstat(local)
-            if not stat.S_ISREG(status.st_mode) or not is_unchanged(status, entry):
-                return False
-            if not has_mode(status, entry):
-                os.chmod(local, entry.mode & 0o777)
-        except OSError:
-            return False
-        self._result.left(entry.size)
-        return True
 
     def _fail(self, error: DSAError) -> None:
         if error is self._final:
@@ -200,6 +188,19 @@ class _GetTree:
         except DSAError as error:
             self._final = error
             raise
+
+
+def is_here(entry: Stat, local: str) -> bool:
+    """The local file is as the one in the store: same size and time. A wrong mode is put right."""
+    try:
+        status = os.lstat(local)
+        if not stat.S_ISREG(status.st_mode) or not is_unchanged(status, entry):
+            return False
+        if not has_mode(status, entry):
+            os.chmod(local, entry.mode & 0o777)
+    except OSError:
+        return False  # not there, or not to be touched: the transfer finds out, and says so
+    return True
 
 
 def _local_name(entry: Stat) -> str:

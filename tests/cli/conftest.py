@@ -94,7 +94,7 @@ class Dsa:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[LocalCluster]:
-    with LocalCluster(nodes=2) as running:
+    with LocalCluster(nodes=2, speed=4) as running:
         yield running
 
 

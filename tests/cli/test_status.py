@@ -63,7 +63,7 @@ def test_health_is_status_0_when_all_is_well(dsa: Dsa) -> None:
 def test_health_tells_how_bad_it_is(
     dsa: Dsa, monkeypatch: pytest.MonkeyPatch, redundancy: str, kills: int, states: dict[str, int]
 ) -> None:
-    with LocalCluster(nodes=3, redundancy=redundancy) as cluster, cluster.connect() as store:
+    with LocalCluster(nodes=3, redundancy=redundancy, speed=10) as cluster, cluster.connect() as store:
         store.write_bytes("/x", os.urandom(100))
         for node in range(kills):
             cluster.kill(node)

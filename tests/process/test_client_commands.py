@@ -27,7 +27,7 @@ BIG = 24 << 20
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
-    with LocalCluster(nodes=2) as running:
+    with LocalCluster(nodes=2, speed=4) as running:
         yield running
 
 
