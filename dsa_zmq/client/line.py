@@ -10,7 +10,7 @@ SECOND_NS = 1_000_000_000
 FIRST_RATE = 1 << 20  #: bytes/s, assumed until something was measured: a slow uplink
 LEAST_RATE = 1 << 16  #: bytes/s
 MARGIN = 2  #: the line is shared with others, and its rate changes
-MOST_NS = 30 * SECOND_NS  #: added to a time-out
+MOST_NS = 15 * SECOND_NS  #: added to a time-out: half of what a transfer may stand still
 
 
 class Line:
@@ -19,7 +19,7 @@ class Line:
     def __init__(self) -> None:
         self._rate = float(FIRST_RATE)
         self._moved = 0
-        self._since_ns = 0
+        self._since_ns: int | None = None
 
     def __repr__(self) -> str:
         return f"Line({self._rate / 1e6:.1f} MB/s)"
@@ -30,6 +30,8 @@ class Line:
 
     def drain_ns(self, size: int, now_ns: int) -> int:
         """How long ``size`` bytes may take, with a margin. Call it now and then."""
+        if self._since_ns is None:
+            self._since_ns = now_ns
         elapsed_ns = now_ns - self._since_ns
         if elapsed_ns >= SECOND_NS and (self._moved or not size):  # while nothing comes, the second grows longer
             if self._moved:

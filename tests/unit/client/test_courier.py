@@ -163,6 +163,7 @@ def test_slow_line_is_not_a_dead_node():
         it.submit(write(1, chunk, 1 + chunk % 3))
     flying = sorted(it.flush(0), key=lambda out: out.message.shards[0].chunk)
     now = 0
+    it.tick(0)
     while flying:  # one megabyte in two seconds, for all nodes together
         for _ in range(20):
             now += SECOND_NS // 10
@@ -262,9 +263,12 @@ def test_every_task_ends_exactly_once_and_no_credit_leaks(seed):
 
 def test_line_learns_its_rate_and_forgets_slowly():
     line = Line()
-    assert line.drain_ns(MIB, 0) == 2 * SECOND_NS
-    for second in range(1, 10):
+    begin = 10**15
+    assert line.drain_ns(MIB, begin) == 2 * SECOND_NS
+    line.moved(MIB)
+    assert line.drain_ns(MIB, begin + SECOND_NS) <= 2 * SECOND_NS
+    for second in range(2, 10):
         line.moved(100 * MIB)
-        allowed = line.drain_ns(64 * MIB, second * SECOND_NS)
+        allowed = line.drain_ns(64 * MIB, begin + second * SECOND_NS)
     assert allowed < 2 * SECOND_NS
-    assert line.drain_ns(64 * MIB, 60 * SECOND_NS) == allowed, "an idle line says nothing"
+    assert line.drain_ns(64 * MIB, begin + 60 * SECOND_NS) == allowed, "an idle line says nothing"
