@@ -8,6 +8,7 @@ import os
 import pickle
 import random
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -217,6 +218,9 @@ def test_too_few_nodes_is_said_and_nothing_appears() -> None:
     with dsa_zmq.LocalCluster(nodes=2) as cluster, cluster.connect() as store:
         store.write_bytes("/x", b"1")
         cluster.kill(0)
+        deadline = time.monotonic() + 10
+        while store.nodes()[0].state == "up" == store.nodes()[1].state:
+            assert time.monotonic() < deadline, "the master does not notice"
         with pytest.raises(TooFewNodes):
             store.write_bytes("/y", random.randbytes(3 * MIB))
         assert not store.exists("/y")
