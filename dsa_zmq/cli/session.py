@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from dsa_zmq.cli import output
 
 if TYPE_CHECKING:
     from dsa_zmq.client.store import Store
@@ -39,7 +40,7 @@ class Session:
 
     def emit(self, **fields: object) -> None:
         """One JSON object on a line of its own."""
-        click.echo(json.dumps(fields, ensure_ascii=False))
+        output.emit(**fields)
 
     @property
     def is_live(self) -> bool:
@@ -89,3 +90,7 @@ class Command(click.Command):
             with formatter.section("Examples"):
                 for line in self.examples.strip().splitlines():
                     formatter.write(f"  {line.strip()}\n")
+
+
+class CommandGroup(Command, click.Group):
+    """Several commands under one plural word, with the global options and examples."""
