@@ -62,7 +62,10 @@ class Space:
 
     def growth(self, spares: int) -> int:
         """How many more segments puts may fill, while ``spares`` are preallocated."""
-        room = min(self._within_capacity(), self._left_by_others())
+        try:
+            room = min(self._within_capacity(), self._left_by_others())
+        except OSError:  # a file system that cannot even say this takes no new segments
+            return 0
         return max(0, room // self.segment_bytes - (SPARES - spares))
 
     def check_growth(self) -> None:
