@@ -50,7 +50,7 @@ WORK = st.one_of(
     st.builds(Move, PATHS, PATHS, st.booleans(), st.booleans()),
     st.builds(Copy, PATHS, PATHS, st.booleans(), st.booleans()),
     st.builds(Stat, PATHS),
-    st.builds(ListDirectory, PATHS, st.just(""), st.just(2), st.sampled_from([0, 3, 7])),
+    st.builds(ListDirectory, PATHS, st.just(""), st.just(2), st.sampled_from([0, 3, 5, 6, 7, 9])),
     st.builds(Locate, PATHS, st.sampled_from([0, 0, 1001, 1002]), st.sampled_from([0, 1])),
     st.builds(lambda path: Allocate(0, path, 4096, 0, [1]), PATHS),
     st.builds(Statfs),
