@@ -58,13 +58,8 @@ from dsa_zmq.protocol.values import ShardRef
 MAX_SLICE = 250  #: rows: some 10 ms, whatever was asked for
 TREES_PER_SLICE = 8  #: directories taken apart at a time; each gets its share of the slice
 SESSIONS_PER_SLICE = 4  #: each with up to MAX_OPEN_CALLS replies
-GRACED = (
-    DEAD_VERSION,
-    DEAD_TREE,
-    DEAD_FILE,
-    DEAD_NAME,
-    DEAD_CONTENT,
-)  #: the kinds whose ``due`` is the time of their death
+GRACED = (DEAD_VERSION, DEAD_TREE, DEAD_FILE, DEAD_NAME, DEAD_CONTENT)
+"""The kinds whose ``due`` is the time of their death."""
 
 DUE: Scan[DeadRow] = Scan(
     f"SELECT {DEAD.columns} FROM dead WHERE kind = ? AND due <= ? ORDER BY due, item LIMIT ?", DeadRow, (DEAD,), DEAD
