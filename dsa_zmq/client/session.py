@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from actors.core import Address, Message
-from actors.requests import Backoff, Requests
+from actors.requests import Backoff, Request, Requests
 from dsa_zmq.client.greeting import Greeting
 from dsa_zmq.errors import DSAError, OutcomeUnknown, Overloaded, Timeout, Unavailable, from_code
 from dsa_zmq.model.limits import MAX_CALLS, MAX_OPEN_CALLS
@@ -225,9 +225,10 @@ class Session:
         self.term, self._heard_ns = message.term, now_ns
         settled: list[Settled] = []
         for answer in message.answers:
-            request = self._requests.close(answer.number)
-            if request is None:
+            request = self._requests.find(answer.number)
+            if request is None or _may_be_done(request, answer.result):
                 continue
+            self._requests.close(answer.number)
             entry = request.item
             self._leave(entry)
             result = answer.result
@@ -363,6 +364,13 @@ class Session:
             if request.item.token is not None:
                 settled.append((request.item.token, error))
         return settled
+
+
+def _may_be_done(request: Request[_Open], result: Result) -> bool:
+    """Overload is told before anybody looks whether an earlier try was done, so it says nothing of that one: only a further
+    try under the same number can have its effect once."""
+    overloaded = isinstance(result, Failure) and result.code == Overloaded.code
+    return overloaded and request.item.stored and request.tries > 1
 
 
 def _estimate(operation: Operation) -> int:

@@ -292,6 +292,23 @@ def test_overload_is_asked_again_later_under_a_new_number(talk):
     assert isinstance(talk.settled[token], Overloaded)
 
 
+def test_overload_of_a_repeated_change_keeps_its_number_since_the_first_try_may_be_done(talk):
+    token = talk.ask(op.Remove("/a"))
+    talk.open()
+    (calls,) = talk.take()
+    talk.wait(0.3)  # its answer is lost: it is repeated
+    (again,) = talk.take()
+    assert again.calls == calls.calls
+    talk.answer(again, Failure("overloaded", "busy"))
+    assert token not in talk.settled
+    talk.wait(1)
+    later = talk.take()
+    assert later
+    assert all(message.calls == calls.calls and message.done_below == calls.done_below for message in later)
+    talk.answer(later[-1], op.Done(1))
+    assert talk.settled[token] == op.Done(1)
+
+
 def test_errors_are_errors_of_their_kind(talk):
     token = talk.ask(op.Stat("/a"))
     talk.answer(talk.take()[0], Failure("conflict", "no", "yes", "/a"))
