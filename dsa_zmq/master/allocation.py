@@ -100,7 +100,7 @@ class Allocator:
         """Another node for each shard asked, or an error and no change.
 
         Only for chunks that this upload was given and has not staged. Those of an earlier term are not known any more and
-        are believed. Raises TooFewNodes, NoSpace, :class:`Invalid` or :class:`Conflict`.
+        are believed. Raises TooFewNodes, NoSpace, :class:`Invalid`, :class:`Conflict` or Overloaded.
         """
         _check_reallocate(asked)
         state = self._uploads.get(asked.upload)
@@ -129,12 +129,21 @@ class Allocator:
             taken.add(node)
             mac = self._granter.write(room.state(node).row, asked.upload, shard.chunk, shard.index, length, expires_s)
             places.append(Place(node, shard.index, mac))
-        if state is None:
-            self._uploads.adopt([asked.upload], served_ns)
-        self._uploads.renew(asked.upload, served_ns)
+        if not self._uploads.renew(asked.upload, served_ns):
+            self._uploads.begin(asked.upload, "", served_ns)
         for shard, chosen in zip(asked.shards, places, strict=True):
             self._uploads.move(asked.upload, shard.chunk, shard.index, chosen.node)
         return Reallocated(places, room.addresses({chosen.node for chosen in places}), expires_s)
+
+    def renew(self, upload: int, served_ns: int) -> bool:
+        """Another full lease. An upload of an earlier term that speaks up in this way is in progress again, else the horizon
+        would pass it while its client waits for slow input. False if it has ended. Raises :class:`Overloaded`.
+        """
+        if not self._uploads.renew(upload, served_ns):
+            if not self._may_be_old(upload):
+                return False
+            self._uploads.begin(upload, "", served_ns)
+        return True
 
     def advance_horizon(self, served_ns: int) -> int:
         """What the catalog may condemn: see :mod:`dsa_zmq.master.horizon`."""
@@ -142,8 +151,11 @@ class Allocator:
 
     def _check_old(self, upload: int) -> None:
         """An unknown upload may be one of an earlier term that was not heard of since; anything else has ended."""
-        if not self._horizon.value <= upload < self._floor:
+        if not self._may_be_old(upload):
             raise _ended(upload)
+
+    def _may_be_old(self, upload: int) -> bool:
+        return max(self._horizon.value, id_floor(1)) <= upload < self._floor
 
     def _check_owned(self, state: UploadState | None, chunk: int, length: int) -> None:
         if chunk < self._floor:

@@ -132,4 +132,4 @@ class Desk:
     def _renew(self, operation: Renew, at: Moment) -> Done:
         if len(operation.uploads) > MAX_RENEWALS:
             raise Invalid(f"{len(operation.uploads)} uploads cannot be renewed at once")
-        return Done(sum(self.uploads.renew(upload, at.served_ns) for upload in operation.uploads))
+        return Done(sum(self.allocator.renew(upload, at.served_ns) for upload in operation.uploads))

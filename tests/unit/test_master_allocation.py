@@ -197,6 +197,38 @@ def test_an_upload_of_an_earlier_term_is_believed_only_until_the_horizon_has_pas
         desk.allocate(upload=old, redundancy="copies=2")
 
 
+def test_an_upload_of_an_earlier_term_whose_client_only_renews_its_lease_is_in_progress() -> None:
+    old = id_floor(TERM) - 5
+    desk = Desk()
+    span = LEASE_NS + GRANT_S * 10**9
+    assert desk.allocator.renew(old, 0)
+    desk.allocator.advance_horizon(span - 1)
+    assert desk.allocator.renew(old, span - 1)
+    assert desk.allocator.advance_horizon(span) == old
+    assert desk.allocate(upload=old, redundancy="copies=3").redundancy == "copies=3"
+
+
+def test_renewing_what_has_ended_or_never_was_begins_nothing() -> None:
+    desk = Desk()
+    ended = desk.allocate().upload
+    desk.uploads.end(ended)
+    assert not any(desk.allocator.renew(upload, 0) for upload in (ended, 0, -1, 12345, id_floor(1) - 1, 1 << 63))
+    assert len(desk.uploads) == 0
+
+
+def test_uploads_of_earlier_terms_are_bounded_in_number_however_they_speak_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads_module, "MAX_UPLOADS", 3)
+    desk = Desk()
+    old = id_floor(TERM) - 9
+    for upload in (old, old + 1, old + 2):
+        desk.allocator.renew(upload, 0)
+    with pytest.raises(Overloaded):
+        desk.allocator.renew(old + 3, 0)
+    with pytest.raises(Overloaded):
+        desk.reallocate(Reallocate(old + 3, [PlacedShard(old, 0, 1)], [MIB], [[]]))
+    assert len(desk.uploads) == 3
+
+
 def test_a_moved_shard_goes_to_a_node_that_holds_no_other_shard_of_its_chunk() -> None:
     desk = Desk(nodes=4)
     allocated = desk.allocate(lengths=[MIB])
