@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import Any
 
 from actors.core import Job, Lane
-from dsa_zmq.errors import Conflict, DSAError
+from dsa_zmq.errors import Conflict, DSAError, Unavailable
 from dsa_zmq.node.identity import IdentityFile
 from dsa_zmq.node.store import NewShard, ShardInfo, ShardKey, ShardStore, Usage
 
@@ -58,7 +58,7 @@ class GetBatch(Job, frozen=True):
 
 
 class VerifyBatch(Job, frozen=True):
-    """-> a list of ShardInfo or DSAError, one each"""
+    """For receipts. -> a list of ShardInfo or DSAError, one each"""
 
     shards: tuple[Wanted, ...]
 
@@ -119,6 +119,8 @@ def _read(store: ShardStore, job: Job) -> Any:
         case GetBatch():
             return [_outcome(lambda wanted=wanted: _get(store, wanted)) for wanted in job.shards]  # type: ignore[misc]
         case VerifyBatch():
+            if store.failure:
+                return [_promises_nothing(store.failure)] * len(job.shards)
             return [_outcome(lambda wanted=wanted: _verify(store, wanted)) for wanted in job.shards]  # type: ignore[misc]
         case LookAtStore():
             return StoreStatus(store.usage(), store.failure)
@@ -138,6 +140,12 @@ def _verify(store: ShardStore, wanted: Wanted) -> ShardInfo:
     info = store.verify(wanted.key)
     _check_length(info, wanted)
     return info
+
+
+def _promises_nothing(why: str) -> Unavailable:
+    """A failed store may show what its disk does not have: it is read from, and each read is verified by who asked, but
+    nothing more is said to be there durably."""
+    return Unavailable(f"the node's store has failed: {why}", "store the shard on another node")
 
 
 def _check_length(info: ShardInfo, wanted: Wanted) -> None:

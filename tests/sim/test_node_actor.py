@@ -542,6 +542,19 @@ def test_a_failed_store_is_told_puts_are_refused_and_gets_served(world: World, d
     assert world.get(world.grant(10, 5000))[1] == [data]
 
 
+def test_what_a_failed_sync_left_behind_is_never_confirmed(world: World, data: bytes) -> None:
+    world.put((10, data))
+    world.disk.failing_syncs = 1
+    assert world.put((11, data))[0].failure is not None
+    for _ in range(2):
+        answer, _ = world.ask(ConfirmShards(7, [world.grant(10, 5000, WRITE), world.grant(11, 5000, WRITE)]))
+        assert [outcome.receipt for outcome in answer.outcomes] == [None, None]
+        assert answer.outcomes[0].failure.code == "unavailable"
+        world.sim.crash(world.spec.name)  # the page cache survives, and shows what the disk may lack
+        world.start()
+        world.until_registered()
+
+
 def test_the_master_can_drop_shards_durably(world: World, data: bytes) -> None:
     world.put((10, data), (11, data))
     refs = [ShardRef(10, 0), ShardRef(12, 0), ShardRef(-4, 300)]
