@@ -383,7 +383,7 @@ def test_messages_of_others_are_ignored_and_counted(world: World) -> None:
 
 
 def test_puts_beyond_the_bound_are_answered_overloaded(data: bytes) -> None:
-    world = World(pending_bytes=12_000).until_registered()
+    world = World(pending_bytes=13_000).until_registered()
     world.sim.slow_down(world.spec.name, 1000)
     for chunk in range(10, 14):
         message = PutShards(chunk, [world.put_shard(chunk, data)])
@@ -396,7 +396,7 @@ def test_puts_beyond_the_bound_are_answered_overloaded(data: bytes) -> None:
 
 
 def test_gets_beyond_the_bound_are_answered_overloaded(data: bytes) -> None:
-    world = World(pending_bytes=12_000).until_registered()
+    world = World(pending_bytes=13_000).until_registered()
     world.put((10, data))
     world.sim.slow_down(world.spec.name, 1000)
     for number in range(4):
@@ -405,6 +405,35 @@ def test_gets_beyond_the_bound_are_answered_overloaded(data: bytes) -> None:
     world.sim.run_until(lambda: len(world.client.of(ShardData)) == 4)
     failures = [answer.shards[0].failure for answer in world.client.of(ShardData)]
     assert [failure and failure.code for failure in failures].count("overloaded") == 2
+
+
+def test_the_number_of_tiny_shards_under_way_is_bounded_too(data: bytes) -> None:
+    world = World(pending_bytes=13_000).until_registered()
+    world.sim.slow_down(world.spec.name, 1000)
+    for number in range(40):
+        message = PutShards(number, [world.put_shard(100 + number, data[:1])])
+        world.client_handle.call(lambda ctx, message=message: ctx.send(DATA, message, [data[:1]]))
+    world.sim.run_until(lambda: len(world.client.of(PutDone)) == 40)
+    failures = [done.outcomes[0].failure for done in world.client.of(PutDone)]
+    assert [failure and failure.code for failure in failures].count(None) == 12
+
+
+def test_a_confirmation_weighs_what_it_holds_at_a_time_so_that_it_neither_shuts_out_reads_nor_waits_for_their_end(
+    data: bytes,
+) -> None:
+    world = World(pending_bytes=24_000).until_registered()
+    world.put(*((chunk, data) for chunk in range(10, 16)))
+    world.sim.slow_down(world.spec.name, 1000)
+    grants = [world.grant(chunk, 5000, WRITE) for chunk in range(10, 16)]  # 30,000 bytes
+    for message in (
+        GetShards(1, [world.grant(10, 5000)]),
+        ConfirmShards(2, grants),
+        GetShards(3, [world.grant(11, 5000)]),
+    ):
+        world.client_handle.call(lambda ctx, message=message: ctx.send(DATA, message))
+    world.sim.run_until(lambda: len(world.client.of(ShardData)) == 2 and world.client.of(PutDone)[-1].number == 2)
+    assert all(outcome.receipt for outcome in world.client.of(PutDone)[-1].outcomes)
+    assert all(answer.shards[0].failure is None for answer in world.client.of(ShardData))
 
 
 def test_waiting_puts_of_many_clients_share_one_sync(data: bytes) -> None:
