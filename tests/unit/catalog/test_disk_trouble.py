@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import random
 
@@ -327,6 +328,20 @@ def test_a_ballast_that_does_not_fit_leaves_nothing_behind(new_kit, monkeypatch,
     kit.open()
     assert not kit.disk.exists("catalog.sqlite.ballast")
     assert kit.bad(MakeDirectory("/d")) == "no-space"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_disk_or_a_quota_without_room_for_the_ballast_is_no_fault_of_the_disk(new_kit, monkeypatch, number):
+    kit = new_kit(disk=SimDisk(random.Random(5)))
+
+    def refuse(path, inode, size):
+        raise OSError(number, "no room", path)
+
+    monkeypatch.setattr(kit.disk, "grow", refuse)
+    kit.catalog.close()
+    kit.open(ballast_bytes=BALLAST)
+    assert kit.bad(MakeDirectory("/d")) == "no-space"
+    assert not kit.disk.exists("catalog.sqlite.ballast")
 
 
 def test_a_catalog_on_a_full_disk_still_opens(new_kit):
