@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from dsa_zmq.errors import Conflict, IsADirectory, NotADirectory, NotFound
+from dsa_zmq.errors import Conflict, Corrupt, IsADirectory, NotADirectory, NotFound
 from dsa_zmq.master.catalog.facts import Facts
 from dsa_zmq.master.catalog.jobs import AllocateChecked, LocatedRows, Request, Totals
 from dsa_zmq.master.catalog.rows import Rows, Scan
@@ -116,7 +116,10 @@ def locate(rows: Rows, facts: Facts, job: Request, op: Locate) -> LocatedRows:
     if page is None:
         raise NotFound(f"page {op.page} of '{op.path}' does not exist any more", "open the file again", op.path)
     ids = unpack_page(page.body)
-    chunks = rows.get_all(CHUNKS, ids)
+    found = rows.get_all(CHUNKS, ids)
+    chunks = [chunk for chunk in found if chunk is not None]
+    if len(chunks) < len(ids):  # the others would be taken for those in front of them
+        raise Corrupt(f"page {op.page} of '{op.path}' names chunks that are not there", "restore the catalog", op.path)
     places = rows.group_all(PLACES, ids)
     nodes = {node: rows.get(NODES, node) for node in {place.node for group in places for place in group}}
     removed = {node for node, row in nodes.items() if row is None or row.removed}
@@ -127,7 +130,6 @@ def locate(rows: Rows, facts: Facts, job: Request, op: Locate) -> LocatedRows:
         [
             (chunk.chunk, chunk.length, chunk.hash, [(p.node, p.shard) for p in group if p.node not in removed])
             for chunk, group in zip(chunks, places, strict=True)
-            if chunk is not None
         ],
     )
 
