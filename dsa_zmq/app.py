@@ -7,10 +7,11 @@ import logging
 import os
 import random
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from actors.core import Address, Handle
+from actors.core import Address, Handle, Job, Lane
 from dsa_zmq.client.store import Store, set_connector
 from dsa_zmq.config import MasterOptions, NodeOptions, advertised_endpoint, listen_host, master_endpoint
 from dsa_zmq.directory import DataDirectory, open_directory, unusable
@@ -197,6 +198,7 @@ def _serve(role: str, path: str, make_spec: Callable[[DataDirectory], ActorSpec]
     spec = None
     try:
         spec = make_spec(directory)
+        spec = replace(spec, lanes={name: closing_last(lane) for name, lane in spec.lanes.items()})
         return Server(role, _run(spec), spec, directory)
     except BaseException as error:
         if spec is not None:
@@ -205,6 +207,31 @@ def _serve(role: str, path: str, make_spec: Callable[[DataDirectory], ActorSpec]
         if isinstance(error, OSError) and not isinstance(error, DSAError):
             raise unusable(directory.path, error) from error
         raise
+
+
+def closing_last(lane: Lane) -> Lane:
+    """The same lane, whose ``on_close`` waits for the batch at work and lets no other begin.
+
+    A killed actor leaves its worker behind in the middle of a batch. Closed under its hands, files would fail it as if the
+    disk had; and the directory must not be given to the next process while somebody writes there.
+    """
+    on_close = lane.on_close
+    if on_close is None or lane.workers != 1:
+        return lane
+    at_work = threading.Lock()
+    ended = False
+
+    def handler(jobs: Sequence[Job]) -> Sequence[Any]:
+        with at_work:
+            return [Unavailable("this server has ended")] * len(jobs) if ended else lane.handler(jobs)
+
+    def close() -> None:
+        nonlocal ended
+        with at_work:
+            ended = True
+            on_close()
+
+    return replace(lane, handler=handler, on_close=close)
 
 
 def _close_lanes(spec: ActorSpec) -> None:
