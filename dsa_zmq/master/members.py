@@ -40,7 +40,6 @@ class NodeState:
     shards: int = 0
     failure: str = ""
     shown: str = SUSPECT  #: the state at the last look, to tell changes
-    since_ns: int = 0  #: serving time of the last change
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,7 @@ class Members:
         """The catalog's rows, after a start. Nodes that have registered meanwhile stay as they are."""
         for row in rows:
             if not row.removed and row.node not in self._nodes:
-                self._nodes[row.node] = NodeState(row, since_ns=served_ns)
+                self._nodes[row.node] = NodeState(row)
                 self._liveness.add(row.node, row.incarnation, served_ns)
 
     def register(self, row: NodeRow, peer: Address, message: Register, served_ns: int) -> Address | None:
@@ -83,7 +82,7 @@ class Members:
                 other.peer = None  # one connection speaks for one node: the last that it claimed to be
         known = self._nodes.get(row.node)
         earlier = known.peer if known is not None and known.peer != peer else None
-        state = known or NodeState(row, since_ns=served_ns)
+        state = known or NodeState(row)
         state.row = row
         state.peer = peer
         state.used = _bytes(message.used, row.capacity)
@@ -111,7 +110,7 @@ class Members:
             now = self.state(node, served_ns)
             if now != state.shown:
                 changes.append(Change(node, state.row.name, state.shown, now))
-                state.shown, state.since_ns = now, served_ns
+                state.shown = now
         return changes
 
     def _remove(self, node: int) -> None:
