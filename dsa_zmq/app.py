@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import random
+import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -26,16 +27,20 @@ if TYPE_CHECKING:
 URL_VARIABLE = "DSA_URL"
 _KINDS = ("listen", "publish", "subscribe")
 
-logging.getLogger("dsa_zmq").addHandler(logging.NullHandler())  # embedded, it is silent unless the program asks
+log = logging.getLogger("dsa_zmq")
+log.addHandler(logging.NullHandler())  # embedded, it is silent unless the program asks
 
 
 class Server:
-    """A running master or node: its actor's handle, and the directory that it has for itself until it ends."""
+    """A running master or node: its actor's handle, and what it has for itself until it ends: files and directory."""
 
-    def __init__(self, role: str, handle: Handle, directory: DataDirectory) -> None:
+    def __init__(self, role: str, handle: Handle, spec: ActorSpec, directory: DataDirectory) -> None:
         self.role = role
         self._handle = handle
+        self._spec = spec
         self._directory = directory
+        self._lock = threading.Lock()
+        self._released = False
 
     def __repr__(self) -> str:
         return f"<Server {self.role} {self.endpoint('listen')}>"
@@ -51,19 +56,26 @@ class Server:
     def stop(self) -> None:
         """Orderly stop. Idempotent."""
         self._handle.stop()
-        self._directory.close()
+        self._release()
 
     def kill(self) -> None:
-        """Abrupt stop, like a killed process. Idempotent."""
+        """Abrupt stop, as near to a killed process as it goes within one. Idempotent."""
         self._handle.kill()
-        self._directory.close()
+        self._release()
 
     def join(self, timeout_s: float | None = None) -> int | None:
         """Wait for the end; the exit status, or None on timeout."""
         status = self._handle.join(timeout_s)
         if status is not None:
-            self._directory.close()
+            self._release()
         return status
+
+    def _release(self) -> None:
+        with self._lock:
+            if not self._released:
+                _close_lanes(self._spec)
+                self._directory.close()
+                self._released = True
 
 
 def start(options: MasterOptions | NodeOptions) -> Server:
@@ -181,17 +193,28 @@ def _advertise(options: NodeOptions) -> Address | None:
 def _serve(role: str, path: str, make_spec: Callable[[DataDirectory], ActorSpec]) -> Server:
     """Lock the directory, open what is in it, start the actor. The directory is free again if that fails."""
     directory = open_directory(path, role)
+    spec = None
     try:
-        return Server(role, _run(make_spec(directory)), directory)
-    except DSAError:
+        spec = make_spec(directory)
+        return Server(role, _run(spec), spec, directory)
+    except BaseException as error:
+        if spec is not None:
+            _close_lanes(spec)
         directory.close()
+        if isinstance(error, OSError) and not isinstance(error, DSAError):
+            raise unusable(directory.path, error) from error
         raise
-    except OSError as error:
-        directory.close()
-        raise unusable(directory.path, error) from error
-    except BaseException:
-        directory.close()
-        raise
+
+
+def _close_lanes(spec: ActorSpec) -> None:
+    """Let go of the files behind the lanes. After an orderly stop the runtime has done it; a killed actor's files are
+    still open, and locked against the next one. Closing again has no effect."""
+    for name, lane in spec.lanes.items():
+        if lane.on_close is not None:
+            try:
+                lane.on_close()
+            except Exception:  # said aloud; the others are to be closed all the same
+                log.exception("lane %s of %s did not close", name, spec.name)
 
 
 def _run(spec: ActorSpec) -> Handle:
@@ -199,7 +222,7 @@ def _run(spec: ActorSpec) -> Handle:
     from actors.zmq.reactor import ZmqRuntime
 
     try:
-        return ZmqRuntime(spec, logger=logging.getLogger("dsa_zmq")).start()
+        return ZmqRuntime(spec, logger=log).start()
     except BindError as error:
         raise _bind_error(error) from error
 

@@ -20,6 +20,7 @@ from dsa_zmq.directory import make_directory
 from dsa_zmq.errors import InternalError, Invalid, Timeout, Unavailable
 from dsa_zmq.model import limits
 from dsa_zmq.model.addresses import split_endpoint
+from dsa_zmq.protocol.values import NodeInfo
 from dsa_zmq.spawn import ServerProcess, spawn
 
 FAST = 20  #: how many times shorter than in life the times of liveness are, so that tests see a death at once
@@ -150,28 +151,36 @@ class LocalCluster:
     def connect(self, timeout: float = limits.CONNECT_TIMEOUT_S) -> Store:
         """A new connection, the caller's to close; those still open are closed with the cluster."""
         store = app.connect(self.url, timeout)
-        self._hold.stores.add(store)
+        self._hold.stores.append(store)
         return store
 
     def wait_healthy(self, timeout: float = HEALTHY_TIMEOUT_S) -> None:
-        """Return once every node that was ever registered is up, and all that run are registered. Raises Timeout, or
+        """Return once every node that was ever registered is up, as the process that runs now. Raises Timeout, or
         Unavailable if a server ends meanwhile."""
         deadline = time.monotonic() + timeout
         running = set(self._hold.servers) - set(self.ended())
-        states: dict[str, str] = {}
+        states = dict.fromkeys(running - {MASTER}, "not registered")
         while True:
             with contextlib.suppress(ConnectionError, TimeoutError):  # a master that is just coming back
-                states = {node.name: node.state for node in self._admin().nodes()}
-                if running - {MASTER} <= states.keys() and all(state == "up" for state in states.values()):
+                states.update((node.name, self._state(node)) for node in self._admin().nodes())
+                if all(state == "up" for state in states.values()):
                     return
             for name in running & set(self.ended()):
                 status = self._hold.servers[name].join(0)
                 raise Unavailable(f"{name} has ended with status {status}", f"see the logs in {self.directory / 'run'}")
             if time.monotonic() > deadline:
-                states = {name: states.get(name, "not registered") for name in {*states, *running - {MASTER}}}
                 missing = ", ".join(f"{name} is {state}" for name, state in sorted(states.items()) if state != "up")
                 raise Timeout(f"after {timeout:g} s {missing or 'the master does not answer'}", "restart what is down")
             time.sleep(_POLL_S)
+
+    def _state(self, node: NodeInfo) -> str:
+        """As the master sees it, corrected by what we know: it takes a while to notice a death or a quick return."""
+        server = self._hold.servers.get(node.name)
+        if server is None or server.join(0) is not None:
+            return "not running"
+        if node.state == "up" and node.address != server.endpoint("listen"):
+            return "not registered again"
+        return node.state
 
     # --- faults -------------------------------------------------------------------------------------------------------
 
@@ -285,7 +294,7 @@ class _Hold:
 
     def __init__(self) -> None:
         self.servers: dict[str, Running] = {}  # the master under MASTER, nodes under their names
-        self.stores: weakref.WeakSet[Store] = weakref.WeakSet()
+        self.stores: list[Store] = []  # those that nobody else holds any more, too: their threads go on
         self.admin: Store | None = None
         self.ports: tuple[int, ...] = ()  # of the master: control, hints, heartbeats
         self.root: Path | None = None
@@ -297,10 +306,10 @@ class _Hold:
         if os.getpid() != self._pid:
             return  # a forked child: the servers are its parent's
         servers, self.servers = self.servers, {}
-        stores, admin = list(self.stores), self.admin
+        stores, self.stores = self.stores, []
         temporary, self.temporary = self.temporary, None
-        self.stores.clear()
-        self.admin, self.ports = None, ()
+        admin, self.admin = self.admin, None
+        self.ports = ()
         with contextlib.ExitStack() as stack:  # last in, first out
             if temporary is not None:
                 stack.callback(shutil.rmtree, temporary, ignore_errors=True)

@@ -77,7 +77,6 @@ class ClientActor(Actor):
             client,
             incarnation,
             settings.software,
-            connect_timeout_ns=int(settings.connect_timeout_s * 1e9),
             request_timeout_ns=int(settings.request_timeout_s * 1e9),
         )
         self._courier = Courier(
@@ -218,7 +217,7 @@ class ClientActor(Actor):
         for transfer in self._transfers.values():
             transfer.ticket.finish(closed)
         self._transfers.clear()
-        for token, result in self._session.close(closed):
+        for token, result in self._session.fail_all(closed):
             if not isinstance(token, tuple):
                 token.finish(result)
         if self._session.session:
@@ -236,7 +235,7 @@ class ClientActor(Actor):
             if isinstance(token, tuple):
                 owner, tag = token
                 transfer = self._transfers.get(owner)
-                if transfer is not None:
+                if transfer is not None and not isinstance(result, Welcome):
                     self._todo.append((owner, transfer.machine.answered(tag, result, now_ns)))
             else:
                 token.finish(result)

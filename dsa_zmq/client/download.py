@@ -16,20 +16,16 @@ A chunk moves through these states:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from actors.requests import Backoff
+from dsa_zmq.client.copies import Copies
 from dsa_zmq.client.courier import Outcome, Read, Task
 from dsa_zmq.client.effects import Ask, Carry, Deliver, Described, Effect, Finish, Know, Progress, Release, Verify
 from dsa_zmq.client.suspicion import Suspicion
 from dsa_zmq.errors import Corrupt, Denied, DSAError, IsADirectory, LocalError, Timeout, Unavailable
 from dsa_zmq.model import limits
-from dsa_zmq.protocol.messages import ShardGrant
 from dsa_zmq.protocol.operations import Locate, Located, Result
-from dsa_zmq.protocol.values import Attributes, ChunkPlaces, Place
-
-DEFINITE = frozenset(("corrupt", "not-found"))  #: a node that answers this has no good copy
-MAX_ROUNDS = 2  #: in so many looks at the catalog every copy was bad: it will not get better
+from dsa_zmq.protocol.values import Attributes, ChunkPlaces
 
 PageTag = tuple[str, int]
 
@@ -48,23 +44,6 @@ class Wanted:
     to_file: bool = False  #: out of order into a file, instead of in order to a reader
 
 
-@dataclass(slots=True)
-class _Chunk:
-    id: int
-    length: int
-    hash: bytes
-    places: list[Place]
-    expires_s: int
-    asked: list[int] = field(default_factory=list)  #: nodes that are to answer
-    failed: dict[int, str] = field(default_factory=dict)  #: node -> error code, in this round
-    checking: Task | None = None
-    spares: list[tuple[Task, memoryview | bytes]] = field(default_factory=list)
-    due_ns: int = 0  #: resting until then; 0: not resting
-    rounds: int = 0  #: in which all copies failed
-    bad_rounds: int = 0  #: of those, with nothing but damage
-    blame: dict[int, str] = field(default_factory=dict)  #: node -> last failure, for people
-
-
 class Download:
     """State of one download. Every input takes the time and returns effects, in order."""
 
@@ -81,14 +60,13 @@ class Download:
         self._suspicion = suspicion
         self._node_name = node_name
         self._timeout_ns = timeout_ns
-        self._backoff = Backoff()
         self._attributes: Attributes | None = None
         self._page_chunks = 1
         self._pages: dict[int, tuple[list[ChunkPlaces], int]] = {}  # places and expiry; only pages still needed
         self._asked_pages: set[int] = set()
         self._next = 0  #: the next chunk to ask for
         self._end = 0  #: one past the last chunk wanted
-        self._chunks: dict[int, _Chunk] = {}  # asked and not done
+        self._chunks: dict[int, Copies] = {}  # asked and not done
         self._window_used = 0
         self._deliver_next = 0
         self._ready: dict[int, memoryview | bytes] = {}  # verified, waiting for their turn
@@ -210,19 +188,19 @@ class Download:
             return [Release(task)] if outcome.data is not None else []
         if outcome.late:
             return self._hedge(index, chunk, now_ns)
-        if node in chunk.asked:
-            chunk.asked.remove(node)
         if outcome.data is None:
             code = outcome.failure.code if outcome.failure is not None else "unavailable"
             return self._failed(index, chunk, node, code, now_ns)
         if len(outcome.data) != chunk.length:
             return [Release(task), *self._failed(index, chunk, node, "corrupt", now_ns)]
+        if node in chunk.asked:
+            chunk.asked.remove(node)
         if chunk.checking is not None:
             chunk.spares.append((task, outcome.data))
             return []
         return [self._check(index, chunk, task, outcome.data)]
 
-    def _check(self, index: int, chunk: _Chunk, task: Task, data: memoryview | bytes) -> Verify:
+    def _check(self, index: int, chunk: Copies, task: Task, data: memoryview | bytes) -> Verify:
         chunk.checking = task
         assert self._attributes is not None
         offset = index * self._attributes.chunk_bytes if self._to_file else -1
@@ -240,7 +218,7 @@ class Download:
             return effects + self._finish(problem)
         if problem is not None:
             if chunk.spares:
-                chunk.failed[task.node] = chunk.blame[task.node] = "corrupt"
+                chunk.fail(task.node, "corrupt")
                 spare, spare_data = chunk.spares.pop()
                 return [*effects, self._check(index, chunk, spare, spare_data)]
             return effects + self._failed(index, chunk, task.node, "corrupt", now_ns)
@@ -271,25 +249,20 @@ class Download:
             effects.append(Deliver(part))
         return effects
 
-    def _failed(self, index: int, chunk: _Chunk, node: int, code: str, now_ns: int) -> list[Effect]:
+    def _failed(self, index: int, chunk: Copies, node: int, code: str, now_ns: int) -> list[Effect]:
         """One copy could not be had: ask for another, or rest until the catalog was asked again."""
-        chunk.failed[node] = chunk.blame[node] = code
-        if chunk.asked or chunk.checking is not None:
+        if not chunk.fail(node, code):
             return []
         effects = self._ask_next(index, chunk, now_ns)
-        if effects:
-            return effects
-        chunk.rounds += 1
-        if chunk.places and all(code in DEFINITE for code in chunk.failed.values()):
-            chunk.bad_rounds += 1
-            if chunk.bad_rounds >= MAX_ROUNDS:
+        if not effects:
+            chunk.rest(now_ns)
+            if chunk.hopeless:
                 return self._finish(self._corrupt(index, chunk))
-        if chunk.rounds >= MAX_ROUNDS and set(chunk.failed.values()) == {"denied"}:
-            return self._finish(Denied(f"the nodes do not let this client read {self._wanted.path}"))
-        chunk.due_ns = now_ns + self._backoff.delay_ns(chunk.rounds)
-        return []
+            if chunk.denied:
+                return self._finish(Denied(f"the nodes do not let this client read {self._wanted.path}"))
+        return effects
 
-    def _hedge(self, index: int, chunk: _Chunk, now_ns: int) -> list[Effect]:
+    def _hedge(self, index: int, chunk: Copies, now_ns: int) -> list[Effect]:
         """The node is late: ask one more copy, while the first may still win."""
         return [] if chunk.checking is not None else self._ask_next(index, chunk, now_ns)
 
@@ -332,8 +305,8 @@ class Download:
             index = self._next
             self._next += 1
             self._window_used += row.length
-            chunk = self._chunks[index] = _Chunk(row.chunk, row.length, row.hash, row.places, rows[1])
-            effects += self._ask_next(index, chunk, now_ns) or self._failed_without_places(chunk, now_ns)
+            chunk = self._chunks[index] = Copies.of(row, rows[1])
+            effects += self._ask_or_rest(index, chunk, now_ns)
             if self._next % self._page_chunks == 0 or self._next == self._end:
                 del self._pages[page]
             elif self._next % self._page_chunks == self._page_chunks // 2:
@@ -346,52 +319,41 @@ class Download:
             effects += self._finish(self._attributes)
         return effects
 
-    def _ask_next(self, index: int, chunk: _Chunk, now_ns: int) -> list[Effect]:
-        """Ask the best node that was not asked in this round; nothing if there is none."""
-        best: Place | None = None
-        for place in chunk.places:
-            if place.node in chunk.failed or place.node in chunk.asked:
-                continue
-            if not self._suspicion.suspects(place.node, now_ns):
-                best = place
-                break
-            best = best or place
-        if best is None:
+    def _ask_next(self, index: int, chunk: Copies, now_ns: int) -> list[Effect]:
+        """Ask for the best copy that was not asked in this round; nothing if there is none."""
+        found = chunk.next(self._suspicion, now_ns)
+        if found is None:
             return []
-        chunk.asked.append(best.node)
-        grant = ShardGrant(chunk.id, best.index, chunk.length, chunk.expires_s, best.mac)
-        return [Carry(Read(self._owner, (index, best.index), best.node, chunk.length, grant))]
+        node, shard_index, grant = found
+        return [Carry(Read(self._owner, (index, shard_index), node, chunk.length, grant))]
 
-    def _failed_without_places(self, chunk: _Chunk, now_ns: int) -> list[Effect]:
-        """The catalog knows of no node in reach: look again later."""
-        chunk.rounds += 1
-        chunk.due_ns = now_ns + self._backoff.delay_ns(chunk.rounds)
-        return []
+    def _ask_or_rest(self, index: int, chunk: Copies, now_ns: int) -> list[Effect]:
+        """The catalog may know of no node in reach: look again later."""
+        effects = self._ask_next(index, chunk, now_ns)
+        if not effects:
+            chunk.rest(now_ns)
+        return effects
 
-    def _renew(self, index: int, chunk: _Chunk, now_ns: int) -> list[Effect]:
-        """A resting chunk's places were looked up again: a new round."""
+    def _renew(self, index: int, chunk: Copies, now_ns: int) -> list[Effect]:
+        """A resting chunk's places were looked up again."""
         rows, expires_s = self._pages[index // self._page_chunks]
-        row = rows[index % self._page_chunks]
-        chunk.places, chunk.expires_s, chunk.due_ns = row.places, expires_s, 0
-        chunk.failed.clear()
-        return self._ask_next(index, chunk, now_ns) or self._failed_without_places(chunk, now_ns)
+        chunk.renew(rows[index % self._page_chunks], expires_s)
+        return self._ask_or_rest(index, chunk, now_ns)
 
     def _rest_again(self, page: int, now_ns: int) -> bool:
         """The page could not be looked up again: its resting chunks wait once more. False if there are none."""
-        resting = False
-        for index, chunk in self._chunks.items():
-            if index // self._page_chunks == page and chunk.due_ns:
-                resting = True
-                chunk.rounds += 1
-                chunk.due_ns = now_ns + self._backoff.delay_ns(chunk.rounds)
-        return resting
+        resting = [
+            chunk for index, chunk in self._chunks.items() if chunk.due_ns and index // self._page_chunks == page
+        ]
+        for chunk in resting:
+            chunk.rest_again(now_ns)
+        return bool(resting)
 
     # --- the end -----------------------------------------------------------------------------------------------------
 
-    def _corrupt(self, index: int, chunk: _Chunk) -> DSAError:
-        told = ", ".join(f"{self._node_name(node)}: {code}" for node, code in sorted(chunk.blame.items()))
+    def _corrupt(self, index: int, chunk: Copies) -> DSAError:
         return Corrupt(
-            f"chunk {index} of {self._wanted.path} has no good copy left ({told})",
+            f"chunk {index} of {self._wanted.path} has no good copy left ({chunk.story(self._node_name)})",
             "restore the file from a backup; 'dsa health' shows what else is affected",
             self._wanted.path,
         )
@@ -400,8 +362,7 @@ class Download:
         path, seconds = self._wanted.path, f"{self._timeout_ns / 1e9:.0f} s"
         for index, chunk in self._chunks.items():
             if chunk.due_ns or chunk.blame:
-                told = ", ".join(f"{self._node_name(node)}: {code}" for node, code in sorted(chunk.blame.items()))
-                problem = f"chunk {index} of {path} could not be read for {seconds} ({told or 'no node in reach'})"
+                problem = f"chunk {index} of {path} could not be read for {seconds} ({chunk.story(self._node_name)})"
                 return Unavailable(problem, "start the nodes that hold it; 'dsa nodes' shows which are down", path)
         nodes = sorted({self._node_name(node) for chunk in self._chunks.values() for node in chunk.asked})
         waits = ", ".join(nodes) if nodes else "the master"

@@ -10,8 +10,36 @@ from typing import Any
 from dsa_zmq.client.download import Wanted
 from dsa_zmq.client.receiving import NO_WINDOW, Receiver
 from dsa_zmq.client.sending import FeedWriter
-from dsa_zmq.errors import Invalid
+from dsa_zmq.errors import Invalid, IsADirectory
 from dsa_zmq.model.stat import Stat
+
+BUFFER_BYTES = 256 << 10  #: of a file object open for reading
+
+
+def open_kind(mode: str) -> str:
+    """One of r, rb, w, wb, x, xb for a mode as Python writes it."""
+    kind = mode.replace("t", "") if "b" not in mode else mode
+    if kind not in ("r", "rb", "w", "wb", "x", "xb"):
+        raise Invalid(f"mode {mode!r} is not possible", "use r, rb, w, wb, x or xb; nothing is appended or updated")
+    return kind
+
+
+def open_to_read(
+    receiver: Receiver, found: Stat, kind: str, encoding: str, errors: str | None, newline: str | None
+) -> io.BufferedReader | io.TextIOWrapper:
+    """The file object for what was found."""
+    if found.is_dir:
+        raise IsADirectory(f"{found.path} is a directory", path=found.path)
+    reader: io.BufferedReader = io.BufferedReader(StoreReader(receiver, found), BUFFER_BYTES)
+    return reader if kind == "rb" else io.TextIOWrapper(reader, encoding, errors, newline)
+
+
+def open_to_write(
+    feed: FeedWriter, path: str, kind: str, encoding: str, errors: str | None, newline: str | None
+) -> StoreWriter | TextWriter:
+    """The file object for a new content of ``path``."""
+    writer = StoreWriter(feed, path)
+    return writer if kind.endswith("b") else TextWriter(writer, encoding, errors, newline)
 
 
 class StoreReader(io.RawIOBase):

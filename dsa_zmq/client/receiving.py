@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -21,6 +20,7 @@ FILE_WINDOW = (
     32 << 20
 )  #: bytes asked for and not yet written, per file: some chunks on the way from each of several nodes
 READER_WINDOW = 16 << 20  #: bytes asked for and not yet read, per reader
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 NO_WINDOW = 1 << 62  #: content that goes into memory as a whole anyway
 
 
@@ -119,11 +119,16 @@ class Incoming:
     def open(self) -> LocalFile:
         """The temporary file, to be written at any offset."""
         if self._file is None:
-            parent = os.path.dirname(self._name) or "."
+            parent = os.path.dirname(self._name)
+            self._temporary = os.path.join(parent, f".dsa-{os.urandom(8).hex()}.part")
             try:
-                os.makedirs(parent, exist_ok=True)
-                descriptor, self._temporary = tempfile.mkstemp(prefix=".dsa-", suffix=".part", dir=parent)
+                try:
+                    descriptor = os.open(self._temporary, _CREATE, 0o600)
+                except FileNotFoundError:
+                    os.makedirs(parent, exist_ok=True)
+                    descriptor = os.open(self._temporary, _CREATE, 0o600)
             except OSError as error:
+                self._temporary = ""
                 raise local_error(error, self._name) from error
             self._file = LocalFile(descriptor, self._name)
         return self._file

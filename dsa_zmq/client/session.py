@@ -14,7 +14,6 @@ and the caller must hear "outcome unknown".
 
 from __future__ import annotations
 
-import enum
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,18 +21,10 @@ from typing import Any
 
 from actors.core import Address, Message
 from actors.requests import Backoff, Requests
-from dsa_zmq.errors import DSAError, Incompatible, OutcomeUnknown, Overloaded, Timeout, Unavailable, from_code
+from dsa_zmq.client.greeting import Greeting
+from dsa_zmq.errors import DSAError, OutcomeUnknown, Overloaded, Timeout, Unavailable, from_code
 from dsa_zmq.model.limits import MAX_CALLS, MAX_OPEN_CALLS
-from dsa_zmq.protocol.messages import (
-    OLDEST_VERSION,
-    PROTOCOL_VERSION,
-    Answers,
-    Call,
-    Calls,
-    Hello,
-    Refused,
-    Welcome,
-)
+from dsa_zmq.protocol.messages import Answers, Call, Calls, Refused, Welcome
 from dsa_zmq.protocol.operations import (
     STORED,
     Abort,
@@ -54,17 +45,11 @@ MESSAGES_UNDER_WAY = 2  #: per line: one being worked on, one that arrives meanw
 MESSAGE_BYTES = 256 << 10  #: estimated; a quarter of the limit, so that a wrong estimate does not matter
 SILENT_NS = 2_000_000_000  #: calls open and no word from the master for so long: greet again, then other hosts
 MAX_SESSIONS = 3  #: a call that several fresh sessions in a row refused is not tried in yet another one
-HELLO_NS = 1_000_000_000  #: one host's time to answer the greeting before the next one is tried
 
 REPEATABLE = (Stage, Abort)
 """Stored operations that have their effect once by their very meaning, so that a lost session does not matter."""
 
 Token = Any
-
-
-class Phase(enum.Enum):
-    GREETING = "greeting"
-    READY = "ready"
 
 
 @dataclass(slots=True)
@@ -96,7 +81,7 @@ class _Line:
     under_way: int = 0
 
 
-Settled = tuple[Token, Result | DSAError]
+Settled = tuple[Token, Result | Welcome | DSAError]
 """The token of an operation with its answer (never a Failure: those become errors)."""
 
 
@@ -110,44 +95,33 @@ class Session:
         incarnation: int,
         software: str,
         *,
-        connect_timeout_ns: int,
         request_timeout_ns: int,
         backoff: Backoff | None = None,
     ) -> None:
-        self._hosts = [Address(host) for host in hosts]
-        self._host = 0
         self._client = client
         self._incarnation = incarnation
-        self._software = software
-        self._connect_timeout_ns = connect_timeout_ns
         self._request_timeout_ns = request_timeout_ns
         self._backoff = backoff or Backoff()
         self._requests: Requests[_Open] = Requests(self._backoff)
         self._free, self._stored = _Line(), _Line()
         self._open_stored: dict[int, None] = {}  # numbers, ascending
         self._number = 0
-        self._phase = Phase.GREETING
-        self._hello_number = 0
-        self._hello_tries = 0
-        self._hello_due_ns = 0
+        self._greeting = Greeting(hosts, software, self._backoff)
         self._connectors: list[tuple[Token, int]] = []
         self._later: list[tuple[int, _Open]] = []  # refused as overloaded: when to ask again
         self._session = 0
         self._opening = False
         self._heard_ns = 0
-        self.cluster = b""  #: of the first master that answered; another one is refused
         self.term = 0  #: the highest seen
-        self.welcome: Welcome | None = None
 
     def __repr__(self) -> str:
         waiting = len(self._free.waiting) + len(self._stored.waiting)
-        return (
-            f"Session({self._phase.value} {self.host}, {waiting} waiting, {len(self._requests)} open, term {self.term})"
-        )
+        return f"Session({self._greeting!r}, {waiting} waiting, {len(self._requests)} open, term {self.term})"
 
     @property
     def host(self) -> Address:
-        return self._hosts[self._host]
+        """The master that is talked to, or tried."""
+        return self._greeting.host
 
     @property
     def busy(self) -> bool:
@@ -162,8 +136,8 @@ class Session:
 
     def connect(self, token: Token, now_ns: int, timeout_ns: int) -> list[Settled]:
         """Say hello if that was not done; settled with the :class:`Welcome` or an error."""
-        if self._phase is Phase.READY and self.welcome is not None:
-            return [(token, self.welcome)]  # type: ignore[list-item]  # the one answer that is not an operation's
+        if self._greeting.done and self._greeting.welcome is not None:
+            return [(token, self._greeting.welcome)]
         self._connectors.append((token, now_ns + timeout_ns))
         return []
 
@@ -176,8 +150,9 @@ class Session:
 
     def flush(self, now_ns: int) -> list[tuple[Address, Message]]:
         """The messages that should leave now."""
-        if self._phase is Phase.GREETING:
-            return self._greet(now_ns) if self.busy else []
+        if not self._greeting.done:
+            hello = self._greeting.due(now_ns) if self.busy else None
+            return [(self.host, hello)] if hello is not None else []
         sent: list[tuple[Address, Message]] = []
         if self._stored.waiting and not self._session and not self._opening:
             self._opening = True
@@ -227,31 +202,21 @@ class Session:
 
     def welcomed(self, message: Welcome, now_ns: int) -> list[Settled]:
         """A master (or a node, by mistake) has answered the greeting."""
-        if self._phase is Phase.READY or message.number != self._hello_number:
+        error = self._greeting.welcomed(message, self.term)
+        if error is not None:
+            return self.fail_all(error)
+        if not self._greeting.done or self._greeting.welcome is not message:
             return []
-        if message.role != "master":
-            return self._refuse(Incompatible(f"{self.host} is a {message.role}, not a master", "check the address"))
-        if self.cluster and message.cluster != self.cluster:
-            problem = f"{self.host} now serves another cluster than before"
-            return self._refuse(Incompatible(problem, "connect again if that is meant"))
-        if message.version < OLDEST_VERSION:
-            problem = f"the master at {self.host} speaks protocol {message.version}, this client {PROTOCOL_VERSION}"
-            return self._refuse(Incompatible(problem, "update the older side"))
-        if message.term < self.term:
-            return []  # a master whose time is over and who has not noticed; the next greeting may find its successor
-        self.cluster, self.welcome, self.term, self._heard_ns = message.cluster, message, message.term, now_ns
-        self._phase, self._hello_tries = Phase.READY, 0
+        self.term, self._heard_ns = message.term, now_ns
         self._requests.hasten(now_ns)
-        settled: list[Settled] = [(token, message) for token, _ in self._connectors]  # type: ignore[misc]
+        settled: list[Settled] = [(token, message) for token, _ in self._connectors]
         self._connectors.clear()
         return settled
 
     def refused(self, message: Refused) -> list[Settled]:
-        """The greeting was refused. Overload passes; anything else is final."""
-        failure = message.failure
-        if self._phase is Phase.READY or message.number != self._hello_number or failure.code == "overloaded":
-            return []
-        return self._refuse(from_code(failure.code, failure.message, failure.remedy, failure.path))
+        """The greeting was refused."""
+        error = self._greeting.refused(message)
+        return [] if error is None else self.fail_all(error)
 
     def answers(self, message: Answers, now_ns: int) -> list[Settled]:
         """Answers to calls. Unknown numbers (repeated answers, given-up calls) give nothing."""
@@ -308,8 +273,8 @@ class Session:
 
     def lost(self, now_ns: int) -> None:
         """The connection to the master is gone: greet again, this host first (it may only have been restarted)."""
-        if self._phase is Phase.READY:
-            self._start_greeting(now_ns + self._backoff.delay_ns(1))
+        if self._greeting.done:
+            self._greeting.begin(now_ns + self._backoff.delay_ns(1))
 
     def tick(self, now_ns: int) -> tuple[list[tuple[Address, Message]], list[Settled]]:
         """Call some ten times a second: what to send again, and what has been given up."""
@@ -328,10 +293,10 @@ class Session:
                 settled += self._settle_line(self._stored, Unavailable(problem, "is it running?"))
             else:
                 settled.append((entry.token, Timeout(problem, "is it running?")))
-        if self._phase is Phase.GREETING:
+        if not self._greeting.done:
             return [], settled
         if again and now_ns - self._heard_ns >= SILENT_NS:
-            self._start_greeting(now_ns)
+            self._greeting.begin(now_ns)
             return [], settled
         return self._repeat([request.item for request in again]), settled
 
@@ -362,12 +327,12 @@ class Session:
     def _expire_waiting(self, now_ns: int) -> list[Settled]:
         """Operations that nobody could be asked to do: definite failures, since they were never sent."""
         settled: list[Settled] = []
-        nobody = f"no master answers at {', '.join(self._hosts)}"
+        nobody = f"no master answers at {self._greeting.hosts}"
         for token, deadline_ns in self._connectors:
             if deadline_ns <= now_ns:
                 settled.append((token, Unavailable(nobody, "is it running, and is the address right?")))
         self._connectors = [entry for entry in self._connectors if entry[1] > now_ns]
-        if self._phase is Phase.GREETING:
+        if not self._greeting.done:
             for line in (self._free, self._stored):
                 expired = [entry for entry in line.waiting if entry.deadline_ns <= now_ns]
                 for entry in expired:
@@ -383,30 +348,8 @@ class Session:
         line.waiting.clear()
         return settled
 
-    def close(self, error: DSAError) -> list[Settled]:
-        """The end: everything that is open fails."""
-        return self._refuse(error)
-
-    # --- greeting ----------------------------------------------------------------------------------------------------
-
-    def _start_greeting(self, due_ns: int) -> None:
-        self._phase = Phase.GREETING
-        self._hello_tries = 0
-        self._hello_due_ns = due_ns
-
-    def _greet(self, now_ns: int) -> list[tuple[Address, Message]]:
-        if now_ns < self._hello_due_ns:
-            return []
-        if self._hello_tries and len(self._hosts) > 1:
-            self._host = (self._host + 1) % len(self._hosts)
-        self._hello_tries += 1
-        self._hello_number += 1
-        every_host = len(self._hosts) > 1
-        self._hello_due_ns = now_ns + (HELLO_NS if every_host else self._backoff.delay_ns(self._hello_tries))
-        return [(self.host, Hello(self._hello_number, PROTOCOL_VERSION, OLDEST_VERSION, self._software))]
-
-    def _refuse(self, error: DSAError) -> list[Settled]:
-        """This master will not have us: everything fails. A later operation greets again."""
+    def fail_all(self, error: DSAError) -> list[Settled]:
+        """The master will not have us, or the client ends: everything fails. A later operation greets again."""
         settled: list[Settled] = [(token, error) for token, _ in self._connectors]
         self._connectors.clear()
         settled += self._settle_line(self._free, error) + self._settle_line(self._stored, error)

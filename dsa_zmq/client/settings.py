@@ -15,7 +15,6 @@ class ClientSettings:
 
     hosts: tuple[str, ...]
     name: str = "client"  #: shown in the servers' logs; printable ASCII without a slash
-    connect_timeout_s: float = limits.CONNECT_TIMEOUT_S
     request_timeout_s: float = limits.REQUEST_TIMEOUT_S
     progress_timeout_s: float = limits.PROGRESS_TIMEOUT_S
     node_timeout_s: float = 5.0  #: silence of a node with requests under way, after which its shards go elsewhere
@@ -28,13 +27,7 @@ class ClientSettings:
     def __post_init__(self) -> None:
         if not self.hosts:
             raise Invalid("a client needs the address of a master", "give one, as in dsa://host:7700")
-        times = (
-            self.connect_timeout_s,
-            self.request_timeout_s,
-            self.progress_timeout_s,
-            self.node_timeout_s,
-            self.hedge_s,
-        )
+        times = (self.request_timeout_s, self.progress_timeout_s, self.node_timeout_s, self.hedge_s)
         if min(times) <= 0:
             raise Invalid("the time-outs of a client must be more than 0 seconds")
         if min(self.node_credit_bytes, self.client_credit_bytes, self.buffer_bytes) < 1:

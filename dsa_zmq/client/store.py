@@ -11,11 +11,11 @@ from typing import IO, Any, Literal, TypeVar, overload
 
 from dsa_zmq.client.connection import Connection, HandleFactory
 from dsa_zmq.client.download import Wanted
-from dsa_zmq.client.files import StoreReader, StoreWriter, TextWriter
+from dsa_zmq.client.files import StoreWriter, open_kind, open_to_read, open_to_write
 from dsa_zmq.client.many import ManyGets, ManyPuts, Outcome
 from dsa_zmq.client.receiving import NO_WINDOW, READER_WINDOW, Receiver
 from dsa_zmq.client.sending import Buffer, FeedWriter, Progress, Sender, Source
-from dsa_zmq.client.tree import Usage, glob, usage, walk
+from dsa_zmq.client.tree import Usage, glob, stat_of, usage, walk
 from dsa_zmq.errors import (
     AlreadyExists,
     DSAError,
@@ -30,9 +30,7 @@ from dsa_zmq.model import limits, paths
 from dsa_zmq.model.stat import Stat
 from dsa_zmq.protocol import operations as op
 from dsa_zmq.protocol.messages import Welcome
-from dsa_zmq.protocol.values import Attributes, NodeInfo
-
-BUFFER_BYTES = 256 << 10  #: of a file object open for reading
+from dsa_zmq.protocol.values import NodeInfo
 
 Connector = Callable[[str, Mapping[str, Any]], "Store"]
 """Makes a store from its address and options without saying hello: it connects at first use."""
@@ -138,7 +136,7 @@ class Store:
         options = {
             "if_absent": if_absent, "if_version": if_version, "redundancy": redundancy, "mtime_ns": mtime_ns, "mode": mode,
         }  # fmt: skip
-        return _stat(path, self._sender.send(src, path, progress, **options))
+        return stat_of(path, self._sender.send(src, path, progress, **options))
 
     def get(self, path: str, dst: str | os.PathLike[str] | IO[bytes], *, progress: Progress = None) -> Stat:
         """Fetch a file to a local path, or into an open binary file.
@@ -150,7 +148,7 @@ class Store:
         """
         path = paths.normalize(path)
         if isinstance(dst, str | os.PathLike):
-            return _stat(path, self._receiver.fetch(path, os.fspath(dst), progress))
+            return stat_of(path, self._receiver.fetch(path, os.fspath(dst), progress))
         found = self.stat(path)
         for part in self._stream(found, 0, None, progress):
             try:
@@ -252,29 +250,22 @@ class Store:
         >>> with store.open("/report.txt", "w") as file:
         ...     print("done", file=file)
         """
-        kind = mode.replace("t", "") if "b" not in mode else mode
-        if kind not in ("r", "rb", "w", "wb", "x", "xb"):
-            raise Invalid(f"mode {mode!r} is not possible", "use r, rb, w, wb, x or xb; nothing is appended or updated")
+        kind = open_kind(mode)
         if kind.startswith("r"):
-            found = self.stat(path)
-            if found.is_dir:
-                raise IsADirectory(f"{found.path} is a directory", path=found.path)
-            reader: io.BufferedReader = io.BufferedReader(StoreReader(self._receiver, found), BUFFER_BYTES)
-            return reader if kind == "rb" else io.TextIOWrapper(reader, encoding, errors, newline)
+            return open_to_read(self._receiver, self.stat(path), kind, encoding, errors, newline)
         path = _file_path(path)
         exclusive = kind.startswith("x")
         if exclusive and self.exists(path):
             raise AlreadyExists(f"{path} exists", path=path)  # said now; the commit decides
         feed = FeedWriter(self._connection, self._sender.target(path, None, if_absent=exclusive))
-        writer = StoreWriter(feed, path)
-        return writer if kind.endswith("b") else TextWriter(writer, encoding, errors, newline)
+        return open_to_write(feed, path, kind, encoding, errors, newline)
 
     # --- names -------------------------------------------------------------------------------------------------------
 
     def stat(self, path: str) -> Stat:
         """What is known of a file or directory; :class:`NotFound` if there is none."""
         path = paths.normalize(path)
-        return _stat(path, self._ask(op.Stat(path), op.Found).attributes)
+        return stat_of(path, self._ask(op.Stat(path), op.Found).attributes)
 
     def exists(self, path: str) -> bool:
         """Whether there is a file or directory of this name."""
@@ -313,7 +304,7 @@ class Store:
                 yield self.stat(path)
                 return
             for entry in page.entries:
-                yield _stat(paths.join(path, entry.name), entry.attributes)
+                yield stat_of(paths.join(path, entry.name), entry.attributes)
             more, seq = page.more and bool(page.entries), page.seq
             after = page.entries[-1].name if page.entries else ""
 
@@ -339,7 +330,7 @@ class Store:
         """Make a directory. ``redundancy``, as in ``copies=3``, is what new files in it get."""
         path = paths.normalize(path)
         made = self._ask(op.MakeDirectory(path, parents, exist_ok, mode, redundancy), op.Found)
-        return _stat(path, made.attributes)
+        return stat_of(path, made.attributes)
 
     def rm(self, path: str, recursive: bool = False, if_version: int | None = None) -> None:
         """Remove a file or an empty directory; with ``recursive`` a whole tree, at once."""
@@ -348,12 +339,12 @@ class Store:
     def mv(self, src: str, dst: str, *, replace: bool = False) -> Stat:
         """Rename, at once, whatever the size. ``dst`` is the new name, and must be free unless ``replace``."""
         dst = paths.normalize(dst)
-        return _stat(dst, self._ask(op.Move(paths.normalize(src), dst, replace), op.Found).attributes)
+        return stat_of(dst, self._ask(op.Move(paths.normalize(src), dst, replace), op.Found).attributes)
 
     def cp(self, src: str, dst: str, *, replace: bool = False) -> Stat:
         """Copy a file within the store, at once: the bytes are shared until one of both is replaced."""
         dst = paths.normalize(dst)
-        return _stat(dst, self._ask(op.Copy(paths.normalize(src), dst, replace), op.Found).attributes)
+        return stat_of(dst, self._ask(op.Copy(paths.normalize(src), dst, replace), op.Found).attributes)
 
     # --- the cluster -------------------------------------------------------------------------------------------------
 
@@ -376,25 +367,8 @@ class Store:
         return answer
 
 
-def _stat(path: str, attributes: Attributes) -> Stat:
-    return Stat(
-        path=path,
-        kind=attributes.kind,
-        size=attributes.size,
-        mtime_ns=attributes.mtime_ns,
-        mode=attributes.mode,
-        version=attributes.version,
-        redundancy=attributes.redundancy,
-        content=attributes.content,
-        inode=attributes.inode,
-        chunk_bytes=attributes.chunk_bytes,
-        chunk_count=attributes.chunk_count,
-        created_ns=attributes.created_ns,
-    )
-
-
 def _outcome(outcome: Outcome) -> Stat | DSAError:
-    return outcome if isinstance(outcome, DSAError) else _stat(*outcome)
+    return outcome if isinstance(outcome, DSAError) else stat_of(*outcome)
 
 
 def _file_path(path: str) -> str:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from dsa_zmq.errors import NotADirectory, NotFound
 from dsa_zmq.model import paths
 from dsa_zmq.model.stat import Stat
+from dsa_zmq.protocol.values import Attributes
 
 List = Callable[[str], Iterator[Stat]]
 Look = Callable[[str], Stat]
@@ -23,6 +24,24 @@ class Usage(NamedTuple):
     size: int  #: bytes of content, each name counted once
     files: int
     directories: int
+
+
+def stat_of(path: str, attributes: Attributes) -> Stat:
+    """What the catalog told, with the name that was asked for."""
+    return Stat(
+        path=path,
+        kind=attributes.kind,
+        size=attributes.size,
+        mtime_ns=attributes.mtime_ns,
+        mode=attributes.mode,
+        version=attributes.version,
+        redundancy=attributes.redundancy,
+        content=attributes.content,
+        inode=attributes.inode,
+        chunk_bytes=attributes.chunk_bytes,
+        chunk_count=attributes.chunk_count,
+        created_ns=attributes.created_ns,
+    )
 
 
 def walk(ls: List, top: str) -> Iterator[tuple[str, list[Stat], list[Stat]]]:

@@ -78,7 +78,7 @@ class DataPlane:
             return
         now_s = ctx.wall_ns() // 1_000_000_000
         refused: list[DSAError | None] = []
-        for position, shard in enumerate(request.shards):
+        for position, shard in enumerate(_shards(request)):
             refused.append(_refusal(self.authority, request, shard, now_s))
             if refused[-1] is None and isinstance(shard, PutShard) and payload[position].nbytes != shard.length:
                 refused[-1] = Invalid(f"{shard.length} bytes were announced, {payload[position].nbytes} came")
@@ -120,6 +120,10 @@ class DataPlane:
             assert bytes_ == sum(talk.weight for talk in self._under_way.values() if talk.lane == lane)
 
 
+def _shards(request: Request) -> Sequence[PutShard | ShardGrant]:
+    return request.shards
+
+
 def _refusal(authority: Authority, request: Request, shard: PutShard | ShardGrant, now_s: int) -> DSAError | None:
     """Why this shard of a request is not looked at."""
     right, upload = (READ_RIGHT, 0) if isinstance(request, GetShards) else (WRITE_RIGHT, request.upload)
@@ -156,7 +160,7 @@ def _reply(
         ctx.send(sender, ShardData(request.number, got), frames)
         return
     done = []
-    for shard, outcome in zip(request.shards, outcomes, strict=True):
+    for shard, outcome in zip(_shards(request), outcomes, strict=True):
         if isinstance(outcome, ShardInfo) and authority is not None:
             receipt = authority.receipt(request.upload, outcome)
             done.append(PutOutcome(shard.chunk, shard.index, receipt=receipt))

@@ -133,8 +133,8 @@ def test_a_directory_from_another_cluster_is_not_taken_in(tmp_path: Path) -> Non
 def test_wait_healthy_names_what_is_missing() -> None:
     with dsa_zmq.LocalCluster(2) as cluster:
         cluster.kill(1)
-        with pytest.raises(Timeout, match=r"node-2 is (suspect|down)"):
-            cluster.wait_healthy(timeout=1)
+        with pytest.raises(Timeout, match="node-2 is not running"):
+            cluster.wait_healthy(timeout=0.3)
         assert cluster.ended() == ["node-2"]
 
 

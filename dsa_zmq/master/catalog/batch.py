@@ -33,7 +33,7 @@ from dsa_zmq.master.catalog.numbers import check_numbers
 from dsa_zmq.master.catalog.prefetch import prefetch
 from dsa_zmq.master.catalog.rows import Change, Missing, RowCache, Rows
 from dsa_zmq.master.catalog.session_rules import admit, check_room, keep_answer, kept_answer
-from dsa_zmq.master.catalog.sql import CatalogBroken, Database, DiskFull, Rejected
+from dsa_zmq.master.catalog.sql import CHECKPOINT_PAGES, CatalogBroken, Database, DiskFull, Rejected
 from dsa_zmq.protocol.operations import (
     Abort,
     Allocate,
@@ -106,19 +106,25 @@ class Batches:
             return [self._alone(job) for job in jobs]
 
     def _alone(self, job: Job) -> Any:
-        """One job again, in a transaction of its own."""
-        for _attempt in range(2):
+        """One job again, in a transaction of its own. On a full disk, after the log's space was freed for it; what gives
+        space back then gets the ballast's too."""
+        for make_room in (self._empty_log, lambda: not _grows(job) and self._give_ballast(), lambda: False):
             try:
                 return self._transaction([job])[0]
             except Rejected as error:
                 return _answer(job, InternalError(f"the catalog refused the change: {error}", "report this as a bug"))
             except DiskFull:
-                if _grows(job):
+                if not make_room():
                     break
-                with self._database.trouble("the ballast could not be given up"):
-                    if not self._ballast.release():
-                        break
         return self._without_room(job)
+
+    def _empty_log(self) -> bool:
+        self._database.checkpoint(at_pages=1)
+        return True
+
+    def _give_ballast(self) -> bool:
+        with self._database.trouble("the ballast could not be given up"):
+            return self._ballast.release() and self._empty_log()
 
     def _without_room(self, job: Job) -> Any:
         """What can be said while nothing can be written. That nothing was done is only true of what was never done."""
@@ -155,7 +161,7 @@ class Batches:
         if any(isinstance(job, CollectGarbage) for job in jobs):
             with database.trouble("the ballast could not be set aside"):
                 self._ballast.restore(database.unused_bytes())
-        database.checkpoint()
+        database.checkpoint(at_pages=1 if self._ballast.is_low else CHECKPOINT_PAGES)
         return results
 
     def _decide(self, rows: Rows, jobs: Sequence[Job]) -> list[Any]:

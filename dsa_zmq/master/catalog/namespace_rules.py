@@ -104,7 +104,7 @@ def move(rows: Rows, facts: Facts, job: Request, op: Move) -> Found:
     there = trail[-1] if len(trail) == len(names) + 1 else None
     if there == source:
         return Found(attributes(inode), rows.number(SEQ))
-    if any(row.inode == source.inode for row in trail):
+    if source.kind == DIRECTORY and any(row.inode == source.inode for row in trail):
         raise Conflict(
             f"'{op.source}' cannot be moved into itself, to '{op.target}'", "choose another target", op.target
         )

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import apsw
@@ -66,7 +66,7 @@ class Database:
             self._configure(scrambled)
             disk.sync_dir("")  # the new file's name has to survive, not only its bytes
         except (apsw.Error, OSError) as error:
-            self._connection.close(True)
+            self.abandon()
             raise _opening_failure(path, error) from error
 
     def _configure(self, scrambled: bool) -> None:
@@ -121,9 +121,12 @@ class Database:
         if self._connection.in_transaction:
             self.execute("ROLLBACK")
 
-    def checkpoint(self) -> None:
-        """Move the log into the file if it has grown long. A full disk only means: later."""
-        if self._wal_pages >= CHECKPOINT_PAGES:
+    def checkpoint(self, *, at_pages: int = CHECKPOINT_PAGES) -> None:
+        """Move the log into the file if it has grown to ``at_pages``; its own space is used again from the start then.
+
+        A full disk only means: later.
+        """
+        if self._wal_pages >= at_pages:
             try:
                 self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
             except apsw.FullError:
@@ -151,13 +154,17 @@ class Database:
     def apply(self, sql: str, values: Iterable[Sequence[Any]]) -> None:
         """One changing statement for each set of values, inside the transaction.
 
-        Afterwards the transaction must still be open: on a full disk or an I/O error SQLite may roll all of it back, and
+        Before and after, the transaction must be open: on a full disk or an I/O error SQLite may roll all of it back, and
         what follows would then stand alone.
         """
+        self._check_open(sql)
         try:
             self._connection.executemany(sql, values)
         except (apsw.Error, OSError) as error:
             raise self._meaning(error) from error
+        self._check_open(sql)
+
+    def _check_open(self, sql: str) -> None:
         if not self._connection.in_transaction:
             raise self._give_up("a transaction ended by itself", apsw.Error(sql))
 
@@ -178,14 +185,19 @@ class Database:
 
     def close(self) -> None:
         """Close; a log that is left behind is read at the next opening."""
+        if self.broken is not None:
+            self.abandon()
+            return
         try:
             self._connection.close()
         except (apsw.Error, OSError) as error:
             raise self._give_up("the catalog could not be closed", error) from error
 
     def abandon(self) -> None:
-        """Close as a killed process would, as far as that goes: nothing is reported any more."""
-        self._connection.close(True)
+        """Let go of the file as a killed process would: nothing is moved or tidied any more, and nothing is reported."""
+        with suppress(apsw.Error, OSError):
+            self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            self._connection.close(True)
 
     @contextmanager
     def trouble(self, what: str) -> Iterator[None]:

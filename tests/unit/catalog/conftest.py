@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import pytest
@@ -29,13 +29,17 @@ FOR_EVER = 1 << 62
 class Kit:
     """One catalog, its nodes and one client session."""
 
+    alive: ClassVar[list[Kit]] = []
+
     def __init__(self, seed: int = 0, *, nodes: int = 4, disk: SimDisk | None = None, **options: Any) -> None:
+        self.alive.append(self)
         self.random = random.Random(seed)
         self.disk = disk or SimDisk(random.Random(seed))
         self.options = options
         self.changes: list[Any] = []
         self.catalog: Catalog
         self.open()
+        self.initial = self.dump()
         self.now = 1_000
         self.numbers = 0
         self.ids = 1_000
@@ -197,6 +201,14 @@ class Kit:
         """Lose power, now, and start again."""
         self.disk.power_loss()
         self.open(**options)
+
+
+@pytest.fixture(autouse=True)
+def no_process_outlives_its_test() -> Iterator[None]:
+    """Files that are still open are those of a killed process: nothing is written any more."""
+    yield
+    while Kit.alive:
+        Kit.alive.pop().disk.process_crash()
 
 
 @pytest.fixture

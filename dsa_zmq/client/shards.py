@@ -1,0 +1,254 @@
+"""The shards of an upload on their way to their nodes: a pure machine inside :class:`~dsa_zmq.client.upload.Upload`.
+
+A shard whose node fails goes to another node; one whose receipt is of an earlier start of its node is confirmed there, or
+sent again. The states, each with the input that ends it:
+
+    planned --bytes there--> sent --receipt--> held
+    sent --corrupt, overloaded--> paused --time--> sent          (same place)
+    sent --any other failure--> moving --Reallocated--> sent     (other node)
+    moving --no other node--> paused                             (same place again, for some seconds)
+    held --Confirm by the master--> confirming --receipt--> held;  --not found--> sent;  --other failure--> moving
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+from dsa_zmq.client.courier import Outcome, Reconfirm, Slot, Write
+from dsa_zmq.client.effects import Carry, Effect, Progress
+from dsa_zmq.model import limits
+from dsa_zmq.protocol.messages import PutShard, ShardGrant
+from dsa_zmq.protocol.operations import Confirm, Reallocate, Reallocated
+from dsa_zmq.protocol.values import ChunkPlan, PlacedShard, Receipt, StagedChunk
+
+PAUSE_NS = 200_000_000  #: before a shard is sent again to the same node; doubles
+MAX_RESENDS = 4  #: of one shard to one node for damage on the way or overload; then another node
+
+
+class State(enum.Enum):
+    PLANNED = "planned"
+    SENT = "sent"
+    PAUSED = "paused"
+    MOVING = "moving"
+    CONFIRMING = "confirming"
+    HELD = "held"
+
+
+@dataclass(slots=True)
+class Shard:
+    index: int
+    node: int
+    mac: bytes
+    expires_s: int
+    state: State = State.PLANNED
+    receipt: Receipt | None = None
+    resends: int = 0
+    due_ns: int = 0
+
+
+@dataclass(slots=True)
+class Chunk:
+    """One chunk of a page that is not staged."""
+
+    length: int
+    hash: bytes = b""
+    data: bytes | memoryview | None = None
+    id: int = 0  #: 0 until it is allocated
+    shards: list[Shard] = field(default_factory=list)
+    missing: int = 0  #: shards without a receipt
+    failed_nodes: list[int] = field(default_factory=list)
+
+    def shard(self, index: int) -> Shard:
+        """The shard with this index. They lie in the order of their index nearly always, so look there first."""
+        if index < len(self.shards) and self.shards[index].index == index:
+            return self.shards[index]
+        return next(shard for shard in self.shards if shard.index == index)
+
+
+class Shards:
+    """All chunks of one upload that are not staged, by their index in the file."""
+
+    def __init__(self, owner: int, page_chunks: int) -> None:
+        self._owner = owner
+        self._page_chunks = page_chunks
+        self._by_id: dict[int, int] = {}
+        self._complete: dict[int, int] = {}  # page -> chunks with all receipts
+        self._moving: list[Slot] = []
+        self._paused: set[Slot] = set()
+        self.chunks: dict[int, Chunk] = {}
+        self.upload = 0  #: the upload id, once known
+        self.at_work = 0  #: tasks that the courier has
+
+    def __repr__(self) -> str:
+        return f"Shards({len(self.chunks)} chunks, {self.at_work} at work, {len(self._moving)} moving)"
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.at_work or self._paused)
+
+    @property
+    def moving(self) -> bool:
+        """Whether some need another node."""
+        return bool(self._moving)
+
+    def complete(self, page: int) -> int:
+        """How many chunks of the page have all their receipts."""
+        return self._complete.get(page, 0)
+
+    def nodes_at_work(self) -> set[int]:
+        """Who is being waited for."""
+        waiting = (State.SENT, State.CONFIRMING, State.PAUSED)
+        return {shard.node for chunk in self.chunks.values() for shard in chunk.shards if shard.state in waiting}
+
+    # --- from the page's plan to the nodes ---------------------------------------------------------------------------
+
+    def plan(self, index: int, plan: ChunkPlan, expires_s: int) -> list[Effect]:
+        """The chunk was allocated."""
+        chunk = self.chunks[index]
+        chunk.id = plan.chunk
+        chunk.shards = [Shard(place.index, place.node, place.mac, expires_s) for place in plan.places]
+        chunk.missing = len(chunk.shards)
+        self._by_id[plan.chunk] = index
+        return self.send(index, chunk)
+
+    def send(self, index: int, chunk: Chunk) -> list[Effect]:
+        """Send all shards, if the chunk is allocated and its bytes are there."""
+        if not chunk.id or chunk.data is None:
+            return []
+        return [self._write(index, chunk, shard) for shard in chunk.shards]
+
+    def _write(self, index: int, chunk: Chunk, shard: Shard) -> Carry:
+        assert chunk.data is not None
+        shard.state = State.SENT
+        self.at_work += 1
+        length = chunk.length
+        put = PutShard(chunk.id, shard.index, length, length, chunk.hash, shard.expires_s, shard.mac, self.upload)
+        return Carry(Write(self._owner, (index, shard.index), shard.node, length, put, chunk.data))
+
+    # --- what the nodes say ------------------------------------------------------------------------------------------
+
+    def outcome(self, outcome: Outcome, now_ns: int) -> list[Effect]:
+        """A task has ended. A :class:`Progress` among the effects: a chunk is complete."""
+        self.at_work -= 1
+        task = outcome.task
+        index, shard_index = task.slot
+        chunk = self.chunks.get(index)
+        shard = chunk.shard(shard_index) if chunk is not None else None
+        if chunk is None or shard is None or shard.node != task.node or shard.state is State.HELD:
+            return []
+        receipt = outcome.receipt
+        if receipt is not None and receipt.node == shard.node and receipt.index == shard.index:
+            return self._held(index, chunk, shard, receipt)
+        code = outcome.failure.code if outcome.failure is not None else "unavailable"
+        if code == "not-found" and shard.state is State.CONFIRMING:
+            return [self._write(index, chunk, shard)]
+        if code in ("corrupt", "overloaded") and shard.resends < MAX_RESENDS:
+            shard.resends += 1
+            self._pause(task.slot, shard, now_ns)
+            return []
+        shard.state = State.MOVING
+        if shard.node not in chunk.failed_nodes:
+            chunk.failed_nodes.append(shard.node)
+        self._moving.append(task.slot)
+        return []
+
+    def _held(self, index: int, chunk: Chunk, shard: Shard, receipt: Receipt) -> list[Effect]:
+        shard.receipt, shard.state = receipt, State.HELD
+        chunk.missing -= 1
+        if chunk.missing:
+            return []
+        page = index // self._page_chunks
+        self._complete[page] = self._complete.get(page, 0) + 1
+        return [Progress(chunk.length)]
+
+    def confirm(self, answer: Confirm) -> list[Effect]:
+        """The master wants new receipts for some."""
+        effects: list[Effect] = []
+        for placed, mac in zip(answer.shards, answer.grants, strict=True):
+            index = self._by_id.get(placed.chunk)
+            if index is None:
+                continue
+            chunk = self.chunks[index]
+            shard = chunk.shard(placed.index)
+            if shard.state is not State.HELD or shard.node != placed.node:
+                continue
+            shard.mac, shard.expires_s, shard.receipt, shard.state = mac, answer.expires_s, None, State.CONFIRMING
+            if not chunk.missing:
+                self._complete[index // self._page_chunks] -= 1
+            chunk.missing += 1
+            self.at_work += 1
+            grant = ShardGrant(chunk.id, shard.index, chunk.length, shard.expires_s, mac)
+            effects.append(Carry(Reconfirm(self._owner, (index, shard.index), shard.node, 0, self.upload, grant)))
+        return effects
+
+    # --- other places ------------------------------------------------------------------------------------------------
+
+    def reallocation(self, avoid: list[int]) -> Reallocate:
+        """The question for other places of those that move. Every node that holds or may hold a shard of the chunk is
+        named, since no node may have two."""
+        shards: list[PlacedShard] = []
+        lengths: list[int] = []
+        held: list[list[int]] = []
+        for index, shard_index in self._moving[: limits.MAX_PAGE_CHUNKS]:
+            chunk = self.chunks[index]
+            shard = chunk.shard(shard_index)
+            shards.append(PlacedShard(chunk.id, shard.index, shard.node))
+            lengths.append(chunk.length)
+            held.append(sorted({*(other.node for other in chunk.shards), *chunk.failed_nodes}))
+        return Reallocate(self.upload, shards, lengths, held, avoid)
+
+    def reallocated(self, answer: Reallocated) -> list[Effect]:
+        """The answer: one place for each shard asked, in order."""
+        slots, self._moving = self._moving[: len(answer.places)], self._moving[len(answer.places) :]
+        effects: list[Effect] = []
+        for (index, shard_index), place in zip(slots, answer.places, strict=True):
+            chunk = self.chunks[index]
+            shard = chunk.shard(shard_index)
+            shard.node, shard.mac, shard.expires_s, shard.resends = place.node, place.mac, answer.expires_s, 0
+            effects.append(self._write(index, chunk, shard))
+        return effects
+
+    def stay(self, now_ns: int) -> None:
+        """There is no other node: those that move try their own place once more, after a pause."""
+        for slot in self._moving:
+            self._pause(slot, self.chunks[slot[0]].shard(slot[1]), now_ns)
+        self._moving.clear()
+
+    def _pause(self, slot: Slot, shard: Shard, now_ns: int) -> None:
+        shard.state = State.PAUSED
+        shard.due_ns = now_ns + (PAUSE_NS << min(shard.resends, 4))
+        self._paused.add(slot)
+
+    def due(self, now_ns: int) -> list[Effect]:
+        """Those whose pause is over are sent again."""
+        effects: list[Effect] = []
+        for slot in sorted(self._paused):
+            chunk = self.chunks[slot[0]]
+            shard = chunk.shard(slot[1])
+            if shard.due_ns <= now_ns:
+                self._paused.discard(slot)
+                effects.append(self._write(slot[0], chunk, shard))
+        return effects
+
+    # --- the page's end ----------------------------------------------------------------------------------------------
+
+    def rows(self, first: int, count: int) -> list[StagedChunk]:
+        """Complete chunks as the master wants to hear of them."""
+        rows: list[StagedChunk] = []
+        for index in range(first, first + count):
+            chunk = self.chunks[index]
+            receipts = [shard.receipt for shard in chunk.shards if shard.receipt is not None]
+            assert len(receipts) == len(chunk.shards), "a row needs all its receipts"
+            rows.append(StagedChunk(chunk.id, chunk.length, chunk.hash, receipts))
+        return rows
+
+    def forget(self, page: int) -> int:
+        """The page is staged: its bytes are needed no more. Returns how many that were."""
+        size = 0
+        for index in range(page * self._page_chunks, (page + 1) * self._page_chunks):
+            chunk = self.chunks.pop(index)
+            del self._by_id[chunk.id]
+            size += chunk.length
+        del self._complete[page]
+        return size
