@@ -186,6 +186,9 @@ class ModelMaster:
         self.sessions[session] = {}
         return op.SessionOpened(session)
 
+    def on_closesession(self, operation: op.CloseSession) -> op.Result:
+        return op.Done(int(self.sessions.pop(operation.session, None) is not None))
+
     def on_renew(self, operation: op.Renew) -> op.Result:
         return op.Done(len(operation.uploads))
 
