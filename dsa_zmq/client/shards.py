@@ -7,6 +7,7 @@ sent again. The states, each with the input that ends it:
     sent --corrupt, overloaded--> paused --time--> sent          (same place)
     sent --any other failure--> moving --Reallocated--> sent     (other node)
     moving --no other node--> paused                             (same place again, for some seconds)
+                              or moving, after a pause           (to a node that failed it before)
     held --Confirm by the master--> confirming --receipt--> held;  --not found--> sent;  --other failure--> moving
 """
 
@@ -57,7 +58,7 @@ class Chunk:
     id: int = 0  #: 0 until it is allocated
     shards: list[Shard] = field(default_factory=list)
     missing: int = 0  #: shards without a receipt
-    failed_nodes: list[int] = field(default_factory=list)
+    failed: dict[int, int] = field(default_factory=dict)  #: node -> index of the shard that it may hold all the same
 
     def shard(self, index: int) -> Shard:
         """The shard with this index. They lie in the order of their index nearly always, so look there first."""
@@ -148,8 +149,7 @@ class Shards:
             self._pause(task.slot, shard, now_ns)
             return []
         shard.state = State.MOVING
-        if shard.node not in chunk.failed_nodes:
-            chunk.failed_nodes.append(shard.node)
+        chunk.failed[shard.node] = shard.index
         self._moving.append(task.slot)
         return []
 
@@ -195,7 +195,7 @@ class Shards:
             shard = chunk.shard(shard_index)
             shards.append(PlacedShard(chunk.id, shard.index, shard.node))
             lengths.append(chunk.length)
-            held.append(sorted({*(other.node for other in chunk.shards), *chunk.failed_nodes}))
+            held.append(sorted({*(other.node for other in chunk.shards), *chunk.failed}))
         return Reallocate(self.upload, shards, lengths, held, avoid)
 
     def reallocated(self, answer: Reallocated) -> list[Effect]:
@@ -210,9 +210,17 @@ class Shards:
         return effects
 
     def stay(self, now_ns: int) -> None:
-        """There is no other node: those that move try their own place once more, after a pause."""
+        """There is no other node: those that move try again after a pause. If nodes failed them that may only have been slow,
+        they ask for one of those; else they try their own place once more."""
         for slot in self._moving:
-            self._pause(slot, self.chunks[slot[0]].shard(slot[1]), now_ns)
+            chunk = self.chunks[slot[0]]
+            shard = chunk.shard(slot[1])
+            forgiven = [node for node, index in chunk.failed.items() if index == shard.index and node != shard.node]
+            for node in forgiven:
+                del chunk.failed[node]
+            self._pause(slot, shard, now_ns)
+            if forgiven:
+                shard.state = State.MOVING
         self._moving.clear()
 
     def _pause(self, slot: Slot, shard: Shard, now_ns: int) -> None:
@@ -221,14 +229,17 @@ class Shards:
         self._paused.add(slot)
 
     def due(self, now_ns: int) -> list[Effect]:
-        """Those whose pause is over are sent again."""
+        """Those whose pause is over are sent again, or look for another node again."""
         effects: list[Effect] = []
         for slot in sorted(self._paused):
             chunk = self.chunks[slot[0]]
             shard = chunk.shard(slot[1])
             if shard.due_ns <= now_ns:
                 self._paused.discard(slot)
-                effects.append(self._write(slot[0], chunk, shard))
+                if shard.state is State.MOVING:
+                    self._moving.append(slot)
+                else:
+                    effects.append(self._write(slot[0], chunk, shard))
         return effects
 
     # --- the page's end ----------------------------------------------------------------------------------------------

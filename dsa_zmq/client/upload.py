@@ -301,7 +301,8 @@ class Upload:
                 f"upload of {self._target.path} made no progress for {seconds:.0f} s; it waits for {self.waits_for()}"
             )
             return self.fail(Timeout(problem))
-        return self._shards.due(now_ns)
+        effects = self._shards.due(now_ns)
+        return effects + self._advance(now_ns) if self._shards.moving else effects
 
     def fail(self, error: DSAError) -> list[Effect]:
         """End with an error: by the machine itself, by its source, or by a caller who has lost interest."""
