@@ -9,6 +9,7 @@ import socket
 import struct
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ from dsa_zmq.client.settings import ClientSettings
 from dsa_zmq.client.store import Store
 from dsa_zmq.config import NodeOptions
 from dsa_zmq.model.addresses import parse_url, split_endpoint
+from dsa_zmq.protocol.values import NodeInfo
 
 DEADLINE_S = 10.0
 GREETING_BYTES = 64  #: of ZMTP 3, each way, before the first frame
@@ -158,10 +160,12 @@ def _next_message(stream: Any) -> tuple[bytes, int, bool]:
 
 
 class ProxiedCluster(dsa_zmq.LocalCluster):
-    """A cluster of processes whose nodes are reached through proxies; ``front`` is the way to its master through another."""
+    """A cluster of processes whose nodes are reached through proxies, at the same address after a restart; ``front`` is the
+    way to its master through another. For a directory that is new."""
 
     def __init__(self, nodes: int = 4, redundancy: str = "copies=2", **settings: Any) -> None:
         super().__init__(nodes, redundancy, processes=True, **settings)
+        self._starts: Counter[str] = Counter()
         self.proxies = {name: Proxy(name, lambda name=name: self._at(name)) for name in ("master", *self.names)}
 
     def _at(self, name: str) -> str | None:
@@ -169,7 +173,14 @@ class ProxiedCluster(dsa_zmq.LocalCluster):
         return server.endpoint("listen") if server is not None else None
 
     def _node_options(self, name: str) -> NodeOptions:
+        self._starts[name] += 1
         return msgspec.structs.replace(super()._node_options(name), advertise=self.proxies[name].address)
+
+    def _state(self, node: NodeInfo) -> str:
+        server = self._hold.servers.get(node.name)
+        if server is None or server.join(0) is not None:
+            return "not running"
+        return node.state if node.incarnation == self._starts[node.name] else "not registered again"
 
     @property
     def front(self) -> str:
