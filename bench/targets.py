@@ -11,19 +11,26 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import dsa_zmq
+from dsa_zmq.model.limits import SEGMENT_BYTES
+
+
+class Bulk(Protocol):
+    """Calls that take many files at once."""
+
+    def write_many(self, items: list[tuple[str, bytes]]) -> None: ...
+    def read_many(self, names: list[str], folder: Path) -> None: ...
 
 
 class Target(Protocol):
     """Names are relative, ``/``-separated. Every write returns only when the target calls it durable."""
 
     name: str
+    bulk: Bulk | None  #: None: there are no such calls
 
     def put(self, source: Path, name: str) -> None: ...
     def get(self, name: str, target: Path) -> None: ...
     def write(self, name: str, data: bytes) -> None: ...
     def read(self, name: str) -> bytes: ...
-    def write_many(self, items: Iterable[tuple[str, bytes]]) -> None: ...
-    def read_many(self, names: Iterable[str]) -> int: ...
     def stat(self, name: str) -> int: ...
     def list(self, folder: str) -> int: ...
     def remove(self, folder: str) -> None: ...
@@ -32,13 +39,16 @@ class Target(Protocol):
 
 
 class DsaTarget:
-    """A cluster of real processes on loopback, two copies, data on this machine's disk."""
+    """A cluster of real processes on loopback, data on this machine's disk, times and segments as in life."""
 
     def __init__(self, scratch: Path, nodes: int, redundancy: str) -> None:
         self.name = f"dsa, {nodes} nodes, {redundancy}"
+        self.bulk: Bulk | None = self
         self._stack = ExitStack()
         self._cluster = self._stack.enter_context(
-            dsa_zmq.LocalCluster(nodes=nodes, redundancy=redundancy, processes=True, directory=scratch / "cluster")
+            dsa_zmq.LocalCluster(
+                nodes, redundancy, processes=True, directory=scratch / "cluster", segment_bytes=SEGMENT_BYTES, speed=1
+            )
         )
         self._store = self._stack.enter_context(self._cluster.connect())
 
@@ -54,11 +64,11 @@ class DsaTarget:
     def read(self, name: str) -> bytes:
         return self._store.read_bytes(f"/{name}")
 
-    def write_many(self, items: Iterable[tuple[str, bytes]]) -> None:
-        self._store.put_many((f"/{name}", data) for name, data in items)
+    def write_many(self, items: list[tuple[str, bytes]]) -> None:
+        _check(self._store.put_many((data, f"/{name}") for name, data in items))
 
-    def read_many(self, names: Iterable[str]) -> int:
-        return sum(len(data) for _, data in self._store.get_many([f"/{name}" for name in names]))
+    def read_many(self, names: list[str], folder: Path) -> None:
+        _check(self._store.get_many((f"/{name}", folder / name) for name in names))
 
     def stat(self, name: str) -> int:
         return self._store.stat(f"/{name}").size
@@ -76,11 +86,19 @@ class DsaTarget:
         self._stack.close()
 
 
+def _check(outcomes: Iterable[object]) -> None:
+    """Bulk calls return the errors of single files."""
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
+
+
 class PosixTarget:
     """A directory of any mounted file system; writes are temporary file, fsync, rename, as careful programs do."""
 
     def __init__(self, root: Path) -> None:
         self.name = f"posix {root}"
+        self.bulk: Bulk | None = None
         self._root = root / "dsa-bench"
         self._root.mkdir(parents=True, exist_ok=True)
 
@@ -110,13 +128,6 @@ class PosixTarget:
     def read(self, name: str) -> bytes:
         return (self._root / name).read_bytes()
 
-    def write_many(self, items: Iterable[tuple[str, bytes]]) -> None:
-        for name, data in items:
-            self.write(name, data)
-
-    def read_many(self, names: Iterable[str]) -> int:
-        return sum(len(self.read(name)) for name in names)
-
     def stat(self, name: str) -> int:
         return (self._root / name).stat().st_size
 
@@ -143,6 +154,7 @@ class S3Target:
 
         parts = urlsplit(url)
         self.name = f"s3 {parts.hostname}:{parts.port or ''}"
+        self.bulk: Bulk | None = None
         self._bucket = parts.path.strip("/") or "dsa-bench"
         self._client: Any = boto3.client(
             "s3",
@@ -167,13 +179,6 @@ class S3Target:
 
     def read(self, name: str) -> bytes:
         return bytes(self._client.get_object(Bucket=self._bucket, Key=name)["Body"].read())
-
-    def write_many(self, items: Iterable[tuple[str, bytes]]) -> None:
-        for name, data in items:
-            self.write(name, data)
-
-    def read_many(self, names: Iterable[str]) -> int:
-        return sum(len(self.read(name)) for name in names)
 
     def stat(self, name: str) -> int:
         return int(self._client.head_object(Bucket=self._bucket, Key=name)["ContentLength"])

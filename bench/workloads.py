@@ -3,71 +3,89 @@
 from __future__ import annotations
 
 import os
-import resource
 import statistics
+import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
+from bench.processes import cpu_s, own_cpu_s
 from bench.targets import Target
 
 IN_FLIGHT = 16
 SMALL_BYTES = 4096
+FOLDERS = 20  #: that the small files are spread over
+
+_T = TypeVar("_T")
 
 
 @dataclass
 class Measure:
-    """One line of the result: ``rate`` per second in ``unit``, CPU seconds of client and servers while it ran."""
+    """One line of the result: the median ``rate`` of the rounds, and the CPU seconds of one round."""
 
     workload: str
     rate: float
-    unit: str  #: "B/s", "/s" or "s"
+    unit: str  #: "B/s", "/s" (operations) or "s" (seconds: less is better)
+    amount: float = 0.0  #: bytes or operations of one round
     cpu_client_s: float = 0.0
-    cpu_servers_s: float = 0.0
-    amount: float = 0.0  #: bytes or operations behind the CPU seconds
+    cpu_servers_s: dict[str, float] = field(default_factory=dict)  #: by group: master, nodes
     rates: list[float] = field(default_factory=list)
-
-
-def server_cpu_s(target: Target) -> float:
-    """User and system seconds of all server processes so far."""
-    ticks = os.sysconf("SC_CLK_TCK")
-    total = 0.0
-    for pid in target.processes().values():
-        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-        total += (int(fields[11]) + int(fields[12])) / ticks
-    return total
-
-
-def client_cpu_s() -> float:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
 
 
 def measure(
     target: Target, workload: str, unit: str, amount: float, actions: Sequence[Callable[[], object]]
 ) -> Measure:
-    """Run the actions (each is one round of ``amount``); the median rate and the mean CPU of the rounds."""
+    """Run the actions, each one round of ``amount``: the median rate, and the mean CPU seconds."""
     rates = []
-    client, servers = client_cpu_s(), server_cpu_s(target)
+    client, servers = own_cpu_s(), server_cpu_s(target)
     for action in actions:
         start = time.perf_counter()
         action()
         rates.append(amount / (time.perf_counter() - start))
     rounds = len(actions)
+    spent = {group: (after - servers[group]) / rounds for group, after in server_cpu_s(target).items()}
     return Measure(
-        workload,
-        statistics.median(rates),
-        unit,
-        (client_cpu_s() - client) / rounds,
-        (server_cpu_s(target) - servers) / rounds,
-        amount,
-        rates,
-    )
+        workload, statistics.median(rates), unit, amount, (own_cpu_s() - client) / rounds, spent, rates
+    )  # fmt: skip
+
+
+def server_cpu_s(target: Target) -> dict[str, float]:
+    """User and system seconds so far, by group of server processes."""
+    groups: dict[str, float] = {}
+    for name, pid in target.processes().items():
+        group = "master" if name == "master" else "nodes"
+        groups[group] = groups.get(group, 0.0) + cpu_s(pid)
+    return groups
+
+
+def side_by_side(work: Callable[[_T], object], items: Iterable[_T]) -> None:
+    """Call ``work`` once for each item, :data:`IN_FLIGHT` at a time; the first error is raised here.
+
+    Plain threads that share an iterator: an executor's own work for each call would show in the rates.
+    """
+    shared = iter(list(items))
+    errors: list[BaseException] = []
+
+    def take() -> None:
+        try:
+            for item in shared:  # next() of a list's iterator is atomic
+                work(item)
+        except BaseException as error:  # noqa: BLE001 - raised below, in the caller's thread
+            errors.append(error)
+
+    threads = [threading.Thread(target=take) for _ in range(IN_FLIGHT)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
 
 
 def make_file(path: Path, size: int) -> Path:
+    """A file of random bytes."""
     with path.open("wb") as file:
         for _ in range(size >> 20):
             file.write(os.urandom(1 << 20))
@@ -76,67 +94,107 @@ def make_file(path: Path, size: int) -> Path:
 
 
 def big_file(target: Target, scratch: Path, size: int, rounds: int) -> list[Measure]:
-    """One file up and down, several times; every byte of the first download is compared."""
+    """One file up and down, several times; every byte of the first download is compared.
+
+    The first put and the first get are not counted: memory and disk that are touched for the first time are dear on
+    virtual machines. The local target is overwritten by rename, as users' targets are.
+    """
     sources = [make_file(scratch / f"source{i}.bin", size) for i in range(2)]
     back = scratch / "back.bin"
-    target.put(sources[0], "big/warm")
-    ups = [lambda i=i: target.put(sources[i % 2], f"big/{i}") for i in range(rounds)]
+    target.put(sources[1], "big/warm")
+    ups = [lambda i=i: target.put(sources[i % 2], f"big/{i}") for i in range(rounds)]  # type: ignore[misc]
     up = measure(target, "big file up", "B/s", size, ups)
     target.get("big/0", back)
-    if back.read_bytes() != sources[0].read_bytes():
+    if not same_bytes(back, sources[0]):
         raise AssertionError("the file that came back differs")
-    down = measure(
-        target, "big file down", "B/s", size, [lambda i=i: target.get(f"big/{i}", back) for i in range(rounds)]
-    )
+    downs = [lambda i=i: target.get(f"big/{i}", back) for i in range(rounds)]  # type: ignore[misc]
+    down = measure(target, "big file down", "B/s", size, downs)
     target.remove("big")
     for path in (*sources, back):
         path.unlink()
     return [up, down]
 
 
-def small_files(target: Target, count: int) -> list[Measure]:
-    """Many files of 4 KiB: one call each with 16 in flight, then through the bulk calls."""
-    data = {f"small/{i % 20:02}/{i:06}": os.urandom(SMALL_BYTES) for i in range(count)}
-    target.write("small/warm", b"x")
-    with ThreadPoolExecutor(IN_FLIGHT) as pool:
-        up = measure(
+def same_bytes(one: Path, other: Path) -> bool:
+    """Whether two files are equal, read piece by piece."""
+    with one.open("rb", buffering=0) as left, other.open("rb", buffering=0) as right:
+        while True:
+            piece = left.read(1 << 20)
+            if piece != right.read(1 << 20):
+                return False
+            if not piece:
+                return True
+
+
+def small_files(target: Target, scratch: Path, count: int, rounds: int) -> list[Measure]:
+    """Many files of 4 KiB: one call each with 16 in flight, then through the bulk calls where there are any."""
+
+    def fresh(name: str, files: int) -> dict[str, bytes]:
+        return {f"{name}/{i % FOLDERS:02}/{i:06}": os.urandom(SMALL_BYTES) for i in range(files)}
+
+    def check(data: dict[str, bytes], got: dict[str, bytes]) -> None:
+        if got != data:
+            raise AssertionError("small files came back different")
+
+    def write(item: tuple[str, bytes]) -> None:
+        target.write(*item)
+
+    side_by_side(write, fresh("warm", max(IN_FLIGHT, count // 4)).items())
+    sets = [fresh(f"small{i}", count) for i in range(rounds)]
+    results = [
+        measure(
             target, "4 KiB up, one call each", "/s", count,
-            [lambda: list(pool.map(lambda item: target.write(*item), data.items()))],
-        )  # fmt: skip
-        got: list[bytes] = []
-        down = measure(
-            target, "4 KiB down, one call each", "/s", count, [lambda: got.extend(pool.map(target.read, data))]
+            [lambda data=data: side_by_side(write, data.items()) for data in sets],  # type: ignore[misc]
         )
-    if got != list(data.values()):
-        raise AssertionError("small files came back different")
-    many = {f"many/{i % 20:02}/{i:06}": os.urandom(SMALL_BYTES) for i in range(count)}
-    up_many = measure(target, "4 KiB up, bulk", "/s", count, [lambda: target.write_many(many.items())])
-    down_many = measure(target, "4 KiB down, bulk", "/s", count, [lambda: target.read_many(many)])
-    target.remove("small")
-    target.remove("many")
-    return [up, down, up_many, down_many]
+    ]  # fmt: skip
+    got: dict[str, bytes] = {}
+
+    def read(name: str) -> None:
+        got[name] = target.read(name)
+
+    downs = [lambda data=data: side_by_side(read, data) for data in sets]  # type: ignore[misc]
+    results.append(measure(target, "4 KiB down, one call each", "/s", count, downs))
+    check({name: content for data in sets for name, content in data.items()}, got)
+    bulk = target.bulk
+    if bulk is not None:
+        many = [fresh(f"many{i}", count) for i in range(rounds)]
+        bulk.write_many(list(fresh("warm-many", max(IN_FLIGHT, count // 4)).items()))
+        ups = [lambda data=data: bulk.write_many(list(data.items())) for data in many]  # type: ignore[misc]
+        results.append(measure(target, "4 KiB up, bulk", "/s", count, ups))
+        folders = [scratch / f"many{i}" for i in range(rounds)]
+        downs = [
+            lambda data=data, to=to: bulk.read_many(list(data), to)  # type: ignore[misc]
+            for data, to in zip(many, folders, strict=True)
+        ]
+        results.append(measure(target, "4 KiB down, bulk", "/s", count, downs))
+        for data, folder in zip(many, folders, strict=True):
+            check(data, {name: (folder / name).read_bytes() for name in data})
+    for name in ("warm", "warm-many", *(f"{kind}{i}" for i in range(rounds) for kind in ("small", "many"))):
+        target.remove(name)
+    return results
 
 
-def metadata(target: Target, count: int) -> list[Measure]:
+def metadata(target: Target, count: int, rounds: int) -> list[Measure]:
     """Creates of empty files and stats, 16 in flight; then a listing of all with their attributes."""
-    names = [f"meta/{i:06}" for i in range(count)]
-    with ThreadPoolExecutor(IN_FLIGHT) as pool:
-        creates = measure(
-            target, "create", "/s", count, [lambda: list(pool.map(lambda name: target.write(name, b""), names))]
-        )
-        stats = measure(target, "stat", "/s", count, [lambda: list(pool.map(target.stat, names))])
-    seconds = []
-    for _ in range(5):
-        start = time.perf_counter()
-        if target.list("meta") != count:
+
+    def create(name: str) -> None:
+        target.write(name, b"")
+
+    sets = [[f"meta{i}/{j:06}" for j in range(count)] for i in range(rounds)]
+    side_by_side(create, [f"warm-meta/{j:06}" for j in range(max(IN_FLIGHT, count // 10))])
+    ups = [lambda names=names: side_by_side(create, names) for names in sets]  # type: ignore[misc]
+    creates = measure(target, "create", "/s", count, ups)
+    looks = [lambda names=names: side_by_side(target.stat, names) for names in sets]  # type: ignore[misc]
+    stats = measure(target, "stat", "/s", count, looks)
+
+    def listing() -> None:
+        if target.list("meta0") != count:
             raise AssertionError("the listing is not complete")
-        seconds.append(time.perf_counter() - start)
-    target.remove("meta")
-    return [creates, stats, Measure(f"list {count} entries", statistics.median(seconds), "s", rates=seconds)]
 
-
-def resident_bytes(target: Target) -> dict[str, int]:
-    """Resident memory of each server process and of this one."""
-    page = os.sysconf("SC_PAGE_SIZE")
-    pids = {**target.processes(), "client": os.getpid()}
-    return {name: int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * page for name, pid in pids.items()}
+    listing()
+    listings = measure(target, f"list {count:,} entries", "s", count, [listing] * max(3, rounds))
+    listings.rates = [count / rate for rate in listings.rates]
+    listings.rate = statistics.median(listings.rates)
+    for name in ("warm-meta", *(f"meta{i}" for i in range(rounds))):
+        target.remove(name)
+    return [creates, stats, listings]

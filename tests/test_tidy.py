@@ -26,9 +26,23 @@ PURE = [
     *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "dsa_zmq/master/catalog").glob("*.py")),
     *sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("dsa_zmq/*/actor.py")),
     "dsa_zmq/master/members.py",
-    "dsa_zmq/client/session.py",
-    "dsa_zmq/client/upload.py",
-    "dsa_zmq/client/download.py",
+    *(
+        f"dsa_zmq/client/{room}.py"
+        for room in (
+            "budget",
+            "copies",
+            "courier",
+            "download",
+            "effects",
+            "greeting",
+            "line",
+            "session",
+            "shards",
+            "suspicion",
+            "tasks",
+            "upload",
+        )
+    ),
 ]
 BANNED_MODULES = {
     "asyncio", "concurrent", "datetime", "io", "multiprocessing", "os", "pathlib", "secrets", "select", "shutil", "signal",

@@ -16,8 +16,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
-from dsa_zmq.client.courier import Outcome, Reconfirm, Slot, Write
 from dsa_zmq.client.effects import Carry, Effect, Progress
+from dsa_zmq.client.tasks import Outcome, Reconfirm, Slot, Write
 from dsa_zmq.model import limits
 from dsa_zmq.protocol.messages import PutShard, ShardGrant
 from dsa_zmq.protocol.operations import Confirm, Reallocate, Reallocated
@@ -124,7 +124,7 @@ class Shards:
         shard.state = State.SENT
         self.at_work += 1
         length = chunk.length
-        put = PutShard(chunk.id, shard.index, length, length, chunk.hash, shard.expires_s, shard.mac, self.upload)
+        put = PutShard(self.upload, chunk.id, shard.index, length, length, chunk.hash, shard.expires_s, shard.mac)
         return Carry(Write(self._owner, (index, shard.index), shard.node, length, put, chunk.data))
 
     # --- what the nodes say ------------------------------------------------------------------------------------------
@@ -178,8 +178,8 @@ class Shards:
                 self._complete[index // self._page_chunks] -= 1
             chunk.missing += 1
             self.at_work += 1
-            grant = ShardGrant(chunk.id, shard.index, chunk.length, shard.expires_s, mac)
-            effects.append(Carry(Reconfirm(self._owner, (index, shard.index), shard.node, 0, self.upload, grant)))
+            grant = ShardGrant(chunk.id, shard.index, chunk.length, shard.expires_s, mac, self.upload)
+            effects.append(Carry(Reconfirm(self._owner, (index, shard.index), shard.node, 0, grant)))
         return effects
 
     # --- other places ------------------------------------------------------------------------------------------------

@@ -126,10 +126,10 @@ def _shards(request: Request) -> Sequence[PutShard | ShardGrant]:
 
 def _refusal(authority: Authority, request: Request, shard: PutShard | ShardGrant, now_s: int) -> DSAError | None:
     """Why this shard of a request is not looked at."""
-    right, upload = (READ_RIGHT, 0) if isinstance(request, GetShards) else (WRITE_RIGHT, request.upload)
+    right = READ_RIGHT if isinstance(request, GetShards) else WRITE_RIGHT
     try:
         authority.check_grant(
-            right, upload=upload, chunk=shard.chunk, index=shard.index, length=shard.length,
+            right, upload=shard.upload, chunk=shard.chunk, index=shard.index, length=shard.length,
             expires_s=shard.expires_s, mac=shard.mac, now_s=now_s,
         )  # fmt: skip
         if isinstance(shard, PutShard):
@@ -162,7 +162,7 @@ def _reply(
     done = []
     for shard, outcome in zip(_shards(request), outcomes, strict=True):
         if isinstance(outcome, ShardInfo) and authority is not None:
-            receipt = authority.receipt(request.upload, outcome)
+            receipt = authority.receipt(shard.upload, outcome)
             done.append(PutOutcome(shard.chunk, shard.index, receipt=receipt))
         else:
             done.append(PutOutcome(shard.chunk, shard.index, failure=as_failure(outcome)))

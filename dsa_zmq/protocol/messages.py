@@ -129,6 +129,7 @@ class Fence(Message, frozen=True, tag=14, array_like=True):
 class PutShard(Value, frozen=True):
     """Goes with one payload frame: the shard's bytes."""
 
+    upload: int  #: which upload this shard is of: small shards of many uploads share a message
     chunk: int
     index: int
     chunk_length: int  #: of the whole chunk; for copies, the shard's own
@@ -136,14 +137,12 @@ class PutShard(Value, frozen=True):
     hash: bytes  #: BLAKE3-256 of the payload
     expires_s: int
     mac: bytes  #: write grant over (upload, chunk, index, length)
-    upload: int = 0  #: which upload this shard is of; 0: the message's. So small files of many uploads share a message
 
 
 class PutShards(Message, frozen=True, tag=20, array_like=True):
     """-> PutDone, after the bytes are durable"""
 
     number: int
-    upload: int
     shards: list[PutShard]
 
 
@@ -167,6 +166,7 @@ class ShardGrant(Value, frozen=True):
     length: int  #: bytes of the shard
     expires_s: int
     mac: bytes
+    upload: int = 0  #: of a write grant; 0: a read grant
 
 
 class GetShards(Message, frozen=True, tag=22, array_like=True):
@@ -194,7 +194,6 @@ class ConfirmShards(Message, frozen=True, tag=24, array_like=True):
     """Write grants: re-read, verify, and give new receipts for what you hold. -> PutDone"""
 
     number: int
-    upload: int
     shards: list[ShardGrant]
 
 

@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import msgspec
 import pytest
 from blake3 import blake3
 
@@ -134,24 +135,25 @@ class World:
     def put_shard(self, chunk: int, data: bytes, **changes: Any) -> PutShard:
         expires_s = changes.pop("expires_s", NOW_S + 900)
         mac = self.mac(WRITE, chunk, len(data), expires_s=expires_s, **changes)
-        return PutShard(chunk, 0, len(data), len(data), blake3(data).digest(), expires_s, mac)
+        return PutShard(UPLOAD, chunk, 0, len(data), len(data), blake3(data).digest(), expires_s, mac)
 
     def put(self, *news: tuple[int, bytes], number: int = 1) -> list[PutOutcome]:
         shards = [self.put_shard(chunk, data) for chunk, data in news]
-        answer, _ = self.ask(PutShards(number, UPLOAD, shards), [data for _, data in news])
+        answer, _ = self.ask(PutShards(number, shards), [data for _, data in news])
         assert isinstance(answer, PutDone)
         return answer.outcomes
 
     def grant(self, chunk: int, length: int, right: bytes = READ, **changes: Any) -> ShardGrant:
         expires_s = changes.pop("expires_s", NOW_S + 900)
-        return ShardGrant(chunk, 0, length, expires_s, self.mac(right, chunk, length, expires_s=expires_s, **changes))
+        mac = self.mac(right, chunk, length, expires_s=expires_s, **changes)
+        return ShardGrant(chunk, 0, length, expires_s, mac, UPLOAD if right == WRITE else 0)
 
     def get(self, *grants: ShardGrant) -> tuple[ShardData, list[bytes]]:
         return self.ask(GetShards(2, list(grants)))
 
-    def receipt(self, chunk: int, data: bytes, incarnation: int = 1) -> Receipt:
+    def receipt(self, chunk: int, data: bytes, incarnation: int = 1, upload: int = UPLOAD) -> Receipt:
         mac = receipt_mac(
-            KEY, cluster=CLUSTER, node=NODE, store_id=self.store_id, incarnation=incarnation, upload=UPLOAD, chunk=chunk,
+            KEY, cluster=CLUSTER, node=NODE, store_id=self.store_id, incarnation=incarnation, upload=upload, chunk=chunk,
             index=0, shard_hash=blake3(data).digest(),
         )  # fmt: skip
         return Receipt(NODE, 0, incarnation, mac)
@@ -202,7 +204,7 @@ def test_other_bytes_under_a_chunk_id_conflict(world: World, data: bytes) -> Non
 
 
 def test_bytes_that_do_not_match_their_hash_are_refused(world: World, data: bytes) -> None:
-    answer, _ = world.ask(PutShards(1, UPLOAD, [world.put_shard(10, data)]), [data[:-1] + b"!"])
+    answer, _ = world.ask(PutShards(1, [world.put_shard(10, data)]), [data[:-1] + b"!"])
     assert answer.outcomes[0].failure.code == "corrupt"
 
 
@@ -235,8 +237,8 @@ FORGERIES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", FORGERIES)
 def test_a_write_grant_that_is_not_for_this_is_refused(world: World, data: bytes, name: str) -> None:
     mac = world.mac(WRITE, 10, 5000, **FORGERIES[name])
-    bad = PutShard(10, 0, 5000, 5000, blake3(data).digest(), NOW_S + 900, mac)
-    answer, _ = world.ask(PutShards(1, UPLOAD, [bad, world.put_shard(11, data)]), [data, data])
+    bad = PutShard(UPLOAD, 10, 0, 5000, 5000, blake3(data).digest(), NOW_S + 900, mac)
+    answer, _ = world.ask(PutShards(1, [bad, world.put_shard(11, data)]), [data, data])
     assert answer.outcomes[0].failure.code == "denied"
     assert answer.outcomes[1].receipt == world.receipt(11, data)
     assert world.get(world.grant(10, 5000))[0].shards[0].failure.code == "not-found"  # type: ignore[union-attr]
@@ -257,8 +259,8 @@ def test_a_write_grant_does_not_read_and_a_read_grant_does_not_write(world: Worl
     as_read = ShardGrant(10, 0, 5000, NOW_S + 900, world.mac(WRITE, 10, 5000))
     assert world.get(as_read)[0].shards[0].failure.code == "denied"  # type: ignore[union-attr]
     mac = world.mac(READ, 11, 5000, upload=UPLOAD)
-    as_write = PutShard(11, 0, 5000, 5000, blake3(data).digest(), NOW_S + 900, mac)
-    assert world.ask(PutShards(1, UPLOAD, [as_write]), [data])[0].outcomes[0].failure.code == "denied"
+    as_write = PutShard(UPLOAD, 11, 0, 5000, 5000, blake3(data).digest(), NOW_S + 900, mac)
+    assert world.ask(PutShards(1, [as_write]), [data])[0].outcomes[0].failure.code == "denied"
 
 
 def test_a_replayed_grant_with_a_later_time_is_refused(world: World, data: bytes) -> None:
@@ -270,7 +272,6 @@ def test_an_expired_grant_is_refused_and_a_little_late_one_is_not(world: World, 
     answer, _ = world.ask(
         PutShards(
             1,
-            UPLOAD,
             [
                 world.put_shard(10, data, expires_s=NOW_S - GRANT_SLACK_S - 1),
                 world.put_shard(11, data, expires_s=NOW_S - GRANT_SLACK_S + 10),
@@ -289,6 +290,20 @@ def test_a_grant_for_another_length_than_the_shard_has_reads_nothing(world: Worl
     assert answer.shards[0].failure is not None
     assert answer.shards[0].failure.code == "conflict"
     assert frames == []
+
+
+def test_one_message_may_carry_shards_of_several_uploads(world: World, data: bytes) -> None:
+    shards = []
+    for chunk, upload in ((10, UPLOAD), (11, UPLOAD + 1)):
+        mac = world.mac(WRITE, chunk, len(data), upload=upload)
+        hash_ = blake3(data).digest()
+        shards.append(PutShard(upload, chunk, 0, len(data), len(data), hash_, NOW_S + 900, mac))
+    answer, _ = world.ask(PutShards(1, shards), [data, data])
+    receipts = [outcome.receipt for outcome in answer.outcomes]
+    assert receipts[0] == world.receipt(10, data)
+    assert receipts[1] == world.receipt(11, data, upload=UPLOAD + 1)
+    crossed = [msgspec.structs.replace(shards[0], upload=UPLOAD + 1)]
+    assert world.ask(PutShards(2, crossed), [data])[0].outcomes[0].failure.code == "denied"
 
 
 # --- nonsense ---------------------------------------------------------------------------------------------------------
@@ -319,13 +334,13 @@ def test_absurd_puts_get_failures_and_the_node_lives_on(world: World, data: byte
         (10, 0, -1, 5000, NOW_S + 900, blake3(data).digest(), world.mac(WRITE, 10, 5000)),
         (10, 0, 1, 5000, NOW_S + 900, b"h", world.mac(WRITE, 10, 5000)),
     ]:
-        absurd.append(([PutShard(chunk, index, chunk_length, length, hash_, expires, mac)], [data]))
+        absurd.append(([PutShard(UPLOAD, chunk, index, chunk_length, length, hash_, expires, mac)], [data]))
     for number, (shards, payload) in enumerate(absurd, 1):
-        answer, _ = world.ask(PutShards(number, UPLOAD, shards), payload)
+        answer, _ = world.ask(PutShards(number, shards), payload)
         assert len(answer.outcomes) == len(shards)
         assert all(outcome.receipt is None and outcome.failure is not None for outcome in answer.outcomes)
     for upload in (-1, 0, (1 << 64) - 1):
-        answer, _ = world.ask(PutShards(50, upload, [good]), [data])
+        answer, _ = world.ask(PutShards(50, [msgspec.structs.replace(good, upload=upload)]), [data])
         assert answer.outcomes[0].failure.code in ("invalid", "denied")
     assert world.actor.statistics()["shards_refused"] > 0
     assert world.put((10, data), number=60) == [PutOutcome(10, 0, receipt=world.receipt(10, data))]
@@ -371,7 +386,7 @@ def test_puts_beyond_the_bound_are_answered_overloaded(data: bytes) -> None:
     world = World(pending_bytes=12_000).until_registered()
     world.sim.slow_down(world.spec.name, 1000)
     for chunk in range(10, 14):
-        message = PutShards(chunk, UPLOAD, [world.put_shard(chunk, data)])
+        message = PutShards(chunk, [world.put_shard(chunk, data)])
         world.client_handle.call(lambda ctx, message=message: ctx.send(DATA, message, [data]))
     world.sim.run_until(lambda: len(world.client.of(PutDone)) == 4)
     failures = [done.outcomes[0].failure for done in sorted(world.client.of(PutDone), key=lambda done: done.number)]
@@ -397,7 +412,7 @@ def test_waiting_puts_of_many_clients_share_one_sync(data: bytes) -> None:
     world.sim.slow_down(world.spec.name, 50)
     before = world.disk.counts["datasync"]
     for chunk in range(10, 40):
-        message = PutShards(chunk, UPLOAD, [world.put_shard(chunk, data[:100])])
+        message = PutShards(chunk, [world.put_shard(chunk, data[:100])])
         world.client_handle.call(lambda ctx, message=message: ctx.send(DATA, message, [data[:100]]))
     world.sim.run_until(lambda: len(world.client.of(PutDone)) == 30)
     assert all(done.outcomes[0].receipt for done in world.client.of(PutDone))
@@ -412,7 +427,7 @@ def test_a_restart_gives_receipts_of_a_new_incarnation(world: World, data: bytes
     world.sim.crash(world.spec.name)
     world.start()
     world.until_registered()
-    answer, _ = world.ask(ConfirmShards(7, UPLOAD, [world.grant(10, 5000, WRITE), world.grant(11, 5000, WRITE)]))
+    answer, _ = world.ask(ConfirmShards(7, [world.grant(10, 5000, WRITE), world.grant(11, 5000, WRITE)]))
     assert answer.outcomes[0] == PutOutcome(10, 0, receipt=world.receipt(10, data, incarnation=2))
     assert answer.outcomes[1].failure.code == "not-found"
     registers = world.master.of(Register)
@@ -427,8 +442,8 @@ def test_a_confirmation_needs_a_write_grant_and_sound_bytes(world: World, data: 
     world.put((10, data), (11, data))
     file = world.disk.open("segments/00000001.seg")
     world.disk.flip_bit("segments/00000001.seg", file.pread(file.size(), 0).find(data))
-    grants = [world.grant(10, 5000, WRITE), ShardGrant(11, 0, 5000, NOW_S + 900, world.mac(READ, 11, 5000))]
-    answer, _ = world.ask(ConfirmShards(7, UPLOAD, grants))
+    grants = [world.grant(10, 5000, WRITE), ShardGrant(11, 0, 5000, NOW_S + 900, world.mac(READ, 11, 5000), UPLOAD)]
+    answer, _ = world.ask(ConfirmShards(7, grants))
     assert [outcome.failure.code for outcome in answer.outcomes] == ["corrupt", "denied"]
 
 

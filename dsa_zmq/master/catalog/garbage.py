@@ -231,7 +231,6 @@ def _release_chunks(rows: Rows, ids: list[int]) -> None:
     """These manifest entries are gone. A chunk that no other names leaves its places to be dropped."""
     rows.get_all(CHUNKS, ids)
     groups = rows.group_all(PLACES, ids)
-    removed = {row.node for row in rows.scan(ALL_NODES) if row.removed}
     for chunk_id, places in zip(ids, groups, strict=True):
         chunk = rows.get(CHUNKS, chunk_id)  # again: a content may name a chunk twice
         assert chunk is not None, f"a page names chunk {chunk_id}, which is not there"
@@ -241,8 +240,7 @@ def _release_chunks(rows: Rows, ids: list[int]) -> None:
         rows.delete(CHUNKS, chunk_id)
         for place in places:
             rows.delete(PLACES, place[:2])
-            if place.node not in removed:
-                rows.put(DROPS, DropRow(place.node, place.chunk, place.shard))
+            rows.put(DROPS, DropRow(place.node, place.chunk, place.shard))
 
 
 def _content_ids(rows: Rows, job: CollectGarbage, limit: int, left: int) -> _Slice:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -202,6 +203,7 @@ def tree_of(kit, path="/"):
     return found
 
 
+@pytest.mark.slow
 @given(st.lists(st.lists(STEPS, min_size=1, max_size=6), max_size=8))
 def test_the_tree_is_what_the_model_says_after_every_batch(new_kit, batches):
     kit, tree = new_kit(nodes=2), Tree()

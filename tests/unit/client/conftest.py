@@ -38,6 +38,8 @@ from dsa_zmq.protocol.messages import (
     GetShards,
     GotShard,
     Hello,
+    Ping,
+    Pong,
     PutDone,
     PutOutcome,
     PutShards,
@@ -116,7 +118,9 @@ class ModelNode:
                     outcomes.append(PutOutcome(put.chunk, put.index, receipt=receipt))
             return PutDone(message.number, outcomes), []
         if isinstance(message, ConfirmShards):
-            return PutDone(message.number, [self.confirm(message.upload, grant) for grant in message.shards]), []
+            return PutDone(message.number, [self.confirm(grant) for grant in message.shards]), []
+        if isinstance(message, Ping):
+            return Pong(message.number, self.number, self.incarnation), []
         assert isinstance(message, GetShards)
         got, frames = [], []
         for grant in message.shards:
@@ -131,9 +135,9 @@ class ModelNode:
             frames.append(data)
         return ShardData(message.number, got), frames
 
-    def confirm(self, upload: int, grant: Any) -> PutOutcome:
+    def confirm(self, grant: Any) -> PutOutcome:
         if (grant.chunk, grant.index) in self.shards:
-            return PutOutcome(grant.chunk, grant.index, receipt=self.receipt(upload, grant.chunk, grant.index))
+            return PutOutcome(grant.chunk, grant.index, receipt=self.receipt(grant.upload, grant.chunk, grant.index))
         return PutOutcome(grant.chunk, grant.index, failure=Failure("not-found", "no such shard"))
 
 
