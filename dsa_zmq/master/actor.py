@@ -56,7 +56,9 @@ STATUS_CATALOG = 70  #: the catalog's outcome is unknown: start again, the reply
 STATUS_STALE = 4  #: another master of a higher term exists: starting again would not help
 HINT_TOPIC = "hint"
 
-LEAST_SETTLE_NS = 6_000_000_000  #: nodes need up to five seconds to connect again, however short the times of liveness are
+LEAST_SETTLE_NS = (
+    6_000_000_000  #: nodes need up to five seconds to connect again, however short the times of liveness are
+)
 MAX_EARLY = 100  #: messages kept while the catalog is read at the start; more are lost, and repeated by who sent them
 
 _TICK = "tick"

@@ -57,7 +57,9 @@ class Load:
             self.unexpected.append(error)
 
     def _step(self, store: Any, generator: random.Random, fresh: str) -> None:
-        mine = [path for path, may in self.files.items() if path.startswith(fresh[:3]) and len(may) == 1 and None not in may]
+        mine = [
+            path for path, may in self.files.items() if path.startswith(fresh[:3]) and len(may) == 1 and None not in may
+        ]
         old = generator.choice(mine) if mine else fresh
         what = generator.choices(("new", "replace", "move", "remove"), (6, 2, 1, 1))[0]
         data = generator.randbytes(generator.choice((generator.randrange(1, SMALL), generator.randrange(1, LARGE))))
@@ -88,7 +90,9 @@ def _check(store: Any, files: dict[str, set[bytes | None]]) -> None:
             content: bytes | None = store.read_bytes(path)
         except NotFound:
             content = None
-        assert content in may, f"{path} has {content and len(content)} bytes, not {[each and len(each) for each in may]}"
+        assert content in may, (
+            f"{path} has {content and len(content)} bytes, not {[each and len(each) for each in may]}"
+        )
         assert (path in listed) == (content is not None)
         files[path] = {content}
     assert set(listed) <= set(files), "names that nobody gave"

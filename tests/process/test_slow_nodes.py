@@ -22,7 +22,10 @@ FILES = 40
 @pytest.fixture
 def stocked(tmp_path: Any, content: Any) -> Any:
     """A cluster in which liveness takes as long as in life, so that a client must help itself, and small files in it."""
-    with dsa_zmq.LocalCluster(4, processes=True, directory=tmp_path / "c", speed=1) as cluster, cluster.connect() as store:
+    with (
+        dsa_zmq.LocalCluster(4, processes=True, directory=tmp_path / "c", speed=1) as cluster,
+        cluster.connect() as store,
+    ):
         files = {f"/{number}": content(3000 + number) for number in range(FILES)}
         store.put_many((data, path) for path, data in files.items())
         yield cluster, files
