@@ -142,7 +142,7 @@ def besieged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Besieged]:
     """A master and two nodes in processes, at the same addresses for a whole module."""
     with (
         zmq.Context() as context,
-        dsa_zmq.LocalCluster(2, processes=True, directory=tmp_path_factory.mktemp("besieged")) as cluster,
+        dsa_zmq.LocalCluster(2, processes=True, directory=tmp_path_factory.mktemp("besieged"), speed=2) as cluster,
     ):
         besieged = Besieged(cluster, context)
         yield besieged
