@@ -8,6 +8,9 @@ MAX_PAYLOAD_FRAMES = 1024  #: frames of one message: a batch of small shards
 MAX_FRAME_BYTES = MAX_PAYLOAD_BYTES  #: ZMQ_MAXMSGSIZE is per frame
 
 SEND_QUEUE_MESSAGES = 1000  #: high-water mark per connection: a fuse, flow control is byte credit
+UNSENT_PEER_BYTES = 64 << 20  #: large messages waiting in a listener for one peer: eight times its usual credit, since
+#: a reader at full speed makes some tens of milliseconds' worth before we hear that they were written
+UNSENT_ALL_BYTES = 256 << 20  #: the same for all its peers; whoever has nothing waiting gets his message all the same
 DRAIN_MESSAGES = 100  #: received per socket before the others get their turn
 ROUTER_MAX_PEERS = 10_000  #: distinct peer names remembered by one listener
 

@@ -17,6 +17,7 @@ from actors.errors import ProtocolError
 from actors.wire import WRONG_INCARNATION, Buffer, parse_peer_name, unpack
 from actors.zmq.inbound import Inbound
 from actors.zmq.sockets import MORE, NOBLOCK, ZERO_COPY_BYTES, Socket, receive_frames, send_rest
+from actors.zmq.unsent import WATCHED_BYTES, Unsent
 
 _MOST_FRAMES: Final = 1 + limits.MAX_PAYLOAD_FRAMES
 
@@ -28,10 +29,16 @@ class Listener:
         self.socket = socket
         self._inbound = inbound
         self._max_peers = max_peers
+        self._unsent = Unsent()
         self._peers: dict[bytes, Peer] = {}  # by routing id; a cache, so the oldest entry may always go
 
     def __len__(self) -> int:
         return len(self._peers)
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Large messages that wait for peers to read."""
+        return self._unsent.total
 
     def drain(self) -> bool:
         """Deliver what is there, up to the cap; True if there may be more."""
@@ -71,8 +78,13 @@ class Listener:
     def send(self, to: Address, frames: Sequence[Buffer]) -> PeerEvent | None:
         """Queue for a connected peer; the event says why the message was dropped."""
         socket = self.socket
+        peer = to.encode("utf-8", "replace")
+        size = sum(map(len, frames))
+        watched = size >= WATCHED_BYTES
+        if watched and not self._unsent.admits(peer, size):
+            return PeerEvent.BUSY
         try:
-            socket.send(to.encode("utf-8", "replace"), MORE)
+            socket.send(peer, MORE)
         except zmq.Again:
             return PeerEvent.BUSY
         except zmq.ZMQError as error:
@@ -80,7 +92,9 @@ class Listener:
             if error.errno in (zmq.EHOSTUNREACH, zmq.EINVAL):
                 return PeerEvent.GONE
             raise
-        if len(frames) == 1:
+        if watched:
+            send_rest(socket, frames[:-1], last=self._unsent.watch(peer, size, frames[-1]))
+        elif len(frames) == 1:
             socket.send(frames[0], NOBLOCK)
         else:
             send_rest(socket, frames)

@@ -6,6 +6,7 @@ to the kernel, whose auto-tuning beats any fixed size.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Sequence
 from typing import Final
@@ -142,15 +143,18 @@ def receive_frames(socket: Socket, most: int) -> list[Buffer]:
     return frames
 
 
-def send_rest(socket: Socket, frames: Sequence[Buffer]) -> None:
-    """Send the frames that follow one that was accepted (more than none).
+def send_rest(socket: Socket, frames: Sequence[Buffer], last: zmq.Frame | None = None) -> None:
+    """Send the frames that follow one that was accepted (more than none), and ``last`` behind them if it is given.
 
     A connection may die between two frames. libzmq then swallows the message up to its last frame, which it must
     therefore be given: otherwise the *next* message would be taken for the rest of this one.
     """
-    last = len(frames) - 1
+    end = len(frames) - 1 if last is None else -1
     for index, frame in enumerate(frames):
         try:
-            socket.send(frame, MORE if index < last else NOBLOCK, len(frame) < ZERO_COPY_BYTES)
+            socket.send(frame, NOBLOCK if index == end else MORE, len(frame) < ZERO_COPY_BYTES)
         except zmq.Again:
             continue
+    if last is not None:
+        with contextlib.suppress(zmq.Again):
+            socket.send(last, NOBLOCK, False)

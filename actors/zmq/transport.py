@@ -173,10 +173,11 @@ class Transport:
         self.drains.clear()
 
     def statistics(self) -> dict[str, int]:
-        """How many peers are remembered, connections open, and events waiting."""
+        """How many peers are remembered, bytes wait for them, connections are open, and events wait."""
         listener = self._listener
         return {
             "peers": len(listener) if listener is not None else 0,
+            "unsent_bytes": listener.unsent_bytes if listener is not None else 0,
             "links": len(self._links),
             "events_waiting": len(self.events),
         }

@@ -7,6 +7,7 @@ sent again. The states, each with the input that ends it:
     sent --corrupt, overloaded--> paused --time--> sent          (same place)
     sent --any other failure--> moving --Reallocated--> sent     (other node)
     moving --no other node--> paused                             (same place again, for some seconds)
+                              or moving, after a pause           (to a node that failed it before)
     held --Confirm by the master--> confirming --receipt--> held;  --not found--> sent;  --other failure--> moving
 """
 
@@ -23,7 +24,10 @@ from dsa_zmq.protocol.operations import Confirm, Reallocate, Reallocated
 from dsa_zmq.protocol.values import ChunkPlan, PlacedShard, Receipt, StagedChunk
 
 PAUSE_NS = 200_000_000  #: before a shard is sent again to the same node; doubles
+PASSING = ("unavailable", "timeout", "overloaded")  #: failures of a node that may be good in a moment
 MAX_RESENDS = 4  #: of one shard to one node for damage on the way or overload; then another node
+
+_NEVER = -1  #: no shard has this index
 
 
 class State(enum.Enum):
@@ -57,7 +61,7 @@ class Chunk:
     id: int = 0  #: 0 until it is allocated
     shards: list[Shard] = field(default_factory=list)
     missing: int = 0  #: shards without a receipt
-    failed_nodes: list[int] = field(default_factory=list)
+    failed: dict[int, int] = field(default_factory=dict)  #: node -> index of the shard that may be tried there again
 
     def shard(self, index: int) -> Shard:
         """The shard with this index. They lie in the order of their index nearly always, so look there first."""
@@ -148,8 +152,7 @@ class Shards:
             self._pause(task.slot, shard, now_ns)
             return []
         shard.state = State.MOVING
-        if shard.node not in chunk.failed_nodes:
-            chunk.failed_nodes.append(shard.node)
+        chunk.failed[shard.node] = shard.index if code in PASSING else _NEVER
         self._moving.append(task.slot)
         return []
 
@@ -195,7 +198,7 @@ class Shards:
             shard = chunk.shard(shard_index)
             shards.append(PlacedShard(chunk.id, shard.index, shard.node))
             lengths.append(chunk.length)
-            held.append(sorted({*(other.node for other in chunk.shards), *chunk.failed_nodes}))
+            held.append(sorted({*(other.node for other in chunk.shards), *chunk.failed}))
         return Reallocate(self.upload, shards, lengths, held, avoid)
 
     def reallocated(self, answer: Reallocated) -> list[Effect]:
@@ -209,11 +212,23 @@ class Shards:
             effects.append(self._write(index, chunk, shard))
         return effects
 
-    def stay(self, now_ns: int) -> None:
-        """There is no other node: those that move try their own place once more, after a pause."""
+    def stay(self, now_ns: int) -> bool:
+        """There is no other node: those that move try again after a pause. If nodes failed them that may only have been
+        away, they ask for one of those; else they try their own place once more. Returns whether there are such nodes."""
+        any_forgiven = False
         for slot in self._moving:
-            self._pause(slot, self.chunks[slot[0]].shard(slot[1]), now_ns)
+            chunk = self.chunks[slot[0]]
+            shard = chunk.shard(slot[1])
+            # It is the same shard, so it cannot be there twice; one that failed another shard may hold that by now.
+            forgiven = [node for node, index in chunk.failed.items() if index == shard.index and node != shard.node]
+            for node in forgiven:
+                del chunk.failed[node]
+            self._pause(slot, shard, now_ns)
+            if forgiven:
+                shard.state = State.MOVING
+                any_forgiven = True
         self._moving.clear()
+        return any_forgiven
 
     def _pause(self, slot: Slot, shard: Shard, now_ns: int) -> None:
         shard.state = State.PAUSED
@@ -221,14 +236,17 @@ class Shards:
         self._paused.add(slot)
 
     def due(self, now_ns: int) -> list[Effect]:
-        """Those whose pause is over are sent again."""
+        """Those whose pause is over are sent again, or look for another node again."""
         effects: list[Effect] = []
         for slot in sorted(self._paused):
             chunk = self.chunks[slot[0]]
             shard = chunk.shard(slot[1])
             if shard.due_ns <= now_ns:
                 self._paused.discard(slot)
-                effects.append(self._write(slot[0], chunk, shard))
+                if shard.state is State.MOVING:
+                    self._moving.append(slot)
+                else:
+                    effects.append(self._write(slot[0], chunk, shard))
         return effects
 
     # --- the page's end ----------------------------------------------------------------------------------------------

@@ -36,6 +36,8 @@ from dsa_zmq.protocol.operations import (
     Commit,
     Confirm,
     Found,
+    ListNodes,
+    Nodes,
     Reallocate,
     Reallocated,
     Result,
@@ -43,13 +45,13 @@ from dsa_zmq.protocol.operations import (
     Staged,
     Stat,
 )
-from dsa_zmq.protocol.values import Attributes, StagedChunk
+from dsa_zmq.protocol.values import Attributes, NodeAddress, StagedChunk
 
 STEP_BYTES = 8 << 20  #: reserved at a time for a source of unknown length: many small streams share the budget
 PATIENCE_NS = 5_000_000_000  #: no other node for a shard: its own may come back within this time
 MAX_CONFIRMS = 16  #: rounds in which nodes lost their receipts under one page: they keep restarting
 
-_ALLOCATE, _REALLOCATE, _STAGE, _COMMIT, _LOOK = "allocate", "reallocate", "stage", "commit", "look"
+_ALLOCATE, _REALLOCATE, _NODES, _STAGE, _COMMIT, _LOOK = "allocate", "reallocate", "nodes", "stage", "commit", "look"
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,11 +208,14 @@ class Upload:
         self._asked.discard(tag)
         if isinstance(result, DSAError):
             return self._refused(tag, result, now_ns)
-        self._heard_ns = now_ns
+        if tag not in (_REALLOCATE, _NODES):  # to be sent from one node to the next is no progress
+            self._heard_ns = now_ns
         if isinstance(result, Allocated) and tag == _ALLOCATE:
             return self._on_allocated(result, now_ns)
         if isinstance(result, Reallocated) and tag == _REALLOCATE:
             return self._on_reallocated(result, now_ns)
+        if isinstance(result, Nodes) and tag == _NODES:
+            return [Know([NodeAddress(node.node, node.address, node.incarnation, node.name) for node in result.nodes])]
         if isinstance(result, Confirm) and tag in (_STAGE, _COMMIT):
             self._commit_open = False
             return self._on_confirm(result, now_ns)
@@ -269,9 +274,8 @@ class Upload:
             return self._advance(now_ns)
         if isinstance(error, TooFewNodes) and tag == _REALLOCATE:
             self._patience_ns = self._patience_ns or now_ns + PATIENCE_NS
-            if now_ns < self._patience_ns:
-                self._shards.stay(now_ns)
-                return []
+            if self._shards.stay(now_ns) or now_ns < self._patience_ns:
+                return [self._ask(_NODES, ListNodes())]  # a node that was restarted may be at another address
         return self.fail(error)
 
     # --- inputs: the nodes' answers ----------------------------------------------------------------------------------
@@ -301,7 +305,8 @@ class Upload:
                 f"upload of {self._target.path} made no progress for {seconds:.0f} s; it waits for {self.waits_for()}"
             )
             return self.fail(Timeout(problem))
-        return self._shards.due(now_ns)
+        effects = self._shards.due(now_ns)
+        return effects + self._advance(now_ns) if self._shards.moving else effects
 
     def fail(self, error: DSAError) -> list[Effect]:
         """End with an error: by the machine itself, by its source, or by a caller who has lost interest."""
@@ -367,7 +372,7 @@ class Upload:
     def _avoid(self, now_ns: int) -> list[int]:
         return [] if self._careless else self._suspicion.nodes(now_ns)
 
-    def _ask(self, tag: str, operation: Allocate | Reallocate | Stage | Commit | Stat) -> Ask:
+    def _ask(self, tag: str, operation: Allocate | Reallocate | ListNodes | Stage | Commit | Stat) -> Ask:
         self._asked.add(tag)
         return Ask(operation, tag)
 

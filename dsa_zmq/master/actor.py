@@ -56,6 +56,9 @@ STATUS_CATALOG = 70  #: the catalog's outcome is unknown: start again, the reply
 STATUS_STALE = 4  #: another master of a higher term exists: starting again would not help
 HINT_TOPIC = "hint"
 
+LEAST_SETTLE_NS = (
+    6_000_000_000  #: nodes need up to five seconds to connect again, however short the times of liveness are
+)
 MAX_EARLY = 100  #: messages kept while the catalog is read at the start; more are lost, and repeated by who sent them
 
 _TICK = "tick"
@@ -184,7 +187,7 @@ class MasterActor(Actor):
     def _settle(self, ctx: Context) -> None:
         """Calls that wait for nodes are tried again; for good once all have reported or had time enough."""
         at = self._at(ctx)
-        over = at.served_ns >= self._unsettled_ns + self._down_ns
+        over = at.served_ns >= self._unsettled_ns + max(self._down_ns, LEAST_SETTLE_NS)
         if self._desk.settling and not self._loading and (over or self._members.all_heard(self._unsettled_ns)):
             self._desk.settling = False
             ctx.log("settled", nodes=len(self._members), up=len(self._members.up(at.served_ns)))

@@ -160,6 +160,22 @@ def test_right_after_a_restart_an_allocation_waits_for_the_nodes_instead_of_fail
     assert world.actor.statistics()["calls_waiting"] == 0
 
 
+def test_nodes_get_the_time_that_connections_need_even_if_liveness_is_quick(world: Any) -> None:
+    nodes = world.nodes(2)
+    world.crash()
+    for node in nodes:
+        node.handle.kill()
+    world.start(heartbeat_s=0.05, suspect_s=0.15, down_s=0.5)
+    client = world.client(session=False)
+    (number,) = client.calls(Allocate(0, "/f", 1 << 20, 0, [5]))
+    world.run_for(3)
+    assert client.results(number) == []
+    for back in (1, 2):
+        world.node(back, incarnation=2).register()
+    world.wait(lambda: client.results(number), 1)
+    assert isinstance(client.results(number)[0], Allocated)
+
+
 def test_when_the_nodes_stay_away_the_allocation_is_refused_in_the_end(world: Any) -> None:
     for node in world.nodes(2):
         node.handle.kill()

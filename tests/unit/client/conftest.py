@@ -52,6 +52,7 @@ from dsa_zmq.protocol.values import (
     ChunkPlan,
     Failure,
     NodeAddress,
+    NodeInfo,
     Place,
     PlacedShard,
     Receipt,
@@ -195,6 +196,15 @@ class ModelMaster:
 
     def on_renew(self, operation: op.Renew) -> op.Result:
         return op.Done(len(operation.uploads))
+
+    def on_listnodes(self, operation: op.ListNodes) -> op.Result:
+        nodes = self.world.nodes.values()
+        return op.Nodes(
+            [
+                NodeInfo(node.number, f"n{node.number}", "up", node.address, "", "", 0, 0, 0, 0, node.incarnation)
+                for node in nodes
+            ]
+        )
 
     def addresses(self) -> list[NodeAddress]:
         nodes = self.world.nodes.values()
@@ -407,8 +417,8 @@ class World:
             self.at(self.rng.randrange(50 * self.faults.delay_ns) + 1000, event)
 
     def arrive(self, to: str, data: bytes, frames: list[bytes]) -> None:
-        server: Any = self.master if to == MASTER else next(n for n in self.nodes.values() if n.address == to)
-        if server is not self.master and not server.up:
+        server: Any = self.master if to == MASTER else next((n for n in self.nodes.values() if n.address == to), None)
+        if server is not self.master and (server is None or not server.up):
             return
         reply = server.handle(CODEC.decode(data), frames)
         if reply is not None:

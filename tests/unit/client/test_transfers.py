@@ -12,6 +12,7 @@ from dsa_zmq.client.calls import Cancel
 from dsa_zmq.errors import Corrupt, DSAError, NotFound, OutcomeUnknown, Timeout, TooFewNodes, Unavailable
 from dsa_zmq.model.limits import MIN_CHUNK_BYTES as CHUNK
 from dsa_zmq.protocol import operations as op
+from dsa_zmq.protocol.messages import PutShards
 
 SECOND = 1_000_000_000
 unharried = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -193,6 +194,60 @@ def test_without_another_node_the_own_one_gets_some_seconds_to_come_back(make_wo
     world.nodes[2].up = True
     assert finish(world, ticket).size == len(data)
     assert world.master.bytes_of("/a") == data
+
+
+def test_node_that_was_only_slow_gets_what_no_other_takes(make_world):
+    def asked():
+        return list(dict.fromkeys(to for to, message in world.sent if isinstance(message, PutShards)))
+
+    world = make_world(1, nodes=3, node_timeout_s=1.0)
+    ticket = world.upload("/a", content(100))
+    world.run_until(lambda: len(asked()) == 2)
+    nodes = {node.address: node for node in world.nodes.values()}
+    slow, dead = nodes[asked()[1]], next(node for at, node in nodes.items() if at not in asked())
+    slow.up = dead.up = False
+    world.run_until(lambda: dead.address in asked())
+    slow.up = True
+    assert finish(world, ticket).size == 100
+    assert world.master.bytes_of("/a") == content(100)
+    nothing_left(world)
+
+
+def test_upload_waits_for_nodes_that_were_all_away_and_came_back(make_world):
+    world = make_world(1, nodes=4, node_timeout_s=3.0)
+    ticket = world.upload("/a", content(3 * CHUNK))
+    world.run_until(lambda: any(isinstance(message, PutShards) for _, message in world.sent))
+    for node in world.nodes.values():
+        node.up = False
+    world.run_until(lambda: world.now > 15 * SECOND)
+    for node in world.nodes.values():
+        node.up = True
+    assert finish(world, ticket).size == 3 * CHUNK
+    assert world.master.bytes_of("/a") == content(3 * CHUNK)
+
+
+def test_upload_does_not_wait_for_ever_for_nodes_that_never_answer(make_world):
+    world = make_world(1, nodes=4, node_timeout_s=1.0)
+    ticket = world.upload("/a", content(3 * CHUNK))
+    world.run_until(lambda: any(isinstance(message, PutShards) for _, message in world.sent))
+    for node in world.nodes.values():
+        node.up = False
+    error = finish(world, ticket)
+    assert isinstance(error, Timeout | TooFewNodes)
+    assert world.now < 45 * SECOND
+    nothing_left(world)
+
+
+def test_restarted_node_is_found_at_its_new_address_if_there_is_no_other(make_world):
+    world = make_world(1, nodes=2, node_timeout_s=2.0)
+    ticket = world.upload("/a", content(CHUNK))
+    world.run_until(lambda: any(isinstance(message, PutShards) for _, message in world.sent))
+    for node in world.nodes.values():
+        node.address += "0"
+        node.restart(keep=True)
+    assert finish(world, ticket).size == CHUNK
+    assert world.master.bytes_of("/a") == content(CHUNK)
+    assert world.now < 8 * SECOND
 
 
 def test_without_another_node_it_fails_in_the_end(make_world):

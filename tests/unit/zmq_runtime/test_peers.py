@@ -157,6 +157,39 @@ def test_a_peer_that_does_not_read_is_busy_and_holds_up_nobody(harness: Loopback
     harness.wait_for(lambda: runtime.statistics()["busy"] + runtime.statistics()["messages_out"] == 3_002)
 
 
+def test_what_waits_for_a_peer_that_does_not_read_is_bounded_in_bytes(harness: LoopbackHarness, raw: Connect) -> None:
+    server, runtime = listening(harness)
+    slow = raw(zmq.DEALER, server.endpoint(), b"slow/1", RCVHWM=1)
+    slow.send(wire.direct_header(1) + BODY)
+    slow.recv()
+    chunk = os.urandom(4 << 20)
+    most = limits.UNSENT_PEER_BYTES // len(chunk)
+    for rest in ([], [b""], [b"small"]):
+        before = runtime.statistics()
+        server.do(
+            lambda ctx, rest=rest: [ctx.send(Address("slow/1"), Note(2), [chunk, *rest]) for _ in range(2 * most)]
+        )
+        harness.wait_for(lambda before=before: _sent(runtime, before) + _dropped(runtime, before) == 2 * most)
+        accepted = _sent(runtime, before)
+        assert most - 1 <= accepted <= most + 4  # the kernel takes some
+        for _ in range(accepted):
+            assert slow.poll(5000), "what was accepted arrives"
+            slow.recv_multipart()
+        harness.wait_for(lambda: _waiting(runtime) == 0)
+
+
+def _sent(runtime: ZmqRuntime, before: dict[str, int]) -> int:
+    return int(runtime.statistics()["messages_out"] - before["messages_out"])
+
+
+def _dropped(runtime: ZmqRuntime, before: dict[str, int]) -> int:
+    return int(runtime.statistics()["busy"] - before["busy"])
+
+
+def _waiting(runtime: ZmqRuntime) -> int:
+    return int(runtime.statistics()["unsent_bytes"])
+
+
 def test_nothing_arrives_with_a_gap_before_busy_was_said(harness: LoopbackHarness, raw: Connect) -> None:
     server, _ = listening(harness)
     slow = raw(zmq.DEALER, server.endpoint(), b"slow/1", RCVHWM=1)
