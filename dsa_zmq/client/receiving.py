@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -13,7 +16,7 @@ from dsa_zmq.client.download import Wanted
 from dsa_zmq.client.local_file import LocalFile, local_error
 from dsa_zmq.client.sending import Progress
 from dsa_zmq.client.tickets import Event, Stream, Waiter
-from dsa_zmq.errors import DSAError, LocalError
+from dsa_zmq.errors import LocalError
 from dsa_zmq.protocol.values import Attributes
 
 FILE_WINDOW = (
@@ -32,31 +35,25 @@ class Receiver:
 
     def read(self, wanted: Wanted, progress: Progress = None) -> tuple[Attributes, list[memoryview | bytes]]:
         """All the bytes, as the parts that they came in."""
-        waiter = Waiter(progress)
+        waiter, alive = Waiter(progress), self._connection.watch()
         owner = self._connection.new_owner()
         self._connection.call(StartDownload(owner, wanted, waiter))
         try:
-            attributes: Attributes = waiter.wait(self._connection.alive)
-        except DSAError:
-            raise
-        except BaseException:
+            attributes: Attributes = waiter.wait(alive)
+        except BaseException:  # of an ended transfer it has no effect
             self._connection.cancel(owner)
             raise
         return attributes, waiter.parts
 
     def stream(self, wanted: Wanted, progress: Progress = None) -> Iterator[memoryview | bytes]:
         """The bytes in order, in pieces of at most a chunk; a little is fetched ahead of the reader."""
-        stream = Stream(progress=progress)
+        stream, alive = Stream(progress=progress), self._connection.watch()
         owner = self._connection.new_owner()
         self._connection.call(StartDownload(owner, wanted, stream))
         ended = False
         try:
             while True:
-                try:
-                    event, value = stream.next(self._connection.alive)
-                except DSAError:
-                    ended = True
-                    raise
+                event, value = stream.next(alive)
                 if event is Event.END:
                     ended = True
                     return
@@ -65,22 +62,18 @@ class Receiver:
                     self._connection.call(Consumed(owner, len(value)))
         finally:
             if not ended:
-                self._connection.cancel(owner)
+                self._connection.cancel(owner)  # after an error it may have ended; then this has no effect
 
     def fetch(self, path: str, name: str, progress: Progress = None) -> Attributes:
         """The file ``path`` as the local file ``name``, which is replaced only when everything is there."""
-        stream = Stream(progress=progress)
+        stream, alive = Stream(progress=progress), self._connection.watch()
         owner = self._connection.new_owner()
         incoming = Incoming(name)
         self._connection.call(StartDownload(owner, file_wanted(path), stream))
         ended = False
         try:
             while True:
-                try:
-                    event, value = stream.next(self._connection.alive)
-                except DSAError:
-                    ended = True
-                    raise
+                event, value = stream.next(alive)
                 if event is Event.END:
                     ended = True
                     assert isinstance(value, Attributes)
@@ -89,7 +82,7 @@ class Receiver:
                 self.take(owner, incoming, event, value)
         finally:
             if not ended:
-                self._connection.cancel(owner)
+                self._connection.cancel(owner)  # after an error it may have ended; then this has no effect
             incoming.discard()
 
     def take(self, owner: int, incoming: Incoming, event: Event, value: Any) -> None:
@@ -98,6 +91,19 @@ class Receiver:
             self._connection.call(Attach(owner, incoming.open()))
         elif event is Event.DATA:
             incoming.append(value)
+
+
+def write_all(dst: Any, part: bytes | memoryview, path: str) -> None:
+    """To the binary file that is the target of ``path``. Unbuffered ones may take less than they are given, and say so."""
+    view = memoryview(part)
+    try:
+        while view.nbytes:
+            taken = dst.write(view)
+            if taken is None and isinstance(dst, io.RawIOBase):
+                raise BlockingIOError(errno.EAGAIN, "it takes no more bytes right now, and does not wait")
+            view = view[taken if taken is not None else len(view) :]  # a writer of few words has taken all
+    except OSError as error:
+        raise LocalError(f"cannot write to the target of {path}: {error}") from error
 
 
 def file_wanted(path: str) -> Wanted:
@@ -113,8 +119,17 @@ class Incoming:
         self._temporary = ""
         self._file: LocalFile | None = None
         self._offset = 0
-        if os.path.isdir(name):
+        try:
+            mode = os.stat(name).st_mode
+        except ValueError as error:  # a NUL in it
+            raise local_error(error, name) from error
+        except OSError:
+            return  # nothing is there, or it is out of reach: writing finds out
+        if stat.S_ISDIR(mode):
             raise LocalError(f"{name} is a directory", "name a file in it, or add '/' for 'dsa cp'", name)
+        if not stat.S_ISREG(mode):  # it would be replaced by a file, as would /dev/null for everybody
+            remedy = "write into it: 'dsa get PATH - > TARGET', or give the open file"
+            raise LocalError(f"{name} is a pipe or a device", remedy, name)
 
     def open(self) -> LocalFile:
         """The temporary file, to be written at any offset."""
