@@ -33,7 +33,8 @@ from dsa_zmq.protocol.values import Failure, NodeAddress, Receipt
 
 BATCH_BYTES = 256 << 10  #: small shards go together up to this; larger messages would delay what comes behind
 SMALL_BYTES = 32 << 10  #: messages below this cost more than their bytes
-SMALL_FLIGHTS = 2  #: small messages under way to one node: while they are, other small shards gather for the next
+SMALL_FLIGHTS = 2  #: small messages under way to one node: one being worked on, one that arrives meanwhile
+GATHER_NS = 1_000_000  #: small shards gather behind the first for so long, as calls to the master do
 BATCH_SHARDS = 128  #: far below the frame limit of a message
 MAX_FLIGHTS = 256  #: messages under way to one node: well below the queue of a connection, which drops what exceeds it
 
@@ -102,6 +103,7 @@ class _Node:
     heard_ns: int = 0
     newest_answered: int = 0
     small_flights: int = 0
+    small_sent_ns: int = 0  #: the newest of these
 
 
 class Courier:
@@ -123,6 +125,7 @@ class Courier:
         self._flying: dict[int, int] = {}  # number -> node
         self._ready: dict[int, None] = {}  # nodes with tasks waiting, in the order to be served
         self._number = 0
+        self.gathering = False  #: small shards wait for a moment only: flush again soon
 
     def __repr__(self) -> str:
         waiting = sum(len(node.waiting) for node in self._nodes.values())
@@ -166,19 +169,22 @@ class Courier:
 
     def flush(self, now_ns: int) -> list[Outgoing]:
         """The messages that may leave now."""
+        self.gathering = False
         if not self._ready:
             return []
         sent: list[Outgoing] = []
         for node_id in list(self._ready):
             node, served = self._nodes[node_id], False
             while node.waiting and len(node.flights) < MAX_FLIGHTS:
-                if node.waiting[0].size < SMALL_BYTES and node.small_flights >= SMALL_FLIGHTS:
+                if node.waiting[0].size < SMALL_BYTES and not self._small_may_leave(node, now_ns):
                     break
                 batch = self._take_batch(node_id, node.waiting)
                 if not batch:
                     break
                 small = batch[0].size < SMALL_BYTES
-                node.small_flights += small
+                if small:
+                    node.small_flights += 1
+                    node.small_sent_ns = now_ns
                 self._number += 1
                 if not node.flights:
                     node.heard_ns = now_ns
@@ -192,6 +198,16 @@ class Courier:
                 if node.waiting:
                     self._ready[node_id] = None
         return sent
+
+    def _small_may_leave(self, node: _Node, now_ns: int) -> bool:
+        if not node.small_flights:
+            return True
+        if node.small_flights >= SMALL_FLIGHTS:
+            return False
+        if now_ns - node.small_sent_ns >= GATHER_NS:
+            return True
+        self.gathering = True
+        return False
 
     def _take_batch(self, node_id: int, waiting: deque[Task]) -> list[Task]:
         first = waiting[0]

@@ -1,7 +1,8 @@
 """The client's talk with the master: greeting, numbering, batching, retries, the session of stored operations. Pure.
 
-Natural batching: while messages are under way, new operations wait, and then leave together in one. So a lone caller
-waits for nothing, and a hundred callers share a few messages. Operations that change the catalog (*stored* ones) and all
+Natural batching: while a message is under way, new operations wait, and then leave together in the next. So a lone caller
+waits for nothing, and a hundred callers share a few messages. An answer that takes longer than a moment is not waited
+for: then a second message may leave. Operations that change the catalog (*stored* ones) and all
 others wait in separate lines, since the former take as long as a disk's sync.
 
     greeting --Welcome--> ready --silence or lost connection--> greeting (next host) ...
@@ -42,6 +43,7 @@ from dsa_zmq.protocol.operations import (
 from dsa_zmq.protocol.values import Failure
 
 MESSAGES_UNDER_WAY = 2  #: per line: one being worked on, one that arrives meanwhile
+GATHER_NS = 1_000_000  #: calls gather behind a message for so long; a message costs as much CPU as a dozen calls
 MESSAGE_BYTES = 256 << 10  #: estimated; a quarter of the limit, so that a wrong estimate does not matter
 SILENT_NS = 2_000_000_000  #: calls open and no word from the master for so long: greet again, then other hosts
 MAX_SESSIONS = 3  #: a call that several fresh sessions in a row refused is not tried in yet another one
@@ -79,6 +81,7 @@ class _Open:
 class _Line:
     waiting: deque[_Open] = field(default_factory=deque)
     under_way: int = 0
+    sent_ns: int = 0  #: the newest message
 
 
 Settled = tuple[Token, Result | Welcome | DSAError]
@@ -107,6 +110,7 @@ class Session:
         self._open_stored: dict[int, None] = {}  # numbers, ascending
         self._number = 0
         self._greeting = Greeting(hosts, software, self._backoff)
+        self.gathering = False  #: calls wait for a moment only: flush again soon
         self._connectors: list[tuple[Token, int]] = []
         self._later: list[tuple[int, _Open]] = []  # refused as overloaded: when to ask again
         self._session = 0
@@ -154,6 +158,7 @@ class Session:
             hello = self._greeting.due(now_ns) if self.busy else None
             return [(self.host, hello)] if hello is not None else []
         sent: list[tuple[Address, Message]] = []
+        self.gathering = False
         if self._stored.waiting and not self._session and not self._opening:
             self._opening = True
             opening = OpenSession(self._client, self._incarnation)
@@ -165,6 +170,9 @@ class Session:
             while line.waiting and line.under_way < MESSAGES_UNDER_WAY:
                 if line is self._stored and len(self._open_stored) >= MAX_OPEN_CALLS:
                     break
+                if line.under_way and now_ns - line.sent_ns < GATHER_NS:
+                    self.gathering = True
+                    break
                 message = self._pack(line, now_ns)
                 sent.append((self.host, message))
         return sent
@@ -175,6 +183,7 @@ class Session:
         if not self._requests:
             self._heard_ns = now_ns  # silence counts from the first question
         line.under_way += 1
+        line.sent_ns = now_ns
         calls: list[Call] = []
         size = 0
         while line.waiting and len(calls) < MAX_CALLS:
