@@ -39,7 +39,7 @@ Payload = Sequence[bytes | memoryview]
 """Read-only frames beside a message."""
 
 Token = Any
-"""What an actor names a timer or a job by: any hashable value. Re-using a live token re-arms the timer."""
+"""What an actor names a timer or a job by: any hashable value. Reusing a live token re-arms the timer."""
 
 
 class Message(msgspec.Struct, frozen=True):

@@ -137,13 +137,13 @@ def main() -> None:
         measure("remove", run, lambda: load.request(Remove(next(files))), seconds / 2)
         start = time.perf_counter()
         slices = 1
-        while run([CollectGarbage(500, 2 * WALL_NS, 0, 2 * WALL_NS)])[0].more:  # type: ignore[index]
+        while run([CollectGarbage(250, 2 * WALL_NS, 0, 2 * WALL_NS)])[0].more:
             slices += 1
         each = (time.perf_counter() - start) / slices
-        print(f"{'garbage: mean slice of 500 rows':42} {each * 1000:10.1f} ms, {slices} slices")
+        print(f"{'garbage: mean slice of 250 rows':42} {each * 1000:10.1f} ms, {slices} slices")
         start = time.perf_counter()
-        run([CountChunks(0, 5000, frozenset())])
-        print(f"{'health: slice of 5,000 chunks':42} {(time.perf_counter() - start) * 1000:10.1f} ms")
+        run([CountChunks(0, 2500, frozenset())])
+        print(f"{'health: slice of 2,500 chunks':42} {(time.perf_counter() - start) * 1000:10.1f} ms")
         load.catalog.close()
 
 

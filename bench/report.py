@@ -47,7 +47,8 @@ def describe_machine() -> dict[str, Any]:
 def show_limits(limit: dict[str, float]) -> None:
     """One paragraph."""
     print(
-        f"limits of this machine, this run: TCP {limit['tcp'] / 1e9:.2f} GB/s, every byte twice {limit['tcp2x'] / 1e9:.2f} GB/s, "
+        f"limits of this machine, this run: TCP {limit['tcp'] / 1e9:.2f} GB/s, "
+        f"every byte twice {limit['tcp2x'] / 1e9:.2f} GB/s, "
         f"cp {limit['cp'] / 1e9:.2f} GB/s,\n  fdatasync {limit['fdatasync']:,.0f}/s, ROUTER echo with 64 in flight "
         f"{limit['echo']:,.0f}/s"
     )

@@ -4,7 +4,7 @@ Each operation runs in one of the store's own threads, which only waits: the wor
 blocking :class:`dsa_zmq.client.store.Store`, and a thread less than the loop's default executor is taken from the program.
 Cancelling a coroutine gives its operation up; what that did by then is as if the process had ended there.
 
->>> async with aio.AsyncStore(connect("dsa://localhost")) as store:
+>>> async with await aio.connect("dsa://localhost") as store:
 ...     await store.write_bytes("/a", b"hello")
 ...     async for piece in store.iter_bytes("/a"):
 ...         print(piece)
@@ -21,12 +21,14 @@ from contextlib import suppress
 from types import TracebackType
 from typing import IO, Any, TypeVar
 
+from dsa_zmq import app
 from dsa_zmq.client.cancelling import Scope
 from dsa_zmq.client.files import StoreWriter, TextWriter
 from dsa_zmq.client.sending import Buffer, Progress, Source
 from dsa_zmq.client.store import Store
 from dsa_zmq.client.tree import Usage
 from dsa_zmq.errors import DSAError
+from dsa_zmq.model.limits import CONNECT_TIMEOUT_S
 from dsa_zmq.model.stat import Stat
 from dsa_zmq.protocol.operations import Capacity, HealthReport
 from dsa_zmq.protocol.values import NodeInfo
@@ -35,6 +37,11 @@ THREADS = 32  #: operations at once; more wait for a thread
 
 _T = TypeVar("_T")
 _END = object()
+
+
+async def connect(url: str | None = None, timeout: float = CONNECT_TIMEOUT_S, *, threads: int = THREADS) -> AsyncStore:
+    """As :func:`dsa_zmq.connect`, without blocking the loop. The caller closes the store, best with ``async with``."""
+    return AsyncStore(await asyncio.to_thread(app.connect, url, timeout), threads)
 
 
 class AsyncStore:

@@ -112,6 +112,7 @@ def start_master(options: MasterOptions) -> Server:
 
 def start_node(options: NodeOptions) -> Server:
     """Start a node; returns once it listens, and connects to the master by itself. Raises DSAError."""
+    from dsa_zmq.node.identity import FILE as IDENTITY_FILE
     from dsa_zmq.node.service import NodeSettings, node_spec
 
     rng = random.SystemRandom()
@@ -130,7 +131,7 @@ def start_node(options: NodeOptions) -> Server:
             master=Address(master_endpoint(options.master)),
             listen=Address(endpoint(options.listen_host(), options.port)),
             advertise=_advertise(options),
-            name=options.node_name(),
+            name=options.name or ("" if disk.exists(IDENTITY_FILE) else options.node_name()),  # it keeps its name
             zone=options.zone,
             host=options.host or machine_id(),
             path=str(directory.path),

@@ -26,9 +26,23 @@ PURE = [
     *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "dsa_zmq/master/catalog").glob("*.py")),
     *sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("dsa_zmq/*/actor.py")),
     "dsa_zmq/master/members.py",
-    "dsa_zmq/client/session.py",
-    "dsa_zmq/client/upload.py",
-    "dsa_zmq/client/download.py",
+    *(
+        f"dsa_zmq/client/{room}.py"
+        for room in (
+            "budget",
+            "copies",
+            "courier",
+            "download",
+            "effects",
+            "greeting",
+            "line",
+            "session",
+            "shards",
+            "suspicion",
+            "tasks",
+            "upload",
+        )
+    ),
 ]
 BANNED_MODULES = {
     "asyncio", "concurrent", "datetime", "io", "multiprocessing", "os", "pathlib", "secrets", "select", "shutil", "signal",
@@ -88,10 +102,11 @@ def test_files_keep_to_one_worry() -> None:
 
 
 def test_nothing_is_left_undone_in_the_text() -> None:
-    pattern = re.compile(r"\b(TO" r"DO|FIX" r"ME|XX" r"X)\b|/ho" r"me/\w+|/ro" r"ot/|NotImpl" r"ementedError")
+    pattern = re.compile(r"\b(TODO|FIXME|XXX)\b|/home/\w+|/root/|NotImplementedError")
     found = [
         f"{path.relative_to(ROOT)}:{number}"
         for path in tracked(".py", ".md", ".cfg", ".ini", ".toml", "run")
+        if path != Path(__file__)  # it has to name them
         for number, line in enumerate(path.read_text().splitlines(), 1)
         if pattern.search(line)
     ]

@@ -6,7 +6,7 @@ import contextlib
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
@@ -29,6 +29,7 @@ from dsa_zmq.model.sizes import format_duration, format_rate, format_size
 from dsa_zmq.process import stop_signals
 
 IN_FLIGHT = 16  #: files at a time, each way
+MAX_FAILED = 20  #: files that may fail before it gives up: each may take its time-out
 SHOWN = 5  #: differences named one by one
 _STEP_BYTES = 1 << 20
 _SPARE_BYTES = 512 << 20  #: disk beyond the shards themselves: preallocated segments, catalog, logs
@@ -46,6 +47,7 @@ class Outcome:
     listed: int = 0
     killed: str = ""
     wrong: list[str] = field(default_factory=list)  #: one sentence for each file that differs
+    given_up: bool = False  #: too many could not be read: the rest was not tried
     changed: int = 0  #: sources that somebody else changed meanwhile: nothing to compare with
 
 
@@ -68,6 +70,7 @@ def demo(session: Session, paths: tuple[str, ...], nodes: int, redundancy: str, 
     It starts a master and some nodes as processes on this machine, with a directory of their own. PATHs are files and
     folders of yours, which are only read; without any, Python's own library and some made-up files are stored.
     """
+    session.start_log()
     with contextlib.ExitStack() as stack:
         stack.enter_context(stop_signals())
         directory = Path(tempfile.mkdtemp(prefix="dsa-demo-"))
@@ -127,13 +130,11 @@ class _Demo:
                 store.put(source.local, source.remote, progress=partial(progress.advance, 0))
                 progress.advance(1, 0)
 
-            failed = _in_parallel(put, sources.files)
+            failed = _in_parallel(put, sources.files, (LocalError,), len(sources.files))
         self._outcome.up_s = time.monotonic() - begin
         for source, error in failed:
-            if not isinstance(error, LocalError):
-                raise error
             sources.files.remove(source)  # it was readable a moment ago, and is the user's, not ours
-            sources.refuse(source.local, error.message)
+            sources.refuse(source.local, str(error))
         self._outcome.stored_bytes = sources.size
 
     def _list(self, store: Store, sources: Sources) -> None:
@@ -180,10 +181,11 @@ class _Demo:
                     self._outcome.read_files += 1
                     self._outcome.read_bytes += source.size
 
-            failed = _in_parallel(compare, sources.files)
+            failed = _in_parallel(compare, sources.files, (DSAError, OSError), MAX_FAILED)
         self._outcome.down_s = time.monotonic() - begin
         for source, error in failed:
             self._outcome.wrong.append(f"{source.remote} cannot be read back: {error}")
+        self._outcome.given_up = len(failed) >= MAX_FAILED
 
     # --- words ------------------------------------------------------------------------------------------------------------
 
@@ -232,7 +234,8 @@ class _Demo:
         if lost:
             more = f", and {lost - SHOWN} more" if lost > SHOWN else ""
             named = "; ".join(outcome.wrong[:SHOWN])
-            raise DSAError(f"{lost} of {len(sources.files)} files are not as they were: {named}{more}")
+            end = "; the rest was not tried" if outcome.given_up else ""
+            raise DSAError(f"{lost} of {len(sources.files)} files are not as they were: {named}{more}{end}")
         return 0
 
     def _table(self, sources: Sources, total_s: float) -> None:
@@ -283,14 +286,17 @@ def _difference(store: Store, source: Source, on_bytes: Callable[[int], None]) -
     return ""
 
 
-def _in_parallel(work: Callable[[Source], None], sources: Iterable[Source]) -> list[tuple[Source, Exception]]:
-    """Do it for all, some at a time; those that failed with a DSAError or OSError. Others are raised."""
+def _in_parallel(
+    work: Callable[[Source], None], sources: list[Source], forgiven: tuple[type[Exception], ...], most: int
+) -> list[tuple[Source, Exception]]:
+    """Do it for all, some at a time. Returns those that failed in a forgiven way, and stops when there are ``most`` of
+    them; any other failure is raised at once."""
     failed: list[tuple[Source, Exception]] = []
     left = iter(sources)
     pool = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="demo")
     running: dict[Future[None], Source] = {}
     try:
-        while True:
+        while len(failed) < most:
             for source in islice(left, IN_FLIGHT * 2 - len(running)):  # not all at once: an interrupt then ends soon
                 running[pool.submit(work, source)] = source
             if not running:
@@ -299,10 +305,10 @@ def _in_parallel(work: Callable[[Source], None], sources: Iterable[Source]) -> l
                 source = running.pop(future)
                 try:
                     future.result()
-                except (DSAError, OSError) as error:
+                except forgiven as error:
                     failed.append((source, error))
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)  # what is under way ends when its store is closed
         raise
-    pool.shutdown()
+    pool.shutdown(cancel_futures=True)
     return failed

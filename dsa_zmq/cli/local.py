@@ -57,6 +57,7 @@ def up(session: Session, /, tmp: bool, detach: bool, config: str | None, ready_f
     A master and some nodes, each a process of its own, reachable from this machine only. A server that ends by itself
     is started again. At the next start the data is found again.
     """
+    session.start_log()
     chosen = options(LocalOptions, given, config)
     if tmp and chosen.dir is not None:
         raise Invalid("--tmp and a directory were given", "give one of them")

@@ -29,6 +29,18 @@ COMMANDS: dict[str, Entry] = {
     "demo": Entry("demo:demo", "Store, kill a node, read back, compare: all on this machine.", "Try"),
     "up": Entry("local:up", "Run a cluster on this machine until Ctrl-C or 'dsa down'.", "Try"),
     "down": Entry("local:down", "Stop the cluster that 'dsa up' started.", "Try"),
+    "put": Entry("transfer:put", "Store files and folders.", "Use"),
+    "get": Entry("transfer:get", "Fetch files and folders.", "Use"),
+    "cat": Entry("names:cat", "Write contents to standard output.", "Use"),
+    "ls": Entry("listing:ls", "List directories.", "Use"),
+    "stat": Entry("listing:stat", "Show all that is known of a path.", "Use"),
+    "mkdir": Entry("names:mkdir", "Make directories.", "Use"),
+    "mv": Entry("names:mv", "Rename files and directories.", "Use"),
+    "cp": Entry("transfer:cp", "Copy within the store, or between it and this machine.", "Use"),
+    "rm": Entry("removal:rm", "Remove files and directories.", "Use"),
+    "df": Entry("status:df", "Show how much can still be stored.", "Look after"),
+    "nodes": Entry("status:nodes", "Show the nodes.", "Look after"),
+    "health": Entry("status:health", "Show how safe everything is.", "Look after"),
     "master": Entry("server:master", "Run a master.", "Serve"),
     "node": Entry("server:node", "Run a node.", "Serve"),
 }
@@ -87,6 +99,7 @@ def dsa() -> None:
 def main(args: Sequence[str] | None = None) -> int:
     """Run one command line; the exit status. ``args`` default to those of the process."""
     line = list(sys.argv[1:] if args is None else args)
+    _fill_closed_streams()
     session = Session(json="--json" in _before_separator(line))
     try:
         outcome: Any = dsa.main(line, prog_name="dsa", standalone_mode=False, obj=session)
@@ -113,6 +126,18 @@ def main(args: Sequence[str] | None = None) -> int:
     except BaseException as error:  # noqa: BLE001 - the outermost frame: it is shown as our bug, with a log
         return reporting.report_bug(error, session.json, session.verbosity)
     return outcome if isinstance(outcome, int) else 0
+
+
+def _fill_closed_streams() -> None:
+    """Started with closed streams (``>&-``), no file or socket may get their numbers, and nobody reads what is said."""
+    if sys.stdin is None:
+        with contextlib.suppress(OSError):
+            os.open(
+                os.devnull, os.O_RDONLY
+            )  # the number only: a command that reads standard input must see it is closed
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for as long as the process runs
 
 
 def _before_separator(line: list[str]) -> list[str]:

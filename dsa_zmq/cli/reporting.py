@@ -8,6 +8,7 @@ import sys
 import tempfile
 import traceback
 
+from dsa_zmq.cli.output import shown
 from dsa_zmq.errors import DSAError, InternalError
 
 INTERRUPTED = 130
@@ -20,9 +21,9 @@ def report(error: DSAError, as_json: bool) -> int:
         fields = {"code": error.code, "message": error.message, "remedy": error.remedy}
         _say(json.dumps({"error": fields}, ensure_ascii=False))
     else:
-        _say(f"dsa: {error.message}")
+        _say(f"dsa: {shown(error.message)}")
         if error.remedy:
-            _say(f"  {error.remedy}")
+            _say(f"  {shown(error.remedy)}")
     return error.exit_status
 
 
@@ -31,9 +32,9 @@ def report_usage(message: str, remedy: str, as_json: bool) -> int:
     if as_json:
         _say(json.dumps({"error": {"code": "usage", "message": message, "remedy": remedy}}, ensure_ascii=False))
     else:
-        _say(f"dsa: {message}")
+        _say(f"dsa: {shown(message)}")
         if remedy:
-            _say(f"  {remedy}")
+            _say(f"  {shown(remedy)}")
     return USAGE
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from dsa_zmq.cli import output
 
 if TYPE_CHECKING:
     from dsa_zmq.client.store import Store
@@ -26,11 +27,20 @@ class Session:
         """The store that ``--url`` or ``DSA_URL`` names. Use it in a ``with`` block."""
         from dsa_zmq.app import connect
 
+        self.start_log()
         return connect(self.url)
+
+    def start_log(self) -> None:
+        """With ``-v`` what the library logs goes to stderr; otherwise errors are all that is said."""
+        if self.verbosity:
+            import logging
+
+            level = logging.DEBUG if self.verbosity > 1 else logging.INFO
+            logging.basicConfig(level=level, format="%(levelname)-8s %(name)s: %(message)s")
 
     def emit(self, **fields: object) -> None:
         """One JSON object on a line of its own."""
-        click.echo(json.dumps(fields, ensure_ascii=False))
+        output.emit(**fields)
 
     @property
     def is_live(self) -> bool:
@@ -80,3 +90,7 @@ class Command(click.Command):
             with formatter.section("Examples"):
                 for line in self.examples.strip().splitlines():
                     formatter.write(f"  {line.strip()}\n")
+
+
+class CommandGroup(Command, click.Group):
+    """Several commands under one plural word, with the global options and examples."""

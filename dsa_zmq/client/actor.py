@@ -26,18 +26,19 @@ from dsa_zmq.client.calls import (
     Ticket,
     Whole,
 )
-from dsa_zmq.client.courier import Courier, Outcome, Outgoing, Task
+from dsa_zmq.client.courier import Courier
 from dsa_zmq.client.download import Download
 from dsa_zmq.client.jobs import LANE, ReadChunks, VerifyChunk, check
 from dsa_zmq.client.local_file import LocalFile
 from dsa_zmq.client.session import GATHER_NS, Session, Settled
 from dsa_zmq.client.settings import ClientSettings
 from dsa_zmq.client.suspicion import Suspicion
+from dsa_zmq.client.tasks import Outcome, Outgoing, Task
 from dsa_zmq.client.upload import Upload
 from dsa_zmq.errors import DSAError, InternalError, Unavailable
 from dsa_zmq.model import limits
 from dsa_zmq.model.chunking import chunk_length
-from dsa_zmq.protocol.messages import Answers, Call, Calls, PutDone, Refused, ShardData, Welcome
+from dsa_zmq.protocol.messages import Answers, Call, Calls, Pong, PutDone, Refused, ShardData, Welcome
 from dsa_zmq.protocol.operations import CloseSession, Renew
 
 TICK_NS = 100_000_000  #: a fifth of the hedge delay
@@ -82,6 +83,7 @@ class ClientActor(Actor):
         self._courier = Courier(
             node_credit=settings.node_credit_bytes,
             client_credit=settings.client_credit_bytes,
+            dead_ns=int(settings.node_dead_s * 1e9),
             timeout_ns=int(settings.node_timeout_s * 1e9),
             late_ns=int(settings.hedge_s * 1e9),
         )
@@ -162,6 +164,11 @@ class ClientActor(Actor):
             self._route(self._courier.put_done(message, now_ns), now_ns)
         elif isinstance(message, ShardData):
             self._route(self._courier.shard_data(message, payload, now_ns), now_ns)
+        elif isinstance(message, Pong):
+            outcomes, again = self._courier.pong(message, now_ns)
+            for outgoing in again:
+                self._send(ctx, outgoing)
+            self._route(outcomes, now_ns)
         elif sender.address == self._session.host:
             if isinstance(message, Answers):
                 self._settle(self._session.answers(message, now_ns), now_ns)
@@ -199,9 +206,9 @@ class ClientActor(Actor):
         for address, message in messages:
             ctx.send(address, message)
         self._settle(settled, now_ns)
-        outcomes, drops = self._courier.tick(now_ns)
-        for drop in drops:
-            ctx.disconnect(drop.address)
+        outcomes, sends = self._courier.tick(now_ns)
+        for outgoing in sends:
+            self._send(ctx, outgoing)
         self._route(outcomes, now_ns)
         for owner, transfer in list(self._transfers.items()):
             self._todo.append((owner, transfer.machine.tick(now_ns, self._moved_ns)))
@@ -296,8 +303,10 @@ class ClientActor(Actor):
             ctx.set_timer(_GATHERED, GATHER_NS)
 
     def _send(self, ctx: Context, outgoing: Outgoing) -> None:
-        assert outgoing.message is not None
-        ctx.send(outgoing.address, outgoing.message, outgoing.payload)
+        if outgoing.message is None:
+            ctx.disconnect(outgoing.address)
+        else:
+            ctx.send(outgoing.address, outgoing.message, outgoing.payload)
 
     def _work(self, ctx: Context, now_ns: int) -> None:
         """Carry out what the machines asked for, in order, until nothing is left."""

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from actors.requests import Backoff
-from dsa_zmq.client.courier import Task
 from dsa_zmq.client.suspicion import Suspicion
+from dsa_zmq.client.tasks import Task
 from dsa_zmq.protocol.messages import ShardGrant
 from dsa_zmq.protocol.values import ChunkPlaces, Place
 

@@ -4,8 +4,10 @@ A transfer hands in tasks; the courier decides when each leaves. Tasks wait in a
 have room. Small ones that wait together leave together in one message. Every task ends in exactly one final
 :class:`Outcome`, unless its transfer is cancelled; a read may bring a *late* outcome before that.
 
-Time-outs count from the last sign of the node, not from the send: a slow line with eight megabytes under way is not a
-dead node. A node that was silent too long loses everything under way to it at once, and its connection.
+Time-outs count from the last answer of the node, not from the send, and a slow line with many megabytes under way is not a
+dead node: what it takes to move them comes on top. A silent node is pinged: a living process answers that whatever its disk
+does, so a dead node is given up much sooner than a slow one. It loses everything under way and waiting for it at once, and
+its connection.
 """
 
 from __future__ import annotations
@@ -13,75 +15,28 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
-import msgspec
-
-from actors.core import Address, Message
+from actors.core import Address
 from actors.credit import Credit
+from dsa_zmq.client.line import Line
+from dsa_zmq.client.tasks import Outcome, Outgoing, Read, Slot, Task, go_together, key_of, message_of
 from dsa_zmq.model import limits
 from dsa_zmq.protocol.messages import (
-    ConfirmShards,
-    GetShards,
+    Ping,
+    Pong,
     PutDone,
-    PutShard,
-    PutShards,
     ShardData,
-    ShardGrant,
 )
-from dsa_zmq.protocol.values import Failure, NodeAddress, Receipt
+from dsa_zmq.protocol.values import Failure, NodeAddress
 
 BATCH_BYTES = 256 << 10  #: small shards go together up to this; larger messages would delay what comes behind
+PING_NS = 1_000_000_000  #: of silence before a node is asked whether it lives, and between such questions
+AGAIN_NS = 2_000_000_000  #: of silence of a living node before it is asked the same once more
 SMALL_BYTES = 32 << 10  #: messages below this cost more than their bytes
 SMALL_FLIGHTS = 2  #: small messages under way to one node: one being worked on, one that arrives meanwhile
 GATHER_NS = 1_000_000  #: small shards gather behind the first for so long, as calls to the master do
 BATCH_SHARDS = 128  #: far below the frame limit of a message
 MAX_FLIGHTS = 256  #: messages under way to one node: well below the queue of a connection, which drops what exceeds it
-
-Slot = tuple[int, int]
-"""(index of the chunk in its file, shard index)."""
-
-
-class Task(msgspec.Struct, frozen=True, gc=False):
-    """One shard to be moved. ``owner`` is the transfer, ``node`` the node id; ``size`` is what it costs in credit."""
-
-    owner: int
-    slot: Slot
-    node: int
-    size: int
-
-
-class Write(Task, frozen=True):
-    put: PutShard
-    data: bytes | memoryview  #: read-only; referenced until the node has answered
-
-
-class Read(Task, frozen=True, gc=False):
-    grant: ShardGrant
-
-
-class Reconfirm(Task, frozen=True, gc=False):
-    """Ask the node for a new receipt of a shard that it holds."""
-
-    grant: ShardGrant
-
-
-class Outcome(NamedTuple):
-    """What became of a task: one of receipt, data, failure; or ``late``, after which a final outcome still comes."""
-
-    task: Task
-    receipt: Receipt | None = None
-    data: memoryview | bytes | None = None
-    failure: Failure | None = None
-    late: bool = False
-
-
-class Outgoing(NamedTuple):
-    """A message to be sent, or with ``message`` None a connection to be dropped."""
-
-    address: Address
-    message: Message | None
-    payload: Sequence[bytes | memoryview] = ()
 
 
 @dataclass(slots=True)
@@ -91,6 +46,7 @@ class _Flight:
     sent_ns: int
     small: bool
     told_late: bool = False
+    again: bool = False  #: it was sent a second time
 
 
 @dataclass(slots=True)
@@ -100,7 +56,9 @@ class _Node:
     name: str
     waiting: deque[Task] = field(default_factory=deque)
     flights: dict[int, _Flight] = field(default_factory=dict)  # in the order they were sent
-    heard_ns: int = 0
+    heard_ns: int = 0  #: its last answer, or when there was first something to answer
+    alive_ns: int = 0  #: its last sign of life without an answer
+    pinged_ns: int = 0
     newest_answered: int = 0
     small_flights: int = 0
     small_sent_ns: int = 0  #: the newest of these
@@ -114,10 +72,13 @@ class Courier:
         *,
         node_credit: int = limits.NODE_CREDIT_BYTES,
         client_credit: int = limits.CLIENT_CREDIT_BYTES,
-        timeout_ns: int = 5_000_000_000,
+        dead_ns: int = int(limits.SUSPECT_S * 1e9),
+        timeout_ns: int = int(limits.REQUEST_TIMEOUT_S * 1e9),
         late_ns: int = int(limits.HEDGE_S * 1e9),
     ) -> None:
         self._credit = Credit(node_credit, client_credit)
+        self._line = Line()
+        self._dead_ns = dead_ns
         self._timeout_ns = timeout_ns
         self._late_ns = late_ns
         self._nodes: dict[int, _Node] = {}
@@ -155,7 +116,7 @@ class Courier:
             elif told.incarnation < node.incarnation:
                 continue  # an older answer, overtaken by a newer one
             elif told.incarnation > node.incarnation or told.address != node.address:
-                lost += self._fail_flights(node, _failure(f"node {told.name} was restarted"))
+                lost += self._fail_node(told.node, node, _failure(f"node {told.name} was restarted"))
                 node.address, node.incarnation, node.name = Address(told.address), told.incarnation, told.name
             else:
                 continue
@@ -190,7 +151,7 @@ class Courier:
                     node.heard_ns = now_ns
                 node.flights[self._number] = _Flight(self._number, batch, now_ns, small)
                 self._flying[self._number] = node_id
-                sent.append(_message(node.address, self._number, batch))
+                sent.append(message_of(node.address, self._number, batch))
                 served = True
             # Who was served goes to the end, so that a full client window is shared fairly.
             if served:
@@ -215,7 +176,7 @@ class Courier:
         size = 0
         while waiting and len(batch) < BATCH_SHARDS:
             task = waiting[0]
-            if batch and (size + task.size > BATCH_BYTES or not _go_together(first, task)):
+            if batch and (size + task.size > BATCH_BYTES or not go_together(first, task)):
                 break
             if not self._credit.take(node_id, task.size):
                 break
@@ -233,7 +194,7 @@ class Courier:
         told = {(outcome.chunk, outcome.index): outcome for outcome in message.outcomes}
         outcomes: list[Outcome] = []
         for task in flight.tasks:
-            outcome = told.get(_key(task))
+            outcome = told.get(key_of(task))
             self._credit.give(task.node, task.size)
             if outcome is None or (outcome.receipt is None and outcome.failure is None):
                 outcomes.append(Outcome(task, failure=_failure(f"{self.name(task.node)} left a shard unanswered")))
@@ -253,7 +214,7 @@ class Courier:
             told[(shard.chunk, shard.index)] = (data, shard.failure)
         outcomes: list[Outcome] = []
         for task in flight.tasks:
-            data, failure = told.get(_key(task), (None, None))
+            data, failure = told.get(key_of(task), (None, None))
             if data is None:
                 self._credit.give(task.node, task.size)
                 failure = failure or _failure(f"{self.name(task.node)} left a shard unanswered")
@@ -272,6 +233,7 @@ class Courier:
         node.heard_ns = now_ns
         node.newest_answered = max(node.newest_answered, number)
         flight = node.flights.pop(number)
+        self._line.moved(sum(task.size for task in flight.tasks))
         node.small_flights -= flight.small
         return flight
 
@@ -279,35 +241,68 @@ class Courier:
 
     def lost(self, address: str) -> list[Outcome]:
         """The transport says that this peer is gone: what was under way to it will not be answered."""
-        node = self._nodes.get(self._by_address.get(address, -1))
+        node_id = self._by_address.get(address, -1)
+        node = self._nodes.get(node_id)
         if node is None or node.address != address:
             return []
-        return self._fail_flights(node, _failure(f"the connection to {node.name or address} was lost"))
+        return self._fail_node(node_id, node, _failure(f"the connection to {node.name or address} was lost"))
+
+    def pong(self, message: Pong, now_ns: int) -> tuple[list[Outcome], list[Outgoing]]:
+        """A node's process lives. If it was asked long ago and has said nothing since, the question may have been lost with
+        a connection: ask once more, since every request may be repeated. A new process knows of no question."""
+        node = self._nodes.get(message.node)
+        if node is None:
+            return [], []
+        if message.incarnation > node.incarnation:
+            node.incarnation = message.incarnation
+            return self._fail_node(message.node, node, _failure(f"node {node.name} was restarted")), []
+        node.alive_ns = now_ns
+        patience_ns = AGAIN_NS + self._line.drain_ns(self._credit.total, now_ns)
+        if now_ns - node.heard_ns < patience_ns:
+            return [], []
+        again = [
+            flight for flight in node.flights.values() if not flight.again and now_ns - flight.sent_ns >= patience_ns
+        ]
+        for flight in again:
+            flight.again = True
+        return [], [message_of(node.address, flight.number, flight.tasks) for flight in again]
 
     def tick(self, now_ns: int) -> tuple[list[Outcome], list[Outgoing]]:
-        """Call some ten times a second: late reads, silent nodes, single requests that were overtaken and forgotten."""
+        """Call some ten times a second: late reads, dead and stuck nodes, single requests that were overtaken and forgotten;
+        pings to those that are silent."""
         outcomes: list[Outcome] = []
-        drops: list[Outgoing] = []
-        for node in self._nodes.values():
+        sends: list[Outgoing] = []
+        line_ns = self._line.drain_ns(self._credit.total, now_ns)
+        for node_id, node in self._nodes.items():
             if not node.flights:
                 continue
-            if now_ns - node.heard_ns >= self._timeout_ns:
-                drops.append(Outgoing(node.address, None))
-                seconds = (now_ns - node.heard_ns) / 1e9
-                outcomes += self._fail_flights(
-                    node, _failure(f"{node.name or node.address} was silent for {seconds:.0f} s")
-                )
+            silent_ns = now_ns - node.heard_ns
+            dead = now_ns - max(node.heard_ns, node.alive_ns) >= self._dead_ns + line_ns
+            if dead or silent_ns >= self._timeout_ns + line_ns:
+                sends.append(Outgoing(node.address, None))
+                problem = f"{node.name or node.address} was silent for {silent_ns / 1e9:.0f} s"
+                outcomes += self._fail_node(node_id, node, _failure(problem))
                 continue
-            for flight in list(node.flights.values()):
-                if now_ns - flight.sent_ns < self._late_ns:
-                    break
-                overtaken = flight.number < node.newest_answered
-                if overtaken and now_ns - flight.sent_ns >= 2 * self._timeout_ns:
-                    outcomes += self._fail_flight(node, flight, _failure(f"{node.name or node.address} did not answer"))
-                elif not flight.told_late and (overtaken or now_ns - node.heard_ns >= self._late_ns):
-                    flight.told_late = True
-                    outcomes += [Outcome(task, late=True) for task in flight.tasks if isinstance(task, Read)]
-        return outcomes, drops
+            if silent_ns >= PING_NS and now_ns - node.pinged_ns >= PING_NS:
+                node.pinged_ns = now_ns
+                sends.append(Outgoing(node.address, Ping(node_id)))
+            outcomes += self._overdue(node, now_ns, self._timeout_ns + line_ns)
+        return outcomes, sends
+
+    def _overdue(self, node: _Node, now_ns: int, timeout_ns: int) -> list[Outcome]:
+        """Requests that the node should have answered by now."""
+        outcomes: list[Outcome] = []
+        for flight in list(node.flights.values()):
+            age_ns = now_ns - flight.sent_ns
+            if age_ns < self._late_ns:
+                break
+            overtaken = flight.number < node.newest_answered
+            if overtaken and age_ns >= timeout_ns:
+                outcomes += self._fail_flight(node, flight, _failure(f"{node.name or node.address} did not answer"))
+            elif not flight.told_late and (overtaken or now_ns - node.heard_ns >= self._late_ns):
+                flight.told_late = True
+                outcomes += [Outcome(task, late=True) for task in flight.tasks if isinstance(task, Read)]
+        return outcomes
 
     def cancel(self, owner: int) -> None:
         """Forget what this transfer still has waiting; what is under way lands as usual."""
@@ -317,10 +312,13 @@ class Courier:
             if not node.waiting:
                 del self._ready[node_id]
 
-    def _fail_flights(self, node: _Node, failure: Failure) -> list[Outcome]:
-        return [
-            outcome for flight in list(node.flights.values()) for outcome in self._fail_flight(node, flight, failure)
-        ]
+    def _fail_node(self, node_id: int, node: _Node, failure: Failure) -> list[Outcome]:
+        """Everything for this node fails, also what waits: it would only wait for the next time-out."""
+        outcomes = [each for flight in list(node.flights.values()) for each in self._fail_flight(node, flight, failure)]
+        outcomes += [Outcome(task, failure=failure) for task in node.waiting]
+        node.waiting.clear()
+        self._ready.pop(node_id, None)
+        return outcomes
 
     def _fail_flight(self, node: _Node, flight: _Flight, failure: Failure) -> list[Outcome]:
         del node.flights[flight.number]
@@ -340,28 +338,3 @@ class Courier:
 
 def _failure(message: str) -> Failure:
     return Failure("unavailable", message)
-
-
-def _key(task: Task) -> Slot:
-    if isinstance(task, Write):
-        return task.put.chunk, task.put.index
-    assert isinstance(task, Read | Reconfirm)
-    return task.grant.chunk, task.grant.index
-
-
-def _go_together(first: Task, other: Task) -> bool:
-    """One message holds one kind of task."""
-    return type(first) is type(other)
-
-
-def _message(address: Address, number: int, batch: list[Task]) -> Outgoing:
-    first = batch[0]
-    if isinstance(first, Write):
-        writes = [task for task in batch if isinstance(task, Write)]
-        message = PutShards(number, [task.put for task in writes])
-        return Outgoing(address, message, [task.data for task in writes])
-    if isinstance(first, Read):
-        return Outgoing(address, GetShards(number, [task.grant for task in batch if isinstance(task, Read)]))
-    assert isinstance(first, Reconfirm)
-    grants = [task.grant for task in batch if isinstance(task, Reconfirm)]
-    return Outgoing(address, ConfirmShards(number, grants))

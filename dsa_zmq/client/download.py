@@ -19,9 +19,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dsa_zmq.client.copies import Copies
-from dsa_zmq.client.courier import Outcome, Read, Task
 from dsa_zmq.client.effects import Ask, Carry, Deliver, Described, Effect, Finish, Know, Progress, Release, Verify
 from dsa_zmq.client.suspicion import Suspicion
+from dsa_zmq.client.tasks import Outcome, Read, Task
 from dsa_zmq.errors import Corrupt, Denied, DSAError, IsADirectory, LocalError, Timeout, Unavailable
 from dsa_zmq.model import limits
 from dsa_zmq.protocol.operations import Locate, Located, Result

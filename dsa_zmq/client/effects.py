@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from dsa_zmq.client.courier import Task
+from dsa_zmq.client.tasks import Task
 from dsa_zmq.errors import DSAError
 from dsa_zmq.protocol.operations import Operation
 from dsa_zmq.protocol.values import Attributes, NodeAddress

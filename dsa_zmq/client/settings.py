@@ -17,7 +17,10 @@ class ClientSettings:
     name: str = "client"  #: shown in the servers' logs; printable ASCII without a slash
     request_timeout_s: float = limits.REQUEST_TIMEOUT_S
     progress_timeout_s: float = limits.PROGRESS_TIMEOUT_S
-    node_timeout_s: float = 5.0  #: silence of a node with requests under way, after which its shards go elsewhere
+    node_dead_s: float = (
+        limits.SUSPECT_S
+    )  #: without any sign of life of a node that is to answer: its shards go elsewhere
+    node_timeout_s: float = limits.REQUEST_TIMEOUT_S  #: the same for a node that lives but does not answer
     hedge_s: float = limits.HEDGE_S
     node_credit_bytes: int = limits.NODE_CREDIT_BYTES
     client_credit_bytes: int = limits.CLIENT_CREDIT_BYTES
@@ -27,7 +30,7 @@ class ClientSettings:
     def __post_init__(self) -> None:
         if not self.hosts:
             raise Invalid("a client needs the address of a master", "give one, as in dsa://host:7700")
-        times = (self.request_timeout_s, self.progress_timeout_s, self.node_timeout_s, self.hedge_s)
+        times = (self.request_timeout_s, self.progress_timeout_s, self.node_dead_s, self.node_timeout_s, self.hedge_s)
         if min(times) <= 0:
             raise Invalid("the time-outs of a client must be more than 0 seconds")
         if min(self.node_credit_bytes, self.client_credit_bytes, self.buffer_bytes) < 1:

@@ -15,8 +15,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
-from dsa_zmq.client.courier import Outcome, Reconfirm, Slot, Write
 from dsa_zmq.client.effects import Carry, Effect, Progress
+from dsa_zmq.client.tasks import Outcome, Reconfirm, Slot, Write
 from dsa_zmq.model import limits
 from dsa_zmq.protocol.messages import PutShard, ShardGrant
 from dsa_zmq.protocol.operations import Confirm, Reallocate, Reallocated

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import IO, Any, Literal, TypeVar, overload
 
@@ -169,6 +169,21 @@ class Store:
     def get_many(self, items: Iterable[tuple[str, str | os.PathLike[str]]]) -> list[Stat | DSAError]:
         """Get many ``(path, local file)`` pairs, many at once; outcomes as :meth:`put_many`."""
         return [_outcome(each) for each in ManyGets(self._connection, self._receiver).run(items)]
+
+    def iter_put_many(
+        self, items: Iterable[tuple[str | os.PathLike[str] | Buffer, str]], *, progress: Progress = None
+    ) -> Generator[tuple[int, Stat | DSAError], None, None]:
+        """As :meth:`put_many`, for any number of pairs: their numbers and outcomes as they end, in any order. Pairs are
+        taken from ``items`` as there is room. Closing the iterator gives up what is under way."""
+        for item, outcome in ManyPuts(self._connection, self._sender, progress=progress).each(items):
+            yield item, _outcome(outcome)
+
+    def iter_get_many(
+        self, items: Iterable[tuple[str, str | os.PathLike[str]]], *, progress: Progress = None
+    ) -> Generator[tuple[int, Stat | DSAError], None, None]:
+        """As :meth:`get_many`, for any number of pairs; see :meth:`iter_put_many`."""
+        for item, outcome in ManyGets(self._connection, self._receiver, progress=progress).each(items):
+            yield item, _outcome(outcome)
 
     def read_bytes(self, path: str, start: int = 0, stop: int | None = None) -> bytes:
         """The content, or its bytes ``[start, stop)``.

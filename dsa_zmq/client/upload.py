@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dsa_zmq.client.courier import Outcome
 from dsa_zmq.client.effects import Ask, Effect, Finish, Forget, Know, Reserve, Want
 from dsa_zmq.client.shards import Chunk, Shards
 from dsa_zmq.client.suspicion import Suspicion
+from dsa_zmq.client.tasks import Outcome
 from dsa_zmq.errors import (
     DSAError,
     Invalid,

@@ -19,11 +19,11 @@ from blake3 import blake3
 from actors.disk import Disk
 from dsa_zmq.errors import ConfigError, Conflict, Corrupt, DSAError, Invalid, NoSpace, NotFound, Unavailable
 from dsa_zmq.model.limits import MAX_CHUNK_BYTES, SEGMENT_BYTES
-from dsa_zmq.node.failure import Failure, is_full, is_medium, plain
+from dsa_zmq.node.failure import Failure, is_full, plain
 from dsa_zmq.node.index import DAMAGED, DROPS_PER_COMMIT, Row, row_of
 from dsa_zmq.node.recovery import Recovered, recover
 from dsa_zmq.node.segment_files import SegmentFiles
-from dsa_zmq.node.segments import ALIGN, RECORD_HEADER_BYTES, decode_record_header, largest_payload
+from dsa_zmq.node.segments import ALIGN, RECORD_HEADER_BYTES, decode_record_header, is_medium, largest_payload
 from dsa_zmq.node.space import Space
 from dsa_zmq.node.store import NewShard, ShardInfo, ShardKey, Usage
 from dsa_zmq.node.writer import Placed, SegmentWriter
@@ -82,12 +82,12 @@ class DiskStore:
 
     def _recover(self) -> Recovered:
         try:
-            return recover(self._disk, self._files)
+            return recover(self._disk, self._files, self._space.wal_pages)
         except (OSError, apsw.FullError) as error:
             if isinstance(error, OSError) and not is_full(error):
                 raise
             with self._space.ballast_dropped():
-                return recover(self._disk, self._files)
+                return recover(self._disk, self._files, self._space.wal_pages)
 
     def _prepare(self) -> None:
         self._failed.load()
@@ -225,31 +225,33 @@ class DiskStore:
     def _drop(self, keys: Sequence[ShardKey]) -> list[ShardKey]:
         with self._guard():
             rows = [row for key in keys if _is_key(key) and (row := self._index.find(key)) is not None]
-        if not rows:
-            return []
+        gone: list[ShardKey] = []
+        while len(gone) < len(rows):
+            done = self._drop_rows(rows[len(gone) :])  # on a full disk, what the first ones free lets the others in
+            gone += _keys(done)
+        return gone
+
+    def _drop_rows(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """Drop as many of these as there is room to write down; at least one, or NoSpace."""
         if self._failed:
             raise self._failed.error()
         try:
-            placed = self._writer.drop([ShardKey(row.chunk, row.index) for row in rows])
+            placed = self._writer.drop(_keys(rows))
         except OSError as error:
             self._failed.of_write(error)
             raise self._failed.error() from error
-        full = [place for place in placed if isinstance(place, NoSpace)]
-        done = [
-            (row, row_of(place.record, place.segment))
-            for row, place in zip(rows, placed, strict=True)
-            if isinstance(place, Placed)
-        ]
-        self._commit([], [tomb for _, tomb in done], [row for row, _ in done])
+        tombs = [row_of(place.record, place.segment) for place in placed if isinstance(place, Placed)]
+        done = rows[: len(tombs)]  # all are of one size: once there is no room, there is none for the rest
+        self._commit([], tombs, done)
         try:
-            self._collect([row.segment for row, _ in done])
+            self._collect([row.segment for row in done])
         except OSError as error:
             if isinstance(error, DSAError):
                 raise
             self._failed.of_write(error)
-        if full:
-            raise full[0]
-        return [ShardKey(row.chunk, row.index) for row, _ in done]
+        if not done and isinstance(placed[0], NoSpace):
+            raise placed[0]
+        return done
 
     def _collect(self, candidates: Sequence[int]) -> None:
         """Unlink those of the segments that hold nothing that is needed, and those that this sets free."""
@@ -361,6 +363,7 @@ class DiskStore:
                 self._pins.setdefault(killer, set()).add(victim)
             if dead:
                 self._damaged = self._index.damaged_count()
+            self._space.index = self._index.size_bytes()
 
     def _despite_full_disk(self, change: Callable[[], None]) -> None:
         """Changes are repeatable: a commit may have happened although the checkpoint that followed it found no room."""
@@ -372,6 +375,7 @@ class DiskStore:
                 change()
             except apsw.FullError:
                 with self._space.ballast_dropped():
+                    self._index.give_back_room()  # or the WAL would eat the ballast, bit by bit
                     change()
 
     def list(self, after: ShardKey | None, limit: int) -> list[ShardInfo]:  # last, for it hides the builtin below it

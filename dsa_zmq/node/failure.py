@@ -13,7 +13,6 @@ from dsa_zmq.node.recovery import REBUILD_MARK
 
 FAILED = "failed.txt"  #: why a write or sync failed; while it is there, the store takes nothing
 
-_UNREADABLE = (errno.EIO, getattr(errno, "ENODATA", errno.EIO))
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -67,8 +66,3 @@ def plain(error: Exception) -> str:
 def is_full(error: OSError) -> bool:
     """Whether there was no room, as opposed to a fault."""
     return error.errno in _FULL
-
-
-def is_medium(error: OSError) -> bool:
-    """Whether the medium is at fault, and not the process (too many open files, a closed handle)."""
-    return error.errno in _UNREADABLE

@@ -21,8 +21,8 @@ from dsa_zmq.node.space import BALLAST
 FILE = "node.json"
 FORMAT = "dsa-zmq node"
 FORMAT_VERSION = 1
-#: May be in an empty directory: a fresh ext4, a crash while formatting, the marker and lock of the directory's keeper.
-_IGNORED = frozenset(("lost+found", f"{FILE}.tmp", "DSA.json", "lock"))
+_IGNORED = frozenset(("lost+found", "lock", "DSA.json", f"{FILE}.tmp"))
+"""May be in an empty directory: a fresh ext4, what guards the directory itself, a crash while formatting."""
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):

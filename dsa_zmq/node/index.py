@@ -106,11 +106,14 @@ def row_of(record: Record, segment: int, *, intact: bool = True) -> Row:
 class Index:
     """The index of one store. Errors of SQLite and of the disk below it pass through as ``apsw.Error`` or OSError."""
 
-    def __init__(self, disk: Disk) -> None:
-        """Open what is there. Raises :class:`IndexDamaged` if it cannot be used, ConfigError if somebody else uses it."""
+    def __init__(self, disk: Disk, wal_pages: int) -> None:
+        """Open what is there; ``wal_pages`` is how long the WAL may grow, about.
+
+        Raises :class:`IndexDamaged` if it cannot be used, ConfigError if somebody else uses it.
+        """
         if not disk.exists(PATH):
             raise IndexDamaged("it is not there")
-        self._db = _connect(disk)
+        self._db = _connect(disk, wal_pages)
         try:
             meta = dict(cast("Iterable[tuple[str, int]]", self._db.execute("SELECT name, value FROM meta")))
             if meta.get("version") != SCHEMA_VERSION or not meta.get("complete"):
@@ -124,12 +127,12 @@ class Index:
             raise
 
     @classmethod
-    def create(cls, disk: Disk) -> Index:
+    def create(cls, disk: Disk, wal_pages: int) -> Index:
         """A new, empty, not yet complete one, in place of what is there."""
         remove(disk)
         self = cls.__new__(cls)
         self.sequence = 0
-        self._db = _connect(disk)
+        self._db = _connect(disk, wal_pages)
         try:
             self._db.execute(_SCHEMA)
             with self._transaction():
@@ -272,13 +275,14 @@ class Index:
         self._db.close()
 
 
-def _connect(disk: Disk) -> apsw.Connection:
+def _connect(disk: Disk, wal_pages: int) -> apsw.Connection:
     db = apsw.Connection(disk.sqlite_path(PATH), vfs=disk.sqlite_vfs)
     try:
         # The exclusive lock keeps a second process out of this directory, and spares the shared-memory file.
         for setting in ("locking_mode=EXCLUSIVE", "journal_mode=WAL", "synchronous=NORMAL", "temp_store=MEMORY"):
             db.execute(f"PRAGMA {setting}").fetchall()
         db.execute(f"PRAGMA cache_size=-{CACHE_KIB}").fetchall()
+        db.execute(f"PRAGMA wal_autocheckpoint={wal_pages}").fetchall()
         db.execute("BEGIN IMMEDIATE; COMMIT")
     except (apsw.BusyError, apsw.LockedError) as error:
         db.close()

@@ -25,6 +25,7 @@ from dsa_zmq.node.segments import (
     encode_entry,
     find_generation,
     payload_intact,
+    read_anyway,
     read_footer,
     scan,
     torn_tail,
@@ -59,8 +60,11 @@ class _Contents:
         self.sequence = max((one.record.sequence for one in self.found), default=0)
 
 
-def recover(disk: Disk, files: SegmentFiles) -> Recovered:
-    """Bring index and segments in line. OSError if the disk cannot be used, ConfigError if the directory cannot."""
+def recover(disk: Disk, files: SegmentFiles, wal_pages: int) -> Recovered:
+    """Bring index and segments in line; ``wal_pages`` is the index's.
+
+    OSError if the disk cannot be used, ConfigError if the directory cannot.
+    """
     if not disk.exists(DIRECTORY):
         disk.makedirs(DIRECTORY)
         disk.sync_dir("")
@@ -68,11 +72,11 @@ def recover(disk: Disk, files: SegmentFiles) -> Recovered:
     try:
         if disk.exists(REBUILD_MARK):
             raise IndexDamaged("it was found malformed while in use")
-        return _with(Index(disk), disk, files, notes)
+        return _with(Index(disk, wal_pages), disk, files, notes)
     except (IndexDamaged, apsw.CorruptError) as error:
         if files.numbers():
             notes.append(f"index rebuilt from the segments: {error}")
-    recovered = _with(Index.create(disk), disk, files, notes)
+    recovered = _with(Index.create(disk, wal_pages), disk, files, notes)
     if disk.exists(REBUILD_MARK):
         disk.unlink(REBUILD_MARK)
         disk.sync_dir("")
@@ -141,7 +145,7 @@ def _read(
 
 
 def _identify(file: DiskFile, name: str, number: int, known: SegmentState | None) -> SegmentState | None:
-    header = decode_file_header(file.pread(FILE_HEADER_BYTES, 0), name)
+    header = decode_file_header(read_anyway(file, FILE_HEADER_BYTES, 0), name)
     if known is not None:
         if header is not None and header.generation != known.generation:
             raise IndexDamaged(f"{name} is not the file that it describes")

@@ -15,6 +15,7 @@ All integers are little-endian. ``docs/ON_DISK.md`` has the tables.
 
 from __future__ import annotations
 
+import errno
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
@@ -46,6 +47,8 @@ TRAILER_BYTES = _FOOTER.size + _CRC.size
 _NO_HASH = bytes(32)
 
 SCAN_WINDOW_BYTES = 1 << 20  #: read at once while scanning: bounds memory, and is large enough for full speed
+SECTOR_BYTES = 512  #: the least that a disk fails to read
+_UNREADABLE = (errno.EIO, getattr(errno, "ENODATA", errno.EIO))
 
 
 class Record(NamedTuple):
@@ -97,6 +100,24 @@ def largest_payload(segment_bytes: int) -> int:
     """The longest shard that a fresh segment of this size can hold."""
     room = segment_bytes - FILE_HEADER_BYTES - footer_bytes(1)
     return room // ALIGN * ALIGN - RECORD_HEADER_BYTES
+
+
+def is_medium(error: OSError) -> bool:
+    """Whether the medium is at fault, and not the process (too many open files, a closed handle)."""
+    return error.errno in _UNREADABLE
+
+
+def read_anyway(file: DiskFile, size: int, offset: int) -> bytes:
+    """As ``pread``; sectors that the disk cannot read come as zeros, which nothing here takes for anything."""
+    try:
+        return file.pread(size, offset)
+    except OSError as error:
+        if not is_medium(error):
+            raise
+        if size <= SECTOR_BYTES:
+            return bytes(size)
+    half = -(-size // 2 // SECTOR_BYTES) * SECTOR_BYTES
+    return read_anyway(file, half, offset) + read_anyway(file, size - half, offset + half)
 
 
 def _sealed(body: bytes) -> bytes:
@@ -177,7 +198,7 @@ def decode_record_header(data: bytes | memoryview, offset: int, generation: int 
 
 def read_footer(file: DiskFile, size: int, generation: int) -> list[Record] | None:
     """All records of a sealed segment; None if there is no footer, or a damaged one."""
-    trailer = file.pread(TRAILER_BYTES, size - TRAILER_BYTES)
+    trailer = read_anyway(file, TRAILER_BYTES, size - TRAILER_BYTES)
     body = _opened(trailer) if len(trailer) == TRAILER_BYTES else None
     if body is None:
         return None
@@ -186,7 +207,7 @@ def read_footer(file: DiskFile, size: int, generation: int) -> list[Record] | No
         return None
     if offset != size - footer_bytes(count) or offset < FILE_HEADER_BYTES:
         return None
-    entries = file.pread(count * ENTRY_BYTES, offset)
+    entries = read_anyway(file, count * ENTRY_BYTES, offset)
     if blake3(entries).digest(16) != checksum:
         return None
     return [
@@ -199,7 +220,7 @@ def payload_intact(file: DiskFile, record: Record) -> bool:
     """Read the payload and compare it with the hash in the header."""
     if record.kind == DROP:
         return True
-    return bool(blake3(file.pread(record.length, record.payload_offset)).digest() == record.hash)
+    return bool(blake3(read_anyway(file, record.length, record.payload_offset)).digest() == record.hash)
 
 
 def scan(file: DiskFile, size: int, generation: int | None, *, verify_from: int = 0) -> Iterator[Found]:
@@ -225,12 +246,12 @@ def scan(file: DiskFile, size: int, generation: int | None, *, verify_from: int 
 def find_generation(file: DiskFile, size: int) -> int | None:
     """The generation of a segment whose file header is damaged, from its footer or its first record; None if nothing
     in the file counts: then it was never used."""
-    trailer = file.pread(TRAILER_BYTES, max(0, size - TRAILER_BYTES))
+    trailer = read_anyway(file, TRAILER_BYTES, max(0, size - TRAILER_BYTES))
     body = _opened(trailer) if len(trailer) == TRAILER_BYTES else None
     if body is not None and body[: len(FOOTER_MAGIC)] == FOOTER_MAGIC:
         return int(_FOOTER.unpack(body)[3])
     for found in scan(file, size, None):
-        header = file.pread(RECORD_HEADER_BYTES, found.record.offset)
+        header = read_anyway(file, RECORD_HEADER_BYTES, found.record.offset)
         return int(_RECORD.unpack(header[: _RECORD.size])[7])
     return None
 
@@ -247,7 +268,7 @@ class _Window:
     def read(self, offset: int, size: int) -> memoryview | bytes:
         if offset < self._start or offset + size > self._start + len(self._data):
             if size > SCAN_WINDOW_BYTES // 2:
-                return self._file.pread(size, offset)
+                return read_anyway(self._file, size, offset)
             self._load(offset)
         begin = offset - self._start
         return memoryview(self._data)[begin : begin + size]
@@ -269,7 +290,7 @@ class _Window:
         # Windows begin at aligned places and are a multiple of ALIGN long, so no aligned needle straddles two of them.
         self._start = offset // ALIGN * ALIGN
         wanted = min(SCAN_WINDOW_BYTES, self._size - self._start)
-        self._data = self._file.pread(wanted, self._start)
+        self._data = read_anyway(self._file, wanted, self._start)
         if len(self._data) < wanted:  # a file shorter than it should be reads as zeros, as a hole would
             self._data += bytes(wanted - len(self._data))
 

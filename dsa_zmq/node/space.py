@@ -19,6 +19,8 @@ BALLAST = "ballast"
 BALLAST_BYTES = 8 << 20  #: two checkpoints of SQLite's WAL; with smaller segments as much as one
 MIN_BALLAST_BYTES = 256 << 10  #: a few commits
 MIN_KEPT_BYTES = 16 << 10  #: of a ballast that was needed: less than that is of no use
+PAGE_BYTES = 4096  #: of SQLite
+MIN_WAL_PAGES, MAX_WAL_PAGES = 16, 1000  #: the latter is SQLite's default
 UNIT = 1 << 20
 
 
@@ -38,16 +40,32 @@ class Space:
         return max(MIN_BALLAST_BYTES, min(BALLAST_BYTES, self.segment_bytes))
 
     @property
+    def wal_pages(self) -> int:
+        """How long SQLite's WAL may grow: in small stores less, for there it would count."""
+        return max(MIN_WAL_PAGES, min(MAX_WAL_PAGES, self.segment_bytes // 4 // PAGE_BYTES))
+
+    @property
+    def index_reserve(self) -> int:
+        """For the WAL, and for the index to grow by while a segment is filled."""
+        return 2 * self.wal_pages * PAGE_BYTES
+
+    @property
     def smallest_capacity(self) -> int:
-        """What is kept back, one segment to fill, and one for the index."""
-        return (SPARES + 2) * self.segment_bytes + self.ballast_bytes
+        """What is kept back, one segment to fill, and one for a first index."""
+        return (SPARES + 2) * self.segment_bytes + self.ballast_bytes + self.index_reserve
 
     def _within_capacity(self) -> int:
-        return self.capacity - self.allocated - self.index - self.ballast_bytes
+        return self.capacity - self.allocated - self.index - self.ballast_bytes - self.index_reserve
+
+    def _left_by_others(self) -> int:
+        return self.disk.free_bytes()[0] - self.reserve - self.index_reserve
 
     def growth(self, spares: int) -> int:
         """How many more segments puts may fill, while ``spares`` are preallocated."""
-        room = min(self._within_capacity(), self.disk.free_bytes()[0] - self.reserve)
+        try:
+            room = min(self._within_capacity(), self._left_by_others())
+        except OSError:  # a file system that cannot even say this takes no new segments
+            return 0
         return max(0, room // self.segment_bytes - (SPARES - spares))
 
     def check_growth(self) -> None:
@@ -56,8 +74,8 @@ class Space:
             raise NoSpace(
                 f"the node's capacity of {self.capacity // UNIT} MiB is used up", "raise its --capacity, or add a node"
             )
-        free = self.disk.free_bytes()[0]
-        if free - self.reserve < self.segment_bytes:
+        if self._left_by_others() < self.segment_bytes:
+            free = self.disk.free_bytes()[0]
             raise NoSpace(
                 f"the node's disk has {free // UNIT} MiB left, {self.reserve // UNIT} MiB of them are kept in reserve",
                 "free space on that disk, or add a node",

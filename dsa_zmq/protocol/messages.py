@@ -1,4 +1,4 @@
-"""Every message, by plane. Tags are part of the wire format: never change or re-use one.
+"""Every message, by plane. Tags are part of the wire format: never change or reuse one.
 
 *control*: client or node to the master's ROUTER. *data*: client (or node) to a node's ROUTER. *feed*: PUB/SUB.
 Numbers correlate a reply with its request; a request repeated after a timeout keeps its number.

@@ -14,11 +14,11 @@ from actors.sim.disk import SimDisk
 from dsa_zmq.errors import Conflict, Corrupt, Invalid, NoSpace, NotFound, Unavailable
 from dsa_zmq.node.disk_store import DiskStore
 from dsa_zmq.node.memory_store import MemoryStore
-from dsa_zmq.node.space import MIN_BALLAST_BYTES
+from dsa_zmq.node.space import MIN_BALLAST_BYTES, MIN_WAL_PAGES, PAGE_BYTES
 from dsa_zmq.node.store import NewShard, ShardInfo, ShardKey, ShardStore
 
 SEGMENT = 16 << 10
-CAPACITY = MIN_BALLAST_BYTES + 16 * SEGMENT
+CAPACITY = MIN_BALLAST_BYTES + 2 * MIN_WAL_PAGES * PAGE_BYTES + 16 * SEGMENT
 
 DRAW = random.Random(7)
 
@@ -40,7 +40,7 @@ class Bench:
 
 
 def _memory(tmp_path: Any) -> Bench:
-    store = MemoryStore(capacity=CAPACITY, reserve=MIN_BALLAST_BYTES)
+    store = MemoryStore(capacity=CAPACITY, reserve=CAPACITY - 16 * SEGMENT)
     return Bench(store, lambda new: store.damage(new.key), lambda: store.fail("broken"))
 
 

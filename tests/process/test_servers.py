@@ -8,12 +8,15 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+import dsa_zmq
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 
@@ -48,8 +51,6 @@ def port_of(endpoints: dict[str, str]) -> int:
 @contextmanager
 def listener(answer: bytes) -> Iterator[int]:
     """A program that is no DSA server: it says ``answer`` to whoever connects, or nothing."""
-    import threading
-
     with socket.create_server(("127.0.0.1", 0)) as listening:
         kept = []
 
@@ -168,13 +169,36 @@ def test_a_classic_file_with_letters_for_the_port_is_refused(tmp_path: Path) -> 
 
 def test_a_classic_file_starts_a_node(tmp_path: Path) -> None:
     with server(tmp_path, "master", "--dir", tmp_path / "m", "--port", "0") as (_, endpoints):
-        (tmp_path / "config.dsa").write_text(f"127.0.0.1\n{port_of(endpoints)}\n2000000000\nstorage\n")
-        with server(tmp_path, "node", tmp_path / "config.dsa", "--port", "0", "--name", "shelf"):
-            import dsa_zmq
-
-            with dsa_zmq.connect(f"dsa://127.0.0.1:{port_of(endpoints)}") as store:
-                deadline = time.monotonic() + DEADLINE_S
-                while [node.name for node in store.nodes() if node.state == "up"] != ["shelf"]:
-                    assert time.monotonic() < deadline
-                    time.sleep(0.02)
+        port = port_of(endpoints)
+        (tmp_path / "config.dsa").write_text(f"127.0.0.1\n{port}\n2000000000\nstorage\n")
+        with (
+            server(tmp_path, "node", tmp_path / "config.dsa", "--port", "0", "--name", "shelf"),
+            dsa_zmq.connect(f"dsa://127.0.0.1:{port}") as store,
+        ):
+            deadline = time.monotonic() + DEADLINE_S
+            while [node.name for node in store.nodes() if node.state == "up"] != ["shelf"]:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
     assert (tmp_path / "storage").is_dir()
+
+
+# --- what the master refuses -----------------------------------------------------------------------------------------
+
+
+def test_a_node_of_another_cluster_is_refused_and_ends(tmp_path: Path) -> None:
+    with dsa_zmq.LocalCluster(1, "copies=1", directory=tmp_path / "a"):
+        pass
+    with dsa_zmq.LocalCluster(1, "copies=1") as other:
+        ended = dsa("node", "--master", other.url, "--path", tmp_path / "a" / "node-1", "--port", "0")
+    assert ended.returncode == 2
+    assert "belongs to another cluster" in ended.stderr
+    assert "node 'node-1'" in ended.stderr  # it has kept its name
+
+
+def test_a_second_node_of_one_name_is_refused_and_ends(tmp_path: Path) -> None:
+    with dsa_zmq.LocalCluster(1, "copies=1") as cluster:
+        line = ("node", "--master", cluster.url, "--path", tmp_path / "n", "--port", "0", "--name", "node-1")
+        ended = dsa(*line, "--capacity", "2GB")
+        assert cluster.ended() == []
+    assert ended.returncode == 4
+    assert "the node name 'node-1' is taken" in ended.stderr

@@ -14,11 +14,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from actors.sim.disk import SimDisk
 from dsa_zmq.errors import Conflict, Corrupt, DSAError, NoSpace, NotFound, Unavailable
 from dsa_zmq.node.disk_store import DiskStore
-from dsa_zmq.node.space import MIN_BALLAST_BYTES
+from dsa_zmq.node.space import MIN_BALLAST_BYTES, MIN_WAL_PAGES, PAGE_BYTES
 from dsa_zmq.node.store import NewShard, ShardInfo, ShardKey
 
 SEGMENT = 8 << 10
-CAPACITY = MIN_BALLAST_BYTES + 12 * SEGMENT
+CAPACITY = MIN_BALLAST_BYTES + 2 * MIN_WAL_PAGES * PAGE_BYTES + 12 * SEGMENT
 KEYS = [ShardKey(chunk, index) for chunk in range(1, 9) for index in (0, 3)]
 
 

@@ -29,21 +29,25 @@ class Ballast:
             return
         if self._disk.exists(self._path) and self._is_whole():
             return
+        if self._disk.free_bytes()[0] >= 2 * self._size and self._allocate():
+            self.is_low = False
+        else:
+            self.is_low = unused_bytes < self._size
+
+    def _allocate(self) -> bool:
+        file = self._disk.open(self._path, create=True)
         try:
-            if self._disk.free_bytes()[0] >= 2 * self._size:
-                file = self._disk.open(self._path, create=True)
-                try:
-                    file.allocate(self._size)
-                    file.datasync()
-                finally:
-                    file.close()
-                self._disk.sync_dir("")
-                self.is_low = False
-                return
+            file.allocate(self._size)
+            file.datasync()
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
-        self.is_low = unused_bytes < self._size
+            self._disk.unlink(self._path)  # what was allocated before the disk was full
+            return False
+        finally:
+            file.close()
+        self._disk.sync_dir(self._path.rpartition("/")[0])
+        return True
 
     def release(self) -> bool:
         """Give the space up. False if there is none to give."""

@@ -76,8 +76,9 @@ OTHER_RULES: dict[type, DecideOperation] = {
     CloseSession: session_rules.close_session,
 }
 
-GROWING = (MakeDirectory, Copy, Stage, Commit, Allocate, OpenSession)
-"""Operations that wait while the disk is full. Those that give space back go on, from the ballast if need be."""
+GROWING = (MakeDirectory, Copy, Stage, Commit, Allocate)
+"""Operations that wait while the disk is full. The others go on, from the ballast if need be: they give space back, or are
+needed by those that do (a session), or keep what is there in reach (a node that comes back)."""
 
 
 class Batches:
@@ -204,7 +205,7 @@ class Batches:
         if kind in STORED_RULES:
             return self._stored(rows, job, STORED_RULES[kind])
         if kind in OTHER_RULES:
-            self._check_space(job)
+            self._check_space(job)  # an allocation is the first step of what grows
             return OTHER_RULES[kind](rows, self._facts, job, job.operation)
         raise InternalError(f"{kind.__name__} is not for the catalog", "report this as a bug")
 
@@ -256,7 +257,7 @@ def no_space() -> NoSpace:
 
 
 def _grows(job: Job) -> bool:
-    return isinstance(job, RegisterNode) or (isinstance(job, Request) and isinstance(job.operation, GROWING))
+    return isinstance(job, Request) and isinstance(job.operation, GROWING)
 
 
 def _answer(job: Job, error: DSAError) -> Failure | DSAError:

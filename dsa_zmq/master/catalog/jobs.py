@@ -44,7 +44,7 @@ class CollectGarbage(Job, frozen=True):
 
     limit: int  #: rows per slice: keeps it within some 10 ms
     wall_ns: int
-    grace_ns: int  #: contents that died later than this ago are left for readers that still hold their manifest
+    grace_ns: int  #: what was closed later than this ago is left: for readers of its content, and listings from before
     reply_keep_ns: int  #: sessions idle for longer than this end, with their replies
     horizon: int = 0
     """Ids below this that are in no content are condemned from now on: no upload that began before it may still be alive

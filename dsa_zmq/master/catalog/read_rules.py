@@ -21,7 +21,9 @@ from dsa_zmq.master.catalog.tables import (
     PLACES,
     PURGED_SEQ,
     SEQ,
+    VERSIONS,
     InodeRow,
+    VersionRow,
 )
 from dsa_zmq.master.catalog.walk import (
     absent,
@@ -68,6 +70,20 @@ LISTED: Scan[ListedRow] = Scan(
     (NAMES, INODES),
 )
 
+_SHOWN_AT = ", ".join(
+    f"COALESCE(v.{column}, i.{column})" if column in VersionRow._fields[1:] else f"i.{column}"
+    for column in InodeRow._fields
+)
+LISTED_AT: Scan[ListedRow] = Scan(
+    f"SELECT n.name, {_SHOWN_AT} FROM names n JOIN inodes i ON i.inode = n.inode"
+    # Most files have not changed since: only for the others is a closed version looked up.
+    " LEFT JOIN versions v ON i.since_seq > ? AND v.inode = i.inode AND v.from_seq <= ? AND v.to_seq > ?"
+    " WHERE n.parent = ? AND n.name > ? AND n.to_seq > ? AND n.from_seq <= ? ORDER BY n.name LIMIT ?",
+    ListedRow,
+    (NAMES, INODES, VERSIONS),
+)
+"""As LISTED, with what each file showed at an earlier sequence. Of a version's columns none is ever null."""
+
 
 def stat(rows: Rows, facts: Facts, job: Request, op: Stat) -> Found:
     return Found(attributes(inode_of(rows, find(rows, op.path))), rows.number(SEQ))
@@ -85,7 +101,8 @@ def list_directory(rows: Rows, facts: Facts, job: Request, op: ListDirectory) ->
     if trail[-1].kind != DIRECTORY:
         raise NotADirectory(f"'{op.path}' is a file", "use stat for a file", op.path)
     limit = max(1, min(op.limit, LIST_PAGE))
-    found = rows.scan(LISTED, trail[-1].inode, op.after, seq, seq, limit + 1)
+    where = (trail[-1].inode, op.after, seq, seq, limit + 1)
+    found = rows.scan(LISTED, *where) if seq == now else rows.scan(LISTED_AT, seq, seq, seq, *where)
     entries = [Entry(row.name, attributes(InodeRow._make(row[1:]))) for row in found[:limit]]
     return Listing(entries, len(found) > limit, seq)
 

@@ -16,6 +16,7 @@ Everything ends with the batch; only a commit moves rows to the cache. A batch t
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from dsa_zmq.master.catalog.sql import Database
@@ -81,8 +82,9 @@ class RowCache:
             rows.pop(key, None)
             if row is not None and table.cached(row):
                 rows[key] = row
-        for key in list(rows)[: max(0, len(rows) - CACHE_ROWS)]:
-            del rows[key]
+        if len(rows) > CACHE_ROWS:
+            for key in list(islice(rows, len(rows) - CACHE_ROWS)):
+                del rows[key]
 
 
 class Mark(NamedTuple):

@@ -102,7 +102,11 @@ def open_session(rows: Rows, facts: Facts, job: Request, op: OpenSession) -> Ses
         raise Invalid(f"a client's key has {CLIENT_BYTES} bytes, not {len(op.client)}")
     found = rows.scan(BY_CLIENT, op.client, op.incarnation)
     if found:
-        return SessionOpened(found[0].session)
+        known = rows.get(SESSIONS, found[0].session)
+        assert known is not None, "the query has just shown it"
+        if job.wall_ns > known.used_ns:
+            rows.put(SESSIONS, known._replace(used_ns=job.wall_ns))
+        return SessionOpened(known.session)
     session = rows.new_id()
     rows.put(SESSIONS, SessionRow(session, op.client, op.incarnation, 0, 0, job.wall_ns))
     return SessionOpened(session)

@@ -64,7 +64,7 @@ class Database:
             raise _opening_failure(path, error) from error
         try:
             self._configure(scrambled)
-            disk.sync_dir("")  # the new file's name has to survive, not only its bytes
+            disk.sync_dir(path.rpartition("/")[0])  # the new file's name has to survive, not only its bytes
         except (apsw.Error, OSError) as error:
             self.abandon()
             raise _opening_failure(path, error) from error

@@ -164,6 +164,10 @@ class Kit:
             if table.name not in without
         }
 
+    def number(self, name: str) -> int:
+        """A number in ``meta``."""
+        return next(int(row[1]) for row in self.dump()["meta"] if row[0] == name)
+
     def audit(self) -> None:
         assert self.catalog.audit() == []
 

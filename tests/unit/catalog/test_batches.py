@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -49,7 +50,7 @@ WORK = st.one_of(
     st.builds(Move, PATHS, PATHS, st.booleans(), st.booleans()),
     st.builds(Copy, PATHS, PATHS, st.booleans(), st.booleans()),
     st.builds(Stat, PATHS),
-    st.builds(ListDirectory, PATHS, st.just(""), st.just(2), st.sampled_from([0, 3, 7])),
+    st.builds(ListDirectory, PATHS, st.just(""), st.just(2), st.sampled_from([0, 3, 5, 6, 7, 9])),
     st.builds(Locate, PATHS, st.sampled_from([0, 0, 1001, 1002]), st.sampled_from([0, 1])),
     st.builds(lambda path: Allocate(0, path, 4096, 0, [1]), PATHS),
     st.builds(Statfs),
@@ -104,6 +105,7 @@ class Script:
                 return self.request(work)
 
 
+@pytest.mark.slow
 @given(st.lists(WORK, max_size=25), st.integers(1, 8))
 def test_batches_of_any_size_and_any_row_order_give_the_same_answers_and_rows(new_kit, to_bytes, work, size):
     one, many, scrambled = new_kit(nodes=3), new_kit(nodes=3), new_kit(nodes=3, scrambled=True)
@@ -117,6 +119,7 @@ def test_batches_of_any_size_and_any_row_order_give_the_same_answers_and_rows(ne
         kit.audit()
 
 
+@pytest.mark.slow
 @given(st.lists(WORK, max_size=25), st.integers(1, 8))
 def test_the_row_changes_of_all_batches_rebuild_the_catalog(new_kit, work, size):
     kit = new_kit(nodes=3)
@@ -140,9 +143,7 @@ def key_of(row, width):
 
 
 def test_reads_see_the_writes_before_them_and_not_those_behind(kit):
-    before, made, after = kit.run(
-        kit.request(Stat("/a")), kit.request(kit.commit("/a", 10)), kit.request(Stat("/a"))
-    )
+    before, made, after = kit.run(kit.request(Stat("/a")), kit.request(kit.commit("/a", 10)), kit.request(Stat("/a")))
     assert before.code == "not-found"
     assert after == made
 
@@ -161,6 +162,17 @@ def test_a_batch_sees_through_its_own_moves(kit):
     assert [entry.name for entry in results[4].entries] == ["f", "g"]
     assert len(results[5].chunks) == 2
     assert results[6].code == "not-found"
+
+
+def test_a_file_can_be_read_in_the_batch_that_makes_it(kit):
+    commit = kit.commit("/f", 9000)
+    _, located, other, again = kit.run(
+        kit.request(commit), kit.request(Locate("/f")), kit.request(kit.commit("/g")), kit.request(Locate("/f"))
+    )
+    assert [chunk[0] for chunk in located.chunks] == [chunk.chunk for chunk in commit.chunks]
+    assert all(len(places) == 2 for *_, places in located.chunks)
+    assert other.attributes.size == 1000
+    assert again == located
 
 
 def test_an_empty_batch_is_fine(kit):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import random
 
@@ -90,10 +91,8 @@ def test_a_request_that_was_cut_off_is_repeated_after_the_restart_with_one_effec
         kit.good(MakeDirectory("/d"))
         request = kit.request(MakeDirectory("/d/e"))
         kit.disk.die_after(seed % 6)
-        try:
+        with contextlib.suppress(CatalogBroken):
             kit.one(request)
-        except CatalogBroken:
-            pass
         kit.power_loss()
         made = kit.one(request)
         assert made.attributes.kind == "dir", made
@@ -121,14 +120,13 @@ def test_a_failed_sync_ends_the_catalog_until_it_is_opened_again(new_kit, when):
 
 def test_a_read_error_ends_the_catalog(new_kit):
     kit = new_kit()
-    for index in range(3000):
-        kit.good(MakeDirectory(f"/{index:0200}"), done_below=kit.numbers)
+    kit.run(*[kit.request(MakeDirectory(f"/{index:0200}"), done_below=kit.numbers) for index in range(1000)])
     kit.reopen()
     kit.catalog._database.execute("PRAGMA cache_size = 5")  # what the opening has read is not kept
     for sector in range(4096, kit.disk.open("catalog.sqlite").size(), 512):
         kit.disk.bad_sector("catalog.sqlite", sector)
     with pytest.raises(CatalogBroken):
-        kit.run(*[kit.request(Stat(f"/{index:0200}")) for index in range(0, 3000, 50)])
+        kit.run(*[kit.request(Stat(f"/{index:0200}")) for index in range(0, 1000, 50)])
 
 
 def fill(kit, pages=4):
@@ -178,30 +176,35 @@ def test_one_refused_request_takes_no_other_of_its_batch_with_it(new_kit):
     kit.good(MakeDirectory("/a"))
     inode = kit.good(MakeDirectory("/poison")).attributes.inode
     # A name that no rule expects makes the engine refuse the insertion of the next inode.
-    kit.catalog._database.execute(
-        f"INSERT INTO inodes VALUES ({inode + 2}, 1, 0, 0, '', 0, 0, 0, 0, 0, 0, 0)"
-    )
+    kit.catalog._database.execute(f"INSERT INTO inodes VALUES ({inode + 2}, 1, 0, 0, '', 0, 0, 0, 0, 0, 0, 0)")
     answers = kit.run(*[kit.request(MakeDirectory(f"/{name}")) for name in "xyz"])
     assert [getattr(answer, "code", "ok") for answer in answers] == ["ok", "internal", "internal"]
     kit.good(Stat("/x"))
 
 
+class FailingStatement:
+    """Lets the database raise ``error`` at one of its changing statements."""
+
+    def __init__(self, monkeypatch, at, error):
+        self.calls = 0
+        apply = Database.apply
+
+        def counting(database, sql, values):
+            self.calls += 1
+            if self.calls == at:
+                raise error("injected")
+            apply(database, sql, values)
+
+        monkeypatch.setattr(Database, "apply", counting)
+
+
 @pytest.mark.parametrize("error", [DiskFull, Rejected])
 def test_a_failure_of_any_statement_leaves_nothing_by_half(new_kit, monkeypatch, error):
-    apply = Database.apply
-    for broken in itertools.count():
-        kit = new_kit()
-        kit.good(kit.commit("/f", 9000))
-        kit.good(MakeDirectory("/d"))
-        calls = 0
-
-        def failing(self, sql, values):
-            nonlocal calls
-            calls += 1
-            if calls == broken + 1:
-                raise error("injected")
-            apply(self, sql, values)
-
+    for broken in itertools.count(1):
+        kit, twin = new_kit(), new_kit()
+        for each in (kit, twin):
+            each.good(each.commit("/f", 9000))
+            each.good(MakeDirectory("/d"))
         batch = [
             kit.request(kit.commit("/d/new", 5000)),
             kit.request(Copy("/f", "/g"), done_below=2),
@@ -209,14 +212,11 @@ def test_a_failure_of_any_statement_leaves_nothing_by_half(new_kit, monkeypatch,
             kit.request(Remove("/d", recursive=True)),
         ]
         with monkeypatch.context() as patched:
-            patched.setattr(Database, "apply", failing)
+            statements = FailingStatement(patched, broken, error)
             answers = kit.run(*batch)
-        if calls <= broken:
+        if statements.calls < broken:
             break  # every statement has failed once
         kit.audit()
-        twin = new_kit()
-        twin.good(twin.commit("/f", 9000))
-        twin.good(MakeDirectory("/d"))
         assert twin.run(*batch) == answers
         assert rows_of(twin) == rows_of(kit)
     assert broken > 10
@@ -304,6 +304,29 @@ def test_a_full_disk_does_not_deny_what_was_done(new_kit):
     later = kit.request(stored[-1][0].operation, number=stored[-1][0].number, done_below=2)
     assert kit.one(later) == stored[-1][1]
     assert kit.bad(MakeDirectory("/d"), session=4711) == "outcome-unknown"
+
+
+def test_on_a_full_disk_nodes_come_back_and_new_clients_can_clean_up(new_kit):
+    kit, stored = full_kit(new_kit)
+    while kit.disk.exists("catalog.sqlite.ballast"):
+        kit.good(Remove(stored.pop()[0].operation.path))
+    assert kit.register("n0", incarnation=2).incarnation == 2
+    session = kit.open_session(b"a new client ...")
+    kit.good(Remove(stored.pop()[0].operation.path), session=session)
+    kit.audit()
+
+
+@pytest.mark.parametrize("said_free", [None, 1 << 40])  # a quota: more is said to be free than may be used
+def test_a_ballast_that_does_not_fit_leaves_nothing_behind(new_kit, monkeypatch, said_free):
+    kit = new_kit(ballast_bytes=BALLAST, disk=SimDisk(random.Random(5)))
+    kit.catalog.close()
+    kit.disk.unlink("catalog.sqlite.ballast")
+    fill(kit, BALLAST // 4096 - 1)
+    if said_free:
+        monkeypatch.setattr(kit.disk, "free_bytes", lambda: (said_free, said_free))
+    kit.open()
+    assert not kit.disk.exists("catalog.sqlite.ballast")
+    assert kit.bad(MakeDirectory("/d")) == "no-space"
 
 
 def test_a_catalog_on_a_full_disk_still_opens(new_kit):

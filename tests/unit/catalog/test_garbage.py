@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dsa_zmq.master.catalog.jobs import CollectGarbage, CountChunks, DropsDone, ExpireUploads, LoadDrops
+from dsa_zmq.model.manifest import pack_page
 from dsa_zmq.protocol.operations import Copy, Locate, MakeDirectory, Move, Remove, Statfs
 from dsa_zmq.protocol.values import ShardRef
 
@@ -113,6 +114,27 @@ def test_a_content_is_held_by_every_name_that_shows_it(kit):
     kit.good(Remove("/b"))
     kit.collect()
     assert sum(map(len, kit.drop_all().values())) == 2
+
+
+def test_a_chunk_that_two_contents_share_is_held_until_the_last_of_them_is_gone(kit):
+    first, second = kit.commit("/a", 5000), kit.commit("/b", 5000)
+    for commit in (first, second):
+        kit.good(commit)
+    own = [chunk.chunk for chunk in second.chunks]
+    shared = [chunk.chunk for chunk in first.chunks]
+    edit = kit.catalog._database.execute
+    edit("UPDATE pages SET body = ? WHERE content = ?", (pack_page(shared), second.upload))
+    edit("UPDATE chunks SET refs = 2 WHERE chunk IN (?, ?)", shared)
+    for table in ("chunks", "places"):
+        edit(f"DELETE FROM {table} WHERE chunk IN (?, ?)", own)
+    kit.audit()
+    kit.good(Remove("/a"))
+    kit.collect()
+    assert kit.drop_all() == {}
+    assert len(kit.good(Locate("/b")).chunks) == 2
+    kit.good(Remove("/b"))
+    kit.collect()
+    assert sum(map(len, kit.drop_all().values())) == 4
 
 
 def test_a_large_content_goes_page_by_page(kit):

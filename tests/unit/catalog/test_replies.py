@@ -139,6 +139,14 @@ def test_open_session_is_idempotent_for_one_start_of_a_client_and_new_for_the_ne
     assert kit.bad(OpenSession(b"short", 1)) == "invalid"
 
 
+def test_opening_a_session_again_keeps_it_alive(kit):
+    session = kit.open_session(b"x" * 16)
+    kit.now += 10_000
+    assert kit.open_session(b"x" * 16) == session
+    kit.collect(wall_ns=kit.now, reply_keep_ns=5_000)
+    assert [row[0] for row in kit.sessions()] == [session]
+
+
 def test_numbers_of_different_sessions_are_apart(kit):
     other = kit.open_session(b"o" * 16)
     kit.good(MakeDirectory("/a"), number=1)

@@ -91,7 +91,7 @@ def test_repeating_a_staged_page_answers_the_same_and_another_one_in_its_place_i
     ],
 )
 def test_a_commit_that_does_not_fit_its_pages_is_refused(kit, fields):
-    _, commit = staged_upload(kit)
+    _upload, commit = staged_upload(kit)
     assert kit.bad(change(commit, **fields)) in ("conflict", "invalid")
     assert kit.bad(Stat("/big")) == "not-found"
     kit.good(commit)
@@ -190,6 +190,8 @@ def test_what_remains_of_a_dead_upload_goes_when_the_horizon_passes_and_it_stays
     assert kit.dump()["contents"] == []
     assert kit.dump()["dead"] == []
     assert kit.bad(commit) == "conflict"
+    fresh = kit.do(Commit(upload, "/big", 100, BIG, 1, "copies=2", [kit.chunk(upload, 100)], 5))
+    assert fresh.message == "upload expired"
 
 
 def test_the_horizon_condemns_what_is_in_no_content_and_nothing_else(kit):

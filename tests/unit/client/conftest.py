@@ -38,6 +38,8 @@ from dsa_zmq.protocol.messages import (
     GetShards,
     GotShard,
     Hello,
+    Ping,
+    Pong,
     PutDone,
     PutOutcome,
     PutShards,
@@ -117,6 +119,8 @@ class ModelNode:
             return PutDone(message.number, outcomes), []
         if isinstance(message, ConfirmShards):
             return PutDone(message.number, [self.confirm(grant) for grant in message.shards]), []
+        if isinstance(message, Ping):
+            return Pong(message.number, self.number, self.incarnation), []
         assert isinstance(message, GetShards)
         got, frames = [], []
         for grant in message.shards:
@@ -185,6 +189,9 @@ class ModelMaster:
         session = next(self.ids)
         self.sessions[session] = {}
         return op.SessionOpened(session)
+
+    def on_closesession(self, operation: op.CloseSession) -> op.Result:
+        return op.Done(int(self.sessions.pop(operation.session, None) is not None))
 
     def on_renew(self, operation: op.Renew) -> op.Result:
         return op.Done(len(operation.uploads))

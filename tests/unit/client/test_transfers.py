@@ -88,7 +88,7 @@ def test_range_fetches_only_its_chunks(make_world, start, stop):
 
 
 def test_silent_node_is_replaced_during_an_upload(make_world):
-    world = make_world(3, node_timeout_s=2.0)
+    world = make_world(3, node_dead_s=2.0)
     world.nodes[2].up = False
     data = content(9 * CHUNK)
     assert finish(world, world.upload("/a", data)).size == len(data)
@@ -97,7 +97,7 @@ def test_silent_node_is_replaced_during_an_upload(make_world):
 
 
 def test_suspected_node_is_avoided_by_the_next_file(make_world):
-    world = make_world(3, node_timeout_s=2.0)
+    world = make_world(3, node_dead_s=2.0)
     world.nodes[2].up = False
     finish(world, world.upload("/a", content(9 * CHUNK)))
     begin = world.now
@@ -152,7 +152,7 @@ def test_damage_of_all_copies_is_corrupt_and_names_file_chunk_and_nodes(make_wor
 
 
 def test_unreachable_nodes_make_it_unavailable_after_the_time_without_progress(make_world):
-    world = make_world(5, progress_timeout_s=8.0, node_timeout_s=1.0)
+    world = make_world(5, progress_timeout_s=8.0, node_dead_s=1.0)
     world.store("/a", content(3 * CHUNK))
     for node in world.nodes.values():
         node.up = False
@@ -164,7 +164,7 @@ def test_unreachable_nodes_make_it_unavailable_after_the_time_without_progress(m
 
 
 def test_node_that_comes_back_in_time_is_read_after_all(make_world):
-    world = make_world(5, node_timeout_s=1.0)
+    world = make_world(5, node_dead_s=1.0)
     data = content(3 * CHUNK)
     world.store("/a", data)
     for node in world.nodes.values():
@@ -185,7 +185,7 @@ def test_too_few_nodes_is_said_at_once(make_world):
 
 
 def test_without_another_node_the_own_one_gets_some_seconds_to_come_back(make_world):
-    world = make_world(1, nodes=2, node_timeout_s=1.0)
+    world = make_world(1, nodes=2, node_dead_s=1.0)
     world.nodes[2].up = False
     data = content(6 * CHUNK)
     ticket = world.upload("/a", data)
@@ -196,7 +196,7 @@ def test_without_another_node_the_own_one_gets_some_seconds_to_come_back(make_wo
 
 
 def test_without_another_node_it_fails_in_the_end(make_world):
-    world = make_world(1, nodes=2, node_timeout_s=1.0)
+    world = make_world(1, nodes=2, node_dead_s=1.0)
     world.nodes[2].up = False
     assert isinstance(finish(world, world.upload("/a", content(6 * CHUNK))), TooFewNodes)
     assert "/a" not in world.master.files
@@ -352,9 +352,7 @@ def test_many_small_uploads_share_messages_to_the_master(make_world):
     st.integers(0, 2**32), st.integers(0, 14 * CHUNK), st.sampled_from([0.0, 0.02, 0.1]), st.sampled_from([0.0, 0.05])
 )
 def test_any_faults_end_in_a_whole_right_file_or_a_definite_error(make_world, Faults, seed, size, bad, refuse):
-    world = make_world(
-        seed, nodes=5, faults=Faults(loss=bad, repeat=0.1, corrupt=bad, refuse=refuse), node_timeout_s=2.0
-    )
+    world = make_world(seed, nodes=5, faults=Faults(loss=bad, repeat=0.1, corrupt=bad, refuse=refuse), node_dead_s=2.0)
     data = content(size + 1, seed)
     ticket = world.upload("/a", data)
     for at in range(3):

@@ -1,0 +1,79 @@
+"""``dsa df``, ``dsa nodes``, ``dsa health``: what they say of a cluster that is well, and of one that is not."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+from dsa_zmq.cluster import LocalCluster
+from tests.cli.conftest import Dsa
+
+
+def test_df_says_what_can_still_be_stored(dsa: Dsa) -> None:
+    lines = dsa.ok("df").text.splitlines()
+    assert lines[0].endswith(" more at copies=2")
+    assert lines[1].endswith("2 of 2 nodes up")
+    assert lines[3].split() == ["NODE", "STATE", "CAPACITY", "USED", "FREE", "USED%"]
+    assert [line.split()[:2] for line in lines[4:]] == [["node-1", "up"], ["node-2", "up"]]
+    assert dsa.ok("df", "--redundancy", "copies=1").text.splitlines()[0].endswith(" more at copies=1")
+
+
+def test_df_as_json_adds_up(dsa: Dsa) -> None:
+    (space,) = dsa.ok("df", "--json").objects
+    assert space["redundancy"] == "copies=2"
+    assert 0 < space["storable"] <= space["free"]
+    assert sum(node["capacity"] for node in space["nodes"]) == space["capacity"]
+    (once,) = dsa.ok("df", "--json", "--redundancy", "copies=1").objects
+    assert once["storable"] > space["storable"]
+    assert dsa("df", "--redundancy", "many").status == 2
+
+
+@pytest.mark.parametrize("line", [["nodes"], ["nodes", "ls"]])
+def test_nodes_are_listed_by_name(dsa: Dsa, line: list[str]) -> None:
+    lines = dsa.ok(*line).text.splitlines()
+    assert lines[0].split() == ["NODE", "STATE", "ADDRESS", "ZONE", "USED", "FREE", "SHARDS", "SILENT"]
+    assert [row.split()[:2] for row in lines[1:]] == [["node-1", "up"], ["node-2", "up"]]
+    assert all("127.0.0.1:" in row for row in lines[1:])
+    for where in (["--json", *line], [*line, "--json"]):
+        found = dsa.ok(*where).objects
+        assert [(node["name"], node["state"], node["failure"]) for node in found] == [
+            ("node-1", "up", ""),
+            ("node-2", "up", ""),
+        ]
+    assert dsa("nodes", "lss").status == 2
+
+
+def test_health_is_status_0_when_all_is_well(dsa: Dsa) -> None:
+    dsa.store.write_bytes(f"{dsa.home}/x", os.urandom(100))
+    ran = dsa.ok("health")
+    assert ran.text.startswith("healthy; 2 of 2 nodes up\n")
+    (report,) = dsa.ok("health", "--json").objects
+    assert report["state"] == "healthy"
+    assert report["healthy_chunks"] >= 1
+    assert report["lost_chunks"] == report["endangered_chunks"] == report["degraded_chunks"] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("redundancy", "kills", "states"),
+    [("copies=3", 1, {"degraded": 1}), ("copies=3", 2, {"endangered": 2}), ("copies=1", 3, {"lost": 2})],
+)
+def test_health_tells_how_bad_it_is(
+    dsa: Dsa, monkeypatch: pytest.MonkeyPatch, redundancy: str, kills: int, states: dict[str, int]
+) -> None:
+    with LocalCluster(nodes=3, redundancy=redundancy, speed=10) as cluster, cluster.connect() as store:
+        store.write_bytes("/x", os.urandom(100))
+        for node in range(kills):
+            cluster.kill(node)
+        deadline = time.monotonic() + 10
+        while [node.state for node in store.nodes()].count("down") < kills:
+            assert time.monotonic() < deadline
+        monkeypatch.setenv("DSA_URL", cluster.url)
+        ((state, status),) = states.items()
+        ran = dsa("health")
+        assert ran.text.startswith(f"{state}; {3 - kills} of 3 nodes up\n")
+        assert ran.status == status
+        assert dsa("health", "--json").objects[0]["state"] == state
+        assert [line.split()[1] for line in dsa.ok("nodes").text.splitlines()[1:]].count("down") == kills

@@ -1,0 +1,274 @@
+"""The courier: credit, batches, time-outs; every task ends once."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dsa_zmq.client.courier import SMALL_BYTES, Courier
+from dsa_zmq.client.line import SECOND_NS, Line
+from dsa_zmq.client.tasks import Read, Write
+from dsa_zmq.protocol.messages import (
+    GetShards,
+    GotShard,
+    Ping,
+    Pong,
+    PutDone,
+    PutOutcome,
+    PutShard,
+    ShardData,
+    ShardGrant,
+)
+from dsa_zmq.protocol.values import Failure, NodeAddress, Receipt
+
+NODES = [NodeAddress(node, f"tcp://n{node}:1", 1, f"n{node}") for node in (1, 2, 3)]
+MIB = 1 << 20
+
+
+def write(owner, chunk, node, size=MIB):
+    put = PutShard(owner, chunk, 0, size, size, b"h" * 32, 0, b"m")
+    return Write(owner, (chunk, 0), node, size, put, bytes(size) if size < 100 else b"")
+
+
+def read(owner, chunk, node, size=MIB):
+    return Read(owner, (chunk, 0), node, size, ShardGrant(chunk, 0, size, 0, b"m"))
+
+
+def courier(**options):
+    made = Courier(**options)
+    made.know(NODES)
+    return made
+
+
+def done(message):
+    outcomes = [PutOutcome(put.chunk, put.index, Receipt(1, put.index, 1, b"r")) for put in message.shards]
+    return PutDone(message.number, outcomes)
+
+
+def test_no_more_is_under_way_than_the_windows_allow():
+    it = courier(node_credit=4 * MIB, client_credit=6 * MIB)
+    for chunk in range(30):
+        it.submit(write(1, chunk, 1 + chunk % 3))
+    sent = it.flush(0)
+    assert len(sent) == 6
+    assert max(sum(out.address == node.address for out in sent) for node in NODES) <= 4
+    moved = 0
+    while sent:
+        out = sent.pop(0)
+        moved += len(it.put_done(done(out.message), 1))
+        it.check()
+        sent += it.flush(1)
+        assert it.credit_out <= 6 * MIB
+    assert moved == 30
+    assert it.credit_out == 0
+    assert not it.busy
+
+
+def test_small_shards_of_many_uploads_travel_together_while_others_are_under_way():
+    it = courier()
+    for chunk in range(100):
+        it.submit(write(chunk + 1, chunk, 1, 50))
+        if chunk < 2:
+            (out,) = it.flush(0)
+            assert len(out.message.shards) == 1
+            last = out
+    assert it.flush(0) == []
+    it.put_done(done(last.message), 1)
+    (out,) = it.flush(1)
+    assert len(out.message.shards) == len(out.payload) == 98
+    assert {put.upload for put in out.message.shards} == set(range(3, 101))
+
+
+def test_large_shards_do_not_wait_for_small_ones_under_way():
+    it = courier()
+    for chunk in range(2):
+        it.submit(write(1, chunk, 1, 50))
+        it.flush(0)
+    it.submit(write(1, 9, 1, SMALL_BYTES))
+    assert len(it.flush(0)) == 1
+
+
+def test_credit_of_a_read_comes_back_when_it_is_processed():
+    it = courier()
+    it.submit(read(1, 5, 1))
+    (out,) = it.flush(0)
+    assert isinstance(out.message, GetShards)
+    (outcome,) = it.shard_data(ShardData(out.message.number, [GotShard(5, 0, b"h")]), [memoryview(b"x")], 1)
+    assert bytes(outcome.data) == b"x"
+    assert it.credit_out == MIB
+    it.release(outcome.task)
+    assert it.credit_out == 0
+
+
+def test_answers_may_be_short_repeated_and_unknown():
+    it = courier()
+    for chunk in (5, 6):
+        it.submit(read(1, chunk, 1, 10))
+    (out,) = it.flush(0)
+    answer = ShardData(out.message.number, [GotShard(6, 0, b"", Failure("corrupt", "bad"))])
+    outcomes = it.shard_data(answer, [], 1)
+    assert [outcome.failure.code for outcome in outcomes] == ["unavailable", "corrupt"]
+    assert it.shard_data(answer, [], 1) == []
+    assert it.put_done(PutDone(999, []), 1) == []
+    it.check()
+
+
+def test_silent_node_is_pinged_then_given_up_with_all_that_waits_for_it():
+    it = courier(node_credit=100)
+    for chunk in range(3):
+        it.submit(write(1, chunk, 1, 90))
+    it.flush(0)
+    outcomes, now = [], 0
+    pings = 0
+    while not outcomes:
+        now += SECOND_NS // 10
+        outcomes, sends = it.tick(now)
+        pings += sum(isinstance(out.message, Ping) for out in sends)
+    assert 2.9 < now / SECOND_NS < 3.3
+    assert pings >= 2
+    assert sends[-1].message is None, "its connection is dropped"
+    assert [outcome.task.slot[0] for outcome in outcomes] == [0, 1, 2]
+    assert it.credit_out == 0
+    assert not it.busy
+
+
+def test_node_that_lives_has_longer_to_answer():
+    it = courier()
+    it.submit(write(1, 1, 1, 90))
+    it.flush(0)
+    outcomes, again, now = [], [], 0
+    while not outcomes:
+        now += SECOND_NS // 10
+        outcomes, sends = it.tick(now)
+        for out in sends:
+            if isinstance(out.message, Ping):
+                again += it.pong(Pong(out.message.number, 1, 1), now)[1]
+    assert [out.message.number for out in again] == [1], "asked once more: the first may be lost"
+    assert 9.9 < now / SECOND_NS < 10.3
+
+
+def test_pong_of_a_new_process_ends_what_the_old_one_was_asked():
+    it = courier()
+    it.submit(write(1, 5, 1))
+    it.flush(0)
+    outcomes, _ = it.pong(Pong(1, 1, 2), SECOND_NS)
+    assert [outcome.task.slot for outcome in outcomes] == [(5, 0)]
+
+
+def test_slow_line_is_not_a_dead_node():
+    it = courier()
+    for chunk in range(24):
+        it.submit(write(1, chunk, 1 + chunk % 3))
+    flying = sorted(it.flush(0), key=lambda out: out.message.shards[0].chunk)
+    now = 0
+    it.tick(0)
+    while flying:  # one megabyte in two seconds, for all nodes together
+        for _ in range(20):
+            now += SECOND_NS // 10
+            outcomes, _ = it.tick(now)
+            assert outcomes == []
+        it.put_done(done(flying.pop(0).message), now)
+        flying += it.flush(now)
+
+
+def test_late_read_is_told_once_and_still_ends():
+    it = courier()
+    it.submit(read(1, 5, 1, 10))
+    it.flush(0)
+    told = []
+    for step in range(1, 40):
+        told += it.tick(step * SECOND_NS // 10)[0]
+    assert [outcome.late for outcome in told] == [True, False]
+
+
+def test_overtaken_read_is_late_though_the_node_answers_others():
+    it = courier()
+    it.submit(read(1, 5, 1))
+    it.submit(read(1, 6, 1))
+    _, second = it.flush(0)
+    it.shard_data(ShardData(second.message.number, [GotShard(6, 0, b"h")]), [memoryview(b"x")], SECOND_NS // 2)
+    (outcome,) = it.tick(SECOND_NS * 6 // 10)[0]
+    assert outcome.late
+    assert outcome.task.slot == (5, 0)
+
+
+def test_restarted_or_lost_node_fails_what_was_under_way():
+    it = courier()
+    it.submit(write(1, 5, 1))
+    it.submit(write(1, 6, 2))
+    it.flush(0)
+    moved = it.know([NodeAddress(1, "tcp://n1:2", 2, "n1")])
+    assert [outcome.task.slot for outcome in moved] == [(5, 0)]
+    assert it.know([NodeAddress(1, "tcp://n1:1", 1, "n1")]) == [], "an older answer changes nothing"
+    assert it.lost("tcp://n1:1") == []
+    assert [outcome.task.slot for outcome in it.lost("tcp://n2:1")] == [(6, 0)]
+    it.submit(write(1, 7, 1))
+    assert it.flush(1)[0].address == "tcp://n1:2"
+
+
+def test_cancelled_tasks_do_not_leave():
+    it = courier(node_credit=10)
+    it.submit(write(1, 5, 1, 10))
+    (out,) = it.flush(0)
+    it.submit(write(1, 6, 1, 10))
+    it.submit(write(2, 7, 1, 10))
+    it.cancel(1)
+    it.put_done(done(out.message), 1)
+    (out,) = it.flush(1)
+    assert [put.chunk for put in out.message.shards] == [7]
+
+
+@given(st.integers(0, 2**32))
+def test_every_task_ends_exactly_once_and_no_credit_leaks(seed):
+    rng = random.Random(seed)
+    it = courier(node_credit=3 * MIB, client_credit=5 * MIB)
+    ended, flying, now, chunk = {}, [], 0, 0
+
+    def end(outcomes):
+        for outcome in outcomes:
+            if not outcome.late:
+                ended[outcome.task.slot] = ended.get(outcome.task.slot, 0) + 1
+                if outcome.data is not None:
+                    it.release(outcome.task)
+
+    for _ in range(60):
+        now += rng.randrange(SECOND_NS)
+        for _ in range(rng.randrange(4)):
+            chunk += 1
+            make = rng.choice([write, read])
+            it.submit(make(1, chunk, rng.randrange(1, 4), rng.choice([10, 5000, MIB, 4 * MIB])))
+        flying += [out.message for out in it.flush(now) if out.message is not None]
+        action = rng.random()
+        if flying and action < 0.6:
+            message = rng.choice(flying)
+            if isinstance(message, GetShards):
+                got = [GotShard(shard.chunk, shard.index, b"h") for shard in message.shards]
+                end(it.shard_data(ShardData(message.number, got), [memoryview(b"x")] * len(got), now))
+            else:
+                end(it.put_done(done(message), now))
+        elif action < 0.7:
+            end(it.lost(f"tcp://n{rng.randrange(1, 4)}:1"))
+        else:
+            end(it.tick(now)[0])
+        it.check()
+    for _ in range(400):
+        now += SECOND_NS
+        it.flush(now)
+        end(it.tick(now)[0])
+    assert ended == {(number, 0): 1 for number in range(1, chunk + 1)}
+    assert it.credit_out == 0
+
+
+def test_line_learns_its_rate_and_forgets_slowly():
+    line = Line()
+    begin = 10**15
+    assert line.drain_ns(MIB, begin) == 2 * SECOND_NS
+    line.moved(MIB)
+    assert line.drain_ns(MIB, begin + SECOND_NS) <= 2 * SECOND_NS
+    for second in range(2, 10):
+        line.moved(100 * MIB)
+        allowed = line.drain_ns(64 * MIB, begin + second * SECOND_NS)
+    assert allowed < 2 * SECOND_NS
+    assert line.drain_ns(64 * MIB, begin + 60 * SECOND_NS) == allowed, "an idle line says nothing"

@@ -1,0 +1,332 @@
+"""The client's talk with the master: greeting, batching, retries, sessions."""
+
+from __future__ import annotations
+
+import pytest
+
+from dsa_zmq.client.session import Session
+from dsa_zmq.errors import Conflict, Incompatible, OutcomeUnknown, Overloaded, Timeout, Unavailable
+from dsa_zmq.protocol import operations as op
+from dsa_zmq.protocol.messages import Answer, Answers, Calls, Hello, Refused, Welcome
+from dsa_zmq.protocol.values import Attributes, Failure
+
+SECOND = 1_000_000_000
+FOUND = op.Found(Attributes("file", 1))
+
+
+class Talk:
+    """A session, and what it sends and settles."""
+
+    def __init__(self, hosts=("tcp://a:1",)):
+        self.session = Session(hosts, b"c" * 16, 1, "test", request_timeout_ns=10 * SECOND)
+        self.now = 0
+        self.sent = []
+        self.settled = {}
+        self.tokens = 0
+
+    def ask(self, operation):
+        self.tokens += 1
+        self.session.submit(operation, self.tokens, self.now)
+        self.flush()
+        return self.tokens
+
+    def flush(self):
+        self.sent += self.session.flush(self.now)
+
+    def settle(self, settled):
+        for token, result in settled:
+            assert token not in self.settled
+            self.settled[token] = result
+        self.flush()
+
+    def take(self, kind=Calls):
+        """The messages sent since."""
+        taken, self.sent = [message for _, message in self.sent if isinstance(message, kind)], []
+        return taken
+
+    def welcome(self, term=1, role="master", cluster=b"c" * 16):
+        hello = self.take(Hello)[-1]
+        self.settle(self.session.welcomed(Welcome(hello.number, 1, cluster, term, role), self.now))
+
+    def answer(self, calls, result=FOUND, term=1):
+        answers = [Answer(call.number, result) for call in calls.calls]
+        self.settle(self.session.answers(Answers(term, answers), self.now))
+
+    def open(self):
+        """Answer the opening of a session."""
+        (calls,) = self.take()
+        assert isinstance(calls.calls[0].operation, op.OpenSession)
+        self.answer(calls, op.SessionOpened(77))
+        return calls.calls[0].operation
+
+    def wait(self, seconds):
+        for _ in range(round(seconds * 10)):
+            self.now += SECOND // 10
+            messages, settled = self.session.tick(self.now)
+            self.sent += messages
+            self.settle(settled)
+
+
+@pytest.fixture
+def talk():
+    talk = Talk()
+    talk.ask(op.Stat("/warm"))
+    talk.welcome()
+    talk.answer(talk.take()[0])
+    talk.settled.clear()
+    return talk
+
+
+def test_nothing_is_asked_before_the_welcome():
+    talk = Talk()
+    talk.ask(op.Stat("/a"))
+    assert [type(message) for _, message in talk.sent] == [Hello]
+    talk.welcome()
+    assert talk.take()[0].calls[0].operation == op.Stat("/a")
+
+
+def test_hosts_are_tried_in_turn():
+    talk = Talk(("tcp://a:1", "tcp://b:1", "tcp://c:1"))
+    talk.ask(op.Stat("/a"))
+    talk.wait(3.5)
+    assert [host for host, _ in talk.sent] == ["tcp://a:1", "tcp://b:1", "tcp://c:1", "tcp://a:1"]
+
+
+def test_connect_fails_in_time():
+    talk = Talk()
+    talk.settle(talk.session.connect("me", 0, 5 * SECOND))
+    talk.wait(4.9)
+    assert not talk.settled
+    talk.wait(0.2)
+    assert isinstance(talk.settled["me"], Unavailable)
+    assert "tcp://a:1" in str(talk.settled["me"])
+
+
+def test_connect_to_a_known_master_is_settled_at_once(talk):
+    assert talk.session.connect("me", talk.now, SECOND)[0][1].role == "master"
+
+
+@pytest.mark.parametrize("role", ["node", "something"])
+def test_who_is_no_master_is_refused(role):
+    talk = Talk()
+    talk.ask(op.Stat("/a"))
+    talk.welcome(role=role)
+    assert isinstance(talk.settled[1], Incompatible)
+
+
+def test_another_cluster_at_the_same_address_is_refused(talk):
+    talk.session.lost(talk.now)
+    talk.ask(op.Stat("/a"))
+    talk.wait(0.3)
+    talk.welcome(cluster=b"d" * 16)
+    assert isinstance(talk.settled[2], Incompatible)
+
+
+def test_refused_greeting_is_final_unless_it_is_overload():
+    talk = Talk()
+    talk.ask(op.Stat("/a"))
+    number = talk.take(Hello)[0].number
+    talk.settle(talk.session.refused(Refused(number, Failure("overloaded", "busy"))))
+    assert not talk.settled
+    talk.settle(talk.session.refused(Refused(number, Failure("incompatible", "too old"))))
+    assert isinstance(talk.settled[1], Incompatible)
+
+
+def test_operations_gather_while_messages_are_under_way(talk):
+    for number in range(100):
+        talk.ask(op.Stat(f"/{number}"))
+    first, second = talk.take()
+    assert len(first.calls) == len(second.calls) == 1
+    talk.answer(first)
+    (third,) = talk.take()
+    assert len(third.calls) == 98
+    assert len({call.number for message in (first, second, third) for call in message.calls}) == 100
+
+
+def test_a_message_has_no_more_calls_and_bytes_than_it_may(talk):
+    for number in range(700):
+        talk.ask(op.Stat("/" + "x" * 3000 + str(number)))
+    total = 0
+    while messages := talk.take():
+        for message in messages:
+            assert len(message.calls) <= 256
+            assert sum(len(call.operation.path) for call in message.calls) < 1 << 20
+            total += len(message.calls)
+            talk.answer(message)
+    assert total == 700
+    assert len(talk.settled) == 700
+
+
+def test_reads_do_not_wait_for_writes(talk):
+    talk.ask(op.MakeDirectory("/a"))
+    talk.open()
+    for number in range(5):
+        talk.ask(op.MakeDirectory(f"/{number}"))
+    talk.take()
+    talk.ask(op.Stat("/x"))
+    assert len(talk.take()) == 1
+
+
+def test_a_session_is_opened_for_the_first_change_only(talk):
+    talk.ask(op.Stat("/x"))
+    assert talk.take()[0].session == 0
+    talk.ask(op.MakeDirectory("/a"))
+    talk.ask(op.MakeDirectory("/b"))
+    talk.open()
+    calls = talk.take()
+    assert {message.session for message in calls} == {77}
+    assert sum(len(message.calls) for message in calls) == 2
+
+
+def test_a_repeat_keeps_its_number_and_changes_are_repeated_until_answered(talk):
+    talk.ask(op.MakeDirectory("/a"))
+    talk.open()
+    first = talk.take()[0].calls[0]
+    talk.wait(1.5)
+    assert [message.calls for message in talk.take()] == [[first]] * 3
+    talk.answer(Calls(77, 0, [first]))
+    talk.answer(Calls(77, 0, [first]))  # a repeated answer is nobody's
+    assert list(talk.settled.values()) == [FOUND]
+
+
+def test_the_floor_is_the_oldest_open_change(talk):
+    first = talk.ask(op.MakeDirectory("/a"))
+    talk.open()
+    (one,) = talk.take()
+    talk.ask(op.MakeDirectory("/b"))
+    (two,) = talk.take()
+    assert one.done_below == two.done_below == one.calls[0].number
+    talk.answer(one)
+    talk.ask(op.MakeDirectory("/c"))
+    (three,) = talk.take()
+    assert three.done_below == two.calls[0].number
+    assert first in talk.settled
+
+
+def test_silence_is_a_timeout_that_may_have_had_its_effect(talk):
+    token = talk.ask(op.MakeDirectory("/a"))
+    talk.open()
+    talk.wait(10.2)
+    assert isinstance(talk.settled[token], Timeout)
+    assert talk.settled[token].indefinite
+
+
+def test_a_long_silence_is_answered_with_a_new_greeting_and_then_with_repeats(talk):
+    talk.ask(op.MakeDirectory("/a"))
+    talk.open()
+    (first,) = talk.take()
+    talk.wait(4)
+    assert talk.sent
+    assert isinstance(talk.sent[-1][1], Hello)
+    talk.welcome(term=2)
+    talk.wait(0.1)
+    assert talk.take()[-1].calls == first.calls
+
+
+def test_answers_of_an_earlier_term_are_not_believed(talk):
+    token = talk.ask(op.Stat("/a"))
+    (calls,) = talk.take()
+    talk.ask(op.Stat("/b"))
+    talk.answer(talk.take()[0], term=5)
+    talk.answer(calls, term=4)
+    assert token not in talk.settled
+    assert talk.session.term == 5
+
+
+def test_ended_session_is_replaced_and_what_never_ran_goes_again(talk):
+    token = talk.ask(op.MakeDirectory("/a"))
+    before = talk.open()
+    (calls,) = talk.take()
+    talk.answer(calls, Failure("outcome-unknown", "no such session"))
+    after = talk.open()
+    assert (after.client, after.incarnation) == (before.client, before.incarnation + 1)
+    (again,) = talk.take()
+    assert again.calls[0].number != calls.calls[0].number
+    talk.answer(again)
+    assert talk.settled[token] == FOUND
+
+
+@pytest.mark.parametrize(
+    ("operation", "repeatable"),
+    [(op.MakeDirectory("/a"), False), (op.Abort(5), True), (op.Stage(5, 0, 4096, "copies=2", []), True)],
+)
+def test_what_was_sent_before_in_an_ended_session_is_unknown_unless_it_may_be_repeated(talk, operation, repeatable):
+    token = talk.ask(operation)
+    talk.open()
+    (calls,) = talk.take()
+    talk.wait(0.3)
+    talk.take()
+    talk.answer(calls, Failure("outcome-unknown", "no such session"))
+    if repeatable:
+        talk.open()
+        talk.answer(talk.take()[0])
+        assert talk.settled[token] == FOUND
+    else:
+        assert isinstance(talk.settled[token], OutcomeUnknown)
+
+
+def test_sessions_that_end_all_the_time_are_given_up(talk):
+    token = talk.ask(op.MakeDirectory("/a"))
+    for _ in range(10):
+        if token in talk.settled:
+            break
+        talk.open()
+        talk.answer(talk.take()[0], Failure("outcome-unknown", "no such session"))
+    assert isinstance(talk.settled[token], OutcomeUnknown)
+
+
+def test_overload_is_asked_again_later_under_a_new_number(talk):
+    token = talk.ask(op.Stat("/a"))
+    (calls,) = talk.take()
+    talk.answer(calls, Failure("overloaded", "busy"))
+    assert token not in talk.settled
+    talk.wait(0.3)
+    (again,) = talk.take()
+    assert again.calls[0].number > calls.calls[0].number
+    for _ in range(20):
+        talk.answer(again, Failure("overloaded", "busy"))
+        talk.wait(2.2)
+        if token in talk.settled:
+            break
+        again = talk.take()[-1]
+    assert isinstance(talk.settled[token], Overloaded)
+
+
+def test_errors_are_errors_of_their_kind(talk):
+    token = talk.ask(op.Stat("/a"))
+    talk.answer(talk.take()[0], Failure("conflict", "no", "yes", "/a"))
+    error = talk.settled[token]
+    assert isinstance(error, Conflict)
+    assert (error.message, error.remedy, error.path) == ("no", "yes", "/a")
+
+
+def test_refused_session_fails_what_waits_for_it(talk):
+    token = talk.ask(op.MakeDirectory("/a"))
+    talk.answer(talk.take()[0], Failure("denied", "not you"))
+    assert talk.settled[token].code == "denied"
+
+
+def test_a_lost_master_is_greeted_again_and_everything_open_repeated(talk):
+    token = talk.ask(op.Stat("/a"))
+    (calls,) = talk.take()
+    talk.session.lost(talk.now)
+    talk.wait(0.3)
+    talk.welcome()
+    talk.wait(0.1)
+    assert talk.take()[0].calls == calls.calls
+    talk.answer(calls)
+    assert talk.settled[token] == FOUND
+
+
+def test_no_more_changes_are_open_than_a_session_may_have(talk):
+    for number in range(3000):
+        talk.ask(op.MakeDirectory(f"/{number}"))
+    talk.open()
+    talk.wait(0.1)
+    assert len(talk.session._open_stored) <= 1000
+    most = 0
+    while len(talk.settled) < 3000:
+        most = max(most, len(talk.session._open_stored))
+        for message in talk.take():
+            talk.answer(message)
+    assert most <= 1000
