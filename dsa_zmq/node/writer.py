@@ -29,6 +29,9 @@ from dsa_zmq.node.segments import (
 from dsa_zmq.node.space import SPARES, Space
 from dsa_zmq.node.store import NewShard, ShardKey
 
+# What was written in bulk does not stay in the page cache: it would push out what is read, and every page of it would be a
+# new one, which costs ten times the copy (on virtual machines far more). Reads fill the cache as usual.
+FORGET_BYTES = 256 << 10
 BUFFERS_PER_CALL = 1000  #: IOV_MAX is 1,024 on Linux and macOS
 _NO_HASH = bytes(32)
 
@@ -70,6 +73,8 @@ class _Active:
             footer, offset = encode_footer(self.entries, self.state.generation, self.state.size)
             self.file.pwritev([footer], offset)
         self.file.datasync()
+        if position - self.state.end >= FORGET_BYTES:
+            self.file.forget(self.state.end, position - self.state.end)
         self.buffers.clear()
         self.state.end = self.state.size if seal else self.planned
         self.state.sealed = seal
