@@ -30,7 +30,7 @@ from dsa_zmq.client.courier import Courier
 from dsa_zmq.client.download import Download
 from dsa_zmq.client.jobs import LANE, ReadChunks, VerifyChunk, check
 from dsa_zmq.client.local_file import LocalFile
-from dsa_zmq.client.session import GATHER_NS, Session, Settled
+from dsa_zmq.client.session import Session, Settled
 from dsa_zmq.client.settings import ClientSettings
 from dsa_zmq.client.suspicion import Suspicion
 from dsa_zmq.client.tasks import Outcome, Outgoing, Task
@@ -48,7 +48,7 @@ STALL_NS = 1_000_000_000  #: nothing came from any source or server for so long:
 RENEW_AT_ONCE = 1000  #: uploads in one renewal
 READS_AT_WORK = 4  #: per upload; each worker has its next one waiting
 
-_TICK, _GATHERED = "tick", "gathered"
+_TICK = "tick"
 
 
 class _Transfer:
@@ -95,7 +95,6 @@ class ClientActor(Actor):
         self._transfers: dict[int, _Transfer] = {}
         self._todo: deque[tuple[int, Iterable[fx.Effect]]] = deque()
         self._ticking = False
-        self._gathering = False
         self._moved_ns = 0
         self._active_ns = 0
         self._renewed_ns = 0
@@ -197,10 +196,6 @@ class ClientActor(Actor):
 
     def on_timer(self, ctx: Context, token: Token) -> None:
         now_ns = ctx.now_ns()
-        if token == _GATHERED:
-            self._gathering = False
-            self._finish_turn(ctx, now_ns)
-            return
         self._ticking = False
         messages, settled = self._session.tick(now_ns)
         for address, message in messages:
@@ -298,9 +293,6 @@ class ClientActor(Actor):
         if not self._ticking and (self._transfers or self._session.busy or self._courier.busy):
             self._ticking = True
             ctx.set_timer(_TICK, TICK_NS)
-        if not self._gathering and (self._session.gathering or self._courier.gathering):
-            self._gathering = True
-            ctx.set_timer(_GATHERED, GATHER_NS)
 
     def _send(self, ctx: Context, outgoing: Outgoing) -> None:
         if outgoing.message is None:

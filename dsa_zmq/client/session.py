@@ -1,8 +1,8 @@
 """The client's talk with the master: greeting, numbering, batching, retries, the session of stored operations. Pure.
 
 Natural batching: while a message is under way, new operations wait, and then leave together in the next. So a lone caller
-waits for nothing, and a hundred callers share a few messages. An answer that takes longer than a moment is not waited
-for: then a second message may leave. Operations that change the catalog (*stored* ones) and all
+waits for nothing, and a hundred callers share a few messages. An answer that takes longer than usual is not waited
+for: then a second message may leave (:mod:`~dsa_zmq.client.pace`). Operations that change the catalog (*stored* ones) and all
 others wait in separate lines, since the former take as long as a disk's sync.
 
     greeting --Welcome--> ready --silence or lost connection--> greeting (next host) ...
@@ -23,6 +23,7 @@ from typing import Any
 from actors.core import Address, Message
 from actors.requests import Backoff, Requests
 from dsa_zmq.client.greeting import Greeting
+from dsa_zmq.client.pace import Pace
 from dsa_zmq.errors import DSAError, OutcomeUnknown, Overloaded, Timeout, Unavailable, from_code
 from dsa_zmq.model.limits import MAX_CALLS, MAX_OPEN_CALLS
 from dsa_zmq.protocol.messages import Answers, Call, Calls, Refused, Welcome
@@ -43,7 +44,6 @@ from dsa_zmq.protocol.operations import (
 from dsa_zmq.protocol.values import Failure
 
 MESSAGES_UNDER_WAY = 2  #: per line: one being worked on, one that arrives meanwhile
-GATHER_NS = 1_000_000  #: calls gather behind a message for so long; a message costs as much CPU as a dozen calls
 MESSAGE_BYTES = 256 << 10  #: estimated; a quarter of the limit, so that a wrong estimate does not matter
 SILENT_NS = 2_000_000_000  #: calls open and no word from the master for so long: greet again, then other hosts
 MAX_SESSIONS = 3  #: a call that several fresh sessions in a row refused is not tried in yet another one
@@ -58,6 +58,7 @@ Token = Any
 class _Message:
     """One Calls message under way: it occupies its line until something of it was answered or is repeated."""
 
+    sent_ns: int
     under_way: bool = True
 
 
@@ -81,7 +82,7 @@ class _Open:
 class _Line:
     waiting: deque[_Open] = field(default_factory=deque)
     under_way: int = 0
-    sent_ns: int = 0  #: the newest message
+    pace: Pace = field(default_factory=Pace)
 
 
 Settled = tuple[Token, Result | Welcome | DSAError]
@@ -110,7 +111,6 @@ class Session:
         self._open_stored: dict[int, None] = {}  # numbers, ascending
         self._number = 0
         self._greeting = Greeting(hosts, software, self._backoff)
-        self.gathering = False  #: calls wait for a moment only: flush again soon
         self._connectors: list[tuple[Token, int]] = []
         self._later: list[tuple[int, _Open]] = []  # refused as overloaded: when to ask again
         self._session = 0
@@ -158,7 +158,6 @@ class Session:
             hello = self._greeting.due(now_ns) if self.busy else None
             return [(self.host, hello)] if hello is not None else []
         sent: list[tuple[Address, Message]] = []
-        self.gathering = False
         if self._stored.waiting and not self._session and not self._opening:
             self._opening = True
             opening = OpenSession(self._client, self._incarnation)
@@ -170,8 +169,7 @@ class Session:
             while line.waiting and line.under_way < MESSAGES_UNDER_WAY:
                 if line is self._stored and len(self._open_stored) >= MAX_OPEN_CALLS:
                     break
-                if line.under_way and now_ns - line.sent_ns < GATHER_NS:
-                    self.gathering = True
+                if line.under_way and not line.pace.late(now_ns):
                     break
                 message = self._pack(line, now_ns)
                 sent.append((self.host, message))
@@ -179,11 +177,11 @@ class Session:
 
     def _pack(self, line: _Line, now_ns: int) -> Calls:
         stored = line is self._stored
-        under_way = _Message()
+        under_way = _Message(now_ns)
         if not self._requests:
             self._heard_ns = now_ns  # silence counts from the first question
         line.under_way += 1
-        line.sent_ns = now_ns
+        line.pace.sent(now_ns)
         calls: list[Call] = []
         size = 0
         while line.waiting and len(calls) < MAX_CALLS:
@@ -238,6 +236,8 @@ class Session:
             if request is None:
                 continue
             entry = request.item
+            if entry.message is not None and entry.message.under_way:
+                self._line(entry).pace.answered(entry.message.sent_ns, now_ns)
             self._leave(entry)
             result = answer.result
             if isinstance(result, Failure):
@@ -270,11 +270,14 @@ class Session:
         self._stored.waiting.append(entry)
         return []
 
+    def _line(self, entry: _Open) -> _Line:
+        return self._stored if entry.stored else self._free
+
     def _leave(self, entry: _Open) -> None:
         """This operation's message no longer occupies its line; the operation is open no more."""
         if entry.message is not None and entry.message.under_way:
             entry.message.under_way = False
-            (self._stored if entry.stored else self._free).under_way -= 1
+            self._line(entry).under_way -= 1
         if entry.stored:
             self._open_stored.pop(entry.number, None)
 
