@@ -2,8 +2,8 @@
 
 Natural batching: while a message is under way, new operations wait, and then leave together in the next. So a lone caller
 waits for nothing, and a hundred callers share a few messages. An answer that takes longer than usual is not waited
-for: then a second message may leave (:mod:`~dsa_zmq.client.pace`). Operations that change the catalog (*stored* ones) and all
-others wait in separate lines, since the former take as long as a disk's sync.
+for: then a second message may leave (:mod:`~dsa_zmq.client.pace`). Operations that change the catalog (*stored* ones) and
+all others wait in separate lines, since the former take as long as a disk's sync.
 
     greeting --Welcome--> ready --silence or lost connection--> greeting (next host) ...
 

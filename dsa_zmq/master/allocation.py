@@ -5,8 +5,6 @@ What is given out is a proposal: a node that proves unreachable is replaced by R
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from dsa_zmq.errors import Conflict, Invalid
 from dsa_zmq.master.grants import SECOND_NS, Granter, shard_bytes
 from dsa_zmq.master.horizon import Horizon
@@ -63,7 +61,7 @@ class Allocator:
         self._uploads.check_room(self._uploads.get(asked.upload), len(asked.lengths))
         room = _Room(up, self._uploads)
         upload = asked.upload or self._ids.next()  # before its chunks: whatever is older than it is not of it
-        anchor = asked.anchor
+        anchor, avoid = asked.anchor, frozenset(asked.avoid)
         chosen: list[tuple[int, int, list[int]]] = []
         for offset, length in enumerate(asked.lengths):
             chunk = self._ids.next()
@@ -77,8 +75,7 @@ class Allocator:
                 members=room.members,
                 count=parsed.shards,
                 shard_bytes=size,
-                avoid=frozenset(asked.avoid),
-                held=frozenset(),
+                avoid=avoid,
             )
             for node in nodes:
                 room.take(node, size)
@@ -168,22 +165,14 @@ class _Room:
 
     def __init__(self, up: list[NodeState], uploads: Uploads) -> None:
         self._states = {state.row.node: state for state in up}
-        self._at = {state.row.node: at for at, state in enumerate(up)}
-        self.members = [
-            Member(
-                node=state.row.node,
-                name=state.row.name,
-                capacity=state.row.capacity,
-                free=max(0, state.free - uploads.reserved_bytes(state.row.node)),
-                zone=state.row.zone,
-                host=state.row.host,
-            )
-            for state in up
-        ]
+        self._members = {}
+        for node, state in self._states.items():
+            row, free = state.row, max(0, state.free - uploads.reserved_bytes(node))
+            self._members[node] = Member(node, row.name, row.capacity, free, row.zone, row.host)
+        self.members = list(self._members.values())
 
     def take(self, node: int, size_bytes: int) -> None:
-        at = self._at[node]
-        self.members[at] = replace(self.members[at], free=self.members[at].free - size_bytes)
+        self._members[node].free -= size_bytes
 
     def state(self, node: int) -> NodeState:
         return self._states[node]
