@@ -172,14 +172,18 @@ class Courier:
     def _take_batch(self, node_id: int, waiting: deque[Task]) -> list[Task]:
         first = waiting[0]
         batch: list[Task] = []
+        keys: set[Slot] = set()
         size = 0
         while waiting and len(batch) < BATCH_SHARDS:
             task = waiting[0]
-            if batch and (size + task.size > BATCH_BYTES or not go_together(first, task)):
+            key = key_of(task)
+            # Two readers of one file want the same shard, and a request names each shard once.
+            if batch and (size + task.size > BATCH_BYTES or key in keys or not go_together(first, task)):
                 break
             if not self._credit.take(node_id, task.size):
                 break
             size += task.size
+            keys.add(key)
             batch.append(waiting.popleft())
         return batch
 

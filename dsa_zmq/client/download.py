@@ -22,7 +22,7 @@ from dsa_zmq.client.copies import Copies
 from dsa_zmq.client.effects import Ask, Carry, Deliver, Described, Effect, Finish, Know, Progress, Release, Verify
 from dsa_zmq.client.suspicion import Suspicion
 from dsa_zmq.client.tasks import Outcome, Read, Task
-from dsa_zmq.errors import Corrupt, Denied, DSAError, IsADirectory, LocalError, Timeout, Unavailable
+from dsa_zmq.errors import Conflict, Corrupt, Denied, DSAError, IsADirectory, LocalError, NotFound, Timeout, Unavailable
 from dsa_zmq.model import limits
 from dsa_zmq.protocol.operations import Locate, Located, Result
 from dsa_zmq.protocol.values import Attributes, ChunkPlaces
@@ -132,6 +132,8 @@ class Download:
         if isinstance(result, DSAError):
             if result.indefinite and self._attributes is not None and now_ns - self._heard_ns < self._timeout_ns:
                 return [] if self._rest_again(page, now_ns) else [self._locate(page)]
+            if isinstance(result, NotFound) and (self._attributes is not None or self._wanted.content):
+                return self._finish(self._replaced())
             return self._finish(result)
         if not isinstance(result, Located):
             return self._finish(Unavailable(f"the master answered locate with {type(result).__name__}"))
@@ -350,6 +352,11 @@ class Download:
         return bool(resting)
 
     # --- the end -----------------------------------------------------------------------------------------------------
+
+    def _replaced(self) -> DSAError:
+        """What is being read has been let go. That says nothing of the path, which may well show something else."""
+        path = self._wanted.path
+        return Conflict(f"{path} was overwritten or removed while it was read", "read it again", path)
 
     def _corrupt(self, index: int, chunk: Copies) -> DSAError:
         return Corrupt(

@@ -20,15 +20,27 @@ BATCH_JOBS = 256  #: in one transaction: more would only make the first of them 
 
 
 def master_spec(
-    settings: MasterSettings, disk: Disk, rng: random.Random, secret: bytes, *, wall_ns: int = 0
+    settings: MasterSettings,
+    disk: Disk,
+    rng: random.Random,
+    secret: bytes,
+    *,
+    wall_ns: int = 0,
+    scrambled: bool = False,
 ) -> ActorSpec:
     """What a runtime needs to start a master on this disk. Opening the catalog raises the term, which is the incarnation.
 
     ``wall_ns`` is when the root directory was made, if the catalog is new. ``rng`` must be the system's entropy in life.
-    Raises DSAError if the catalog cannot be opened. The caller makes sure that no other process has the same directory.
+    ``scrambled`` as in :class:`~dsa_zmq.master.catalog.sql.Database`. Raises DSAError if the catalog cannot be opened. The
+    caller makes sure that no other process has the same directory.
     """
     catalog = Catalog.open(
-        disk, rng=rng, secret=secret, default_redundancy=settings.default_redundancy, wall_ns=wall_ns
+        disk,
+        rng=rng,
+        secret=secret,
+        default_redundancy=settings.default_redundancy,
+        wall_ns=wall_ns,
+        scrambled=scrambled,
     )
     actor = MasterActor(settings, cluster=catalog.cluster, term=catalog.term, master=rng.randbytes(16), secret=secret)
     return ActorSpec(

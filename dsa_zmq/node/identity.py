@@ -60,7 +60,7 @@ class IdentityFile:
 
     def remember(self, *, term: int, master: bytes, cluster: bytes, node: int) -> Identity:
         """A master has registered this node. Refuses one that is older than the newest seen (Conflict), a second one of
-        the same term (Conflict), and one of another cluster (Incompatible)."""
+        the same term (Conflict), and one of another cluster (Incompatible). Unavailable if the disk fails."""
         with self._lock:
             old = self._identity
             if old.cluster and old.cluster != cluster:
@@ -73,7 +73,12 @@ class IdentityFile:
             check_term(old, term, master)
             new = msgspec.structs.replace(old, cluster=cluster, node=node, seen_term=term, seen_master=master)
             if new != old:
-                _write(self._disk, new)
+                try:
+                    _write(self._disk, new)
+                except OSError as error:
+                    if isinstance(error, DSAError):
+                        raise
+                    raise _unusable(error) from error
                 self._identity = new
             return new
 
@@ -111,7 +116,7 @@ def open_identity(disk: Disk, rng: random.Random, name: str = "") -> IdentityFil
     except OSError as error:
         if isinstance(error, DSAError):
             raise
-        raise Unavailable(f"the data directory cannot be used: {error.strerror or error}", "check the disk") from error
+        raise _unusable(error) from error
     return IdentityFile(disk, identity)
 
 
@@ -145,6 +150,10 @@ def _decode(data: bytes) -> Identity:
         return msgspec.json.decode(document.identity, type=Identity)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise _damaged(str(error)) from error
+
+
+def _unusable(error: OSError) -> Unavailable:
+    return Unavailable(f"the data directory cannot be used: {error.strerror or error}", "check the disk")
 
 
 def _damaged(why: str) -> Corrupt:

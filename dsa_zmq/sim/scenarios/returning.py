@@ -1,0 +1,94 @@
+"""Nodes that come back: as another process, with an older disk, with an empty one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from actors.sim.faults import MS, NO_FAULTS
+from dsa_zmq.protocol.operations import ListNodes, Nodes
+from dsa_zmq.sim.campaign import Scenario
+from dsa_zmq.sim.cluster import SimCluster
+from dsa_zmq.sim.ledger import Wrong
+from dsa_zmq.sim.users import User
+from dsa_zmq.sim.verdict import settle
+from dsa_zmq.sim.workload import Worker
+
+MAX_BYTES = 26_000
+
+
+def messages_of_dead_processes_arrive(cluster: SimCluster) -> None:
+    """Nodes die and are back at once, while what they sent and what was sent to them is still on its way."""
+    cluster.world.faults = replace(NO_FAULTS, latency_ns=2 * MS, jitter_ns=30 * MS)
+    cluster.wait_up()
+    workers = [Worker(cluster, 16, max_bytes=MAX_BYTES) for _ in range(3)]
+    for _ in range(16):
+        cluster.run_for(cluster.random.random() * 0.1)
+        node = cluster.random.choice(cluster.nodes)
+        if cluster.random.random() < 0.3:
+            node.power_loss()
+        else:
+            node.crash()
+        node.start()
+    cluster.run_until(lambda: not any(worker.left for worker in workers), 90)
+    settle(cluster)
+
+
+def older_disk_comes_back(cluster: SimCluster) -> None:
+    """A node's disk is replaced by a copy from two starts ago: the master refuses it, and nobody is served from it."""
+    cluster.wait_up()
+    user = cluster.user()
+    cluster.must(*(user.put(f"/f{number}", cluster.ledger.new_content(MAX_BYTES)) for number in range(4)))
+    node = cluster.random.choice(cluster.nodes)
+    node.stop()
+    copy = node.copy_disk()
+    for _ in range(2):
+        node.start()
+        cluster.wait_up()
+        _change(cluster, user)
+        node.stop()
+    newest = node.swap_disk(copy)
+    node.start()
+    cluster.run_until(lambda: not node.alive, 10)
+    if node.handle is None or node.handle.status == 0:
+        raise Wrong("an older disk was not refused")
+    cluster.must(*(user.get(f"/f{number}") for number in range(4)))
+    cluster.run_for(cluster.master_settings.down_s)
+    _expect_not_up(cluster, user, node.name)
+    node.swap_disk(newest)
+    node.start()
+    settle(cluster)
+
+
+def _change(cluster: SimCluster, user: User) -> None:
+    """Some files are overwritten, some removed and made again."""
+    new = cluster.ledger.new_content
+    cluster.must(user.put("/f0", new(MAX_BYTES)), user.rm("/f1"))
+    cluster.must(user.put("/f1", new(MAX_BYTES)), user.mv("/f2", "/f3", replace=True))
+    cluster.must(user.put("/f2", new(MAX_BYTES)))
+
+
+def _expect_not_up(cluster: SimCluster, user: User, name: str) -> None:
+    (shown,) = cluster.must(user.ask(ListNodes()))
+    assert isinstance(shown, Nodes)
+    state = next(info.state for info in shown.nodes if info.name == name)
+    if state == "up":
+        raise Wrong(f"{name} is shown as up")
+
+
+def empty_disk_comes_back(cluster: SimCluster) -> None:
+    """A node's disk is wiped while users work: it is a new store, its old places count for nothing, the copies serve."""
+    cluster.wait_up()
+    workers = [Worker(cluster, 12, max_bytes=MAX_BYTES) for _ in range(2)]
+    cluster.run_for(cluster.random.random() * 0.8)
+    node = cluster.random.choice(cluster.nodes)
+    node.crash()
+    cluster.run_for(cluster.random.random() * 0.5)
+    node.swap_disk(node.new_disk())
+    node.start()
+    cluster.run_until(lambda: not any(worker.left for worker in workers), 90)
+    settle(cluster)
+
+
+INCARNATION = Scenario(messages_of_dead_processes_arrive)
+OLDER = Scenario(older_disk_comes_back)
+EMPTY = Scenario(empty_disk_comes_back)
