@@ -18,6 +18,9 @@ from dsa_zmq.protocol.operations import Allocate, Allocated, Reallocate, Realloc
 from dsa_zmq.protocol.values import ChunkPlan, NodeAddress, Place
 
 _MAX_ID = (1 << 63) - 1  #: ids are signed SQL integers
+GROUP_BYTES = 64 << 10  #: files up to this size cost messages and syncs, not bytes
+GROUP_FILES = 16  #: share their nodes: as many as one client with a handful of threads has under way
+GROUP_NS = 10_000_000  #: and are begun within so long
 _MAX_NODES_NAMED = 1_000  #: in ``avoid`` and ``held``: more than a cluster has
 
 
@@ -30,6 +33,7 @@ class Allocator:
         self._ids = IdSource(term)
         self._granter = granter
         self._uploads = uploads
+        self._groups = _Groups()
         self._horizon = Horizon(lease_ns + GRANT_S * SECOND_NS, self._floor)
 
     def redundancy_of(self, asked: Allocate) -> str | None:
@@ -64,12 +68,14 @@ class Allocator:
         anchor, avoid = asked.anchor, frozenset(asked.avoid)
         chosen: list[tuple[int, int, list[int]]] = []
         for offset, length in enumerate(asked.lengths):
-            chunk = self._ids.next()
+            chunk = seed = self._ids.next()
             anchor = anchor or chunk
             size = shard_bytes(redundancy, length)
+            if not asked.upload and len(asked.lengths) == 1 and length <= GROUP_BYTES:
+                seed = self._groups.seed(chunk, served_ns)
             nodes = place(
                 self._policy,
-                chunk=chunk,
+                chunk=seed,
                 position=asked.first + offset,
                 anchor=anchor,
                 members=room.members,
@@ -158,6 +164,26 @@ class Allocator:
         if outstanding is None:
             return set()
         return {node for other, node in outstanding.nodes.items() if other != index}
+
+
+class _Groups:
+    """Small files that are begun together get the same nodes, so that their shards travel and are synced together.
+
+    Spread one by one over many nodes, each of them would cost every node a message and a sync. Which nodes a group gets
+    is as evenly spread as it is for single chunks.
+    """
+
+    def __init__(self) -> None:
+        self._seed = 0
+        self._files = 0
+        self._since_ns = 0
+
+    def seed(self, chunk: int, served_ns: int) -> int:
+        """What to place this file's only chunk by: the chunk of the first file of its group."""
+        if self._files >= GROUP_FILES or served_ns - self._since_ns > GROUP_NS or not self._seed:
+            self._seed, self._files, self._since_ns = chunk, 0, served_ns
+        self._files += 1
+        return self._seed
 
 
 class _Room:
