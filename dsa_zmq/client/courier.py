@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from actors.core import Address
 from actors.credit import Credit
 from dsa_zmq.client.line import Line
+from dsa_zmq.client.pace import Pace
 from dsa_zmq.client.tasks import Outcome, Outgoing, Read, Slot, Task, go_together, key_of, message_of
 from dsa_zmq.model import limits
 from dsa_zmq.protocol.messages import (
@@ -33,7 +34,7 @@ BATCH_BYTES = 256 << 10  #: small shards go together up to this; larger messages
 PING_NS = 1_000_000_000  #: of silence before a node is asked whether it lives, and between such questions
 AGAIN_NS = 2_000_000_000  #: of silence of a living node before it is asked the same once more
 SMALL_BYTES = 32 << 10  #: messages below this cost more than their bytes
-SMALL_FLIGHTS = 2  #: small messages under way to one node: while they are, other small shards gather for the next
+SMALL_FLIGHTS = 2  #: small messages under way to one node: one being worked on, one that arrives meanwhile
 BATCH_SHARDS = 128  #: far below the frame limit of a message
 MAX_FLIGHTS = 256  #: messages under way to one node: well below the queue of a connection, which drops what exceeds it
 
@@ -60,6 +61,8 @@ class _Node:
     pinged_ns: int = 0
     newest_answered: int = 0
     small_flights: int = 0
+    pace: Pace = field(default_factory=Pace)  #: of these
+    hurry: bool = False  #: a large shard waits: small ones before it do not gather
 
 
 class Courier:
@@ -122,7 +125,9 @@ class Courier:
 
     def submit(self, task: Task) -> None:
         """Take charge of a task. Its node must be known."""
-        self._nodes[task.node].waiting.append(task)
+        node = self._nodes[task.node]
+        node.waiting.append(task)
+        node.hurry = node.hurry or task.size >= SMALL_BYTES
         self._ready[task.node] = None
 
     def flush(self, now_ns: int) -> list[Outgoing]:
@@ -133,13 +138,15 @@ class Courier:
         for node_id in list(self._ready):
             node, served = self._nodes[node_id], False
             while node.waiting and len(node.flights) < MAX_FLIGHTS:
-                if node.waiting[0].size < SMALL_BYTES and node.small_flights >= SMALL_FLIGHTS:
+                if node.waiting[0].size < SMALL_BYTES and not self._small_may_leave(node, now_ns):
                     break
                 batch = self._take_batch(node_id, node.waiting)
                 if not batch:
                     break
                 small = batch[0].size < SMALL_BYTES
-                node.small_flights += small
+                if small:
+                    node.small_flights += 1
+                    node.pace.sent(now_ns)
                 self._number += 1
                 if not node.flights:
                     node.heard_ns = now_ns
@@ -152,7 +159,15 @@ class Courier:
                 del self._ready[node_id]
                 if node.waiting:
                     self._ready[node_id] = None
+                else:
+                    node.hurry = False
         return sent
+
+    def _small_may_leave(self, node: _Node, now_ns: int) -> bool:
+        """Small shards gather behind one message with small ones, as calls to the master do."""
+        if node.small_flights < SMALL_FLIGHTS:
+            return not node.small_flights or node.hurry or node.pace.late(now_ns)
+        return False
 
     def _take_batch(self, node_id: int, waiting: deque[Task]) -> list[Task]:
         first = waiting[0]
@@ -222,7 +237,9 @@ class Courier:
         node.newest_answered = max(node.newest_answered, number)
         flight = node.flights.pop(number)
         self._line.moved(sum(task.size for task in flight.tasks))
-        node.small_flights -= flight.small
+        if flight.small:
+            node.small_flights -= 1
+            node.pace.answered(flight.sent_ns, now_ns)
         return flight
 
     # --- what goes wrong -------------------------------------------------------------------------------------------

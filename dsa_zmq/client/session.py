@@ -1,8 +1,9 @@
 """The client's talk with the master: greeting, numbering, batching, retries, the session of stored operations. Pure.
 
-Natural batching: while messages are under way, new operations wait, and then leave together in one. So a lone caller
-waits for nothing, and a hundred callers share a few messages. Operations that change the catalog (*stored* ones) and all
-others wait in separate lines, since the former take as long as a disk's sync.
+Natural batching: while a message is under way, new operations wait, and then leave together in the next. So a lone caller
+waits for nothing, and a hundred callers share a few messages. An answer that takes longer than usual is not waited
+for: then a second message may leave (:mod:`~dsa_zmq.client.pace`). Operations that change the catalog (*stored* ones) and
+all others wait in separate lines, since the former take as long as a disk's sync.
 
     greeting --Welcome--> ready --silence or lost connection--> greeting (next host) ...
 
@@ -22,6 +23,7 @@ from typing import Any
 from actors.core import Address, Message
 from actors.requests import Backoff, Request, Requests
 from dsa_zmq.client.greeting import Greeting
+from dsa_zmq.client.pace import Pace
 from dsa_zmq.errors import DSAError, OutcomeUnknown, Overloaded, Timeout, Unavailable, from_code
 from dsa_zmq.model.limits import MAX_CALLS, MAX_OPEN_CALLS
 from dsa_zmq.protocol.messages import Answers, Call, Calls, Refused, Welcome
@@ -56,6 +58,7 @@ Token = Any
 class _Message:
     """One Calls message under way: it occupies its line until something of it was answered or is repeated."""
 
+    sent_ns: int
     under_way: bool = True
 
 
@@ -79,6 +82,7 @@ class _Open:
 class _Line:
     waiting: deque[_Open] = field(default_factory=deque)
     under_way: int = 0
+    pace: Pace = field(default_factory=Pace)
 
 
 Settled = tuple[Token, Result | Welcome | DSAError]
@@ -165,16 +169,19 @@ class Session:
             while line.waiting and line.under_way < MESSAGES_UNDER_WAY:
                 if line is self._stored and len(self._open_stored) >= MAX_OPEN_CALLS:
                     break
+                if line.under_way and not line.pace.late(now_ns):
+                    break
                 message = self._pack(line, now_ns)
                 sent.append((self.host, message))
         return sent
 
     def _pack(self, line: _Line, now_ns: int) -> Calls:
         stored = line is self._stored
-        under_way = _Message()
+        under_way = _Message(now_ns)
         if not self._requests:
             self._heard_ns = now_ns  # silence counts from the first question
         line.under_way += 1
+        line.pace.sent(now_ns)
         calls: list[Call] = []
         size = 0
         while line.waiting and len(calls) < MAX_CALLS:
@@ -230,6 +237,8 @@ class Session:
                 continue
             self._requests.close(answer.number)
             entry = request.item
+            if entry.message is not None and entry.message.under_way:
+                self._line(entry).pace.answered(entry.message.sent_ns, now_ns)
             self._leave(entry)
             result = answer.result
             if isinstance(result, Failure):
@@ -262,11 +271,14 @@ class Session:
         self._stored.waiting.append(entry)
         return []
 
+    def _line(self, entry: _Open) -> _Line:
+        return self._stored if entry.stored else self._free
+
     def _leave(self, entry: _Open) -> None:
         """This operation's message no longer occupies its line; the operation is open no more."""
         if entry.message is not None and entry.message.under_way:
             entry.message.under_way = False
-            (self._stored if entry.stored else self._free).under_way -= 1
+            self._line(entry).under_way -= 1
         if entry.stored:
             self._open_stored.pop(entry.number, None)
 

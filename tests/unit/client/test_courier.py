@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from dsa_zmq.client.courier import SMALL_BYTES, Courier
 from dsa_zmq.client.line import SECOND_NS, Line
+from dsa_zmq.client.pace import SHORTEST_NS
 from dsa_zmq.client.tasks import Read, Write
 from dsa_zmq.protocol.messages import (
     GetShards,
@@ -70,24 +71,34 @@ def test_small_shards_of_many_uploads_travel_together_while_others_are_under_way
     it = courier()
     for chunk in range(100):
         it.submit(write(chunk + 1, chunk, 1, 50))
-        if chunk < 2:
-            (out,) = it.flush(0)
-            assert len(out.message.shards) == 1
-            last = out
+        if chunk == 0:
+            (first,) = it.flush(0)
+            assert len(first.message.shards) == 1
     assert it.flush(0) == []
-    it.put_done(done(last.message), 1)
+    it.put_done(done(first.message), 1)
     (out,) = it.flush(1)
-    assert len(out.message.shards) == len(out.payload) == 98
-    assert {put.upload for put in out.message.shards} == set(range(3, 101))
+    assert len(out.message.shards) == len(out.payload) == 99
+    assert {put.upload for put in out.message.shards} == set(range(2, 101))
 
 
-def test_large_shards_do_not_wait_for_small_ones_under_way():
+def test_small_shards_do_not_wait_for_an_answer_that_is_late():
+    it = courier()
+    for chunk in range(3):
+        it.submit(write(1, chunk, 1, 50))
+        it.flush(0)
+    (out,) = it.flush(SHORTEST_NS)
+    assert len(out.message.shards) == 2
+    it.submit(write(1, 9, 1, 50))
+    assert it.flush(5 * SHORTEST_NS) == []  # two are under way
+
+
+def test_large_shards_do_not_wait_for_small_ones():
     it = courier()
     for chunk in range(2):
         it.submit(write(1, chunk, 1, 50))
         it.flush(0)
     it.submit(write(1, 9, 1, SMALL_BYTES))
-    assert len(it.flush(0)) == 1
+    assert [len(out.message.shards) for out in it.flush(0)] == [2]
 
 
 def test_credit_of_a_read_comes_back_when_it_is_processed():
