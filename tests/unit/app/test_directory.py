@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dsa_zmq.directory import LOCK, MARKER, open_directory, owner_of
+from dsa_zmq.directory import MARKER, open_directory, owner_of
 from dsa_zmq.errors import ConfigError
 
 
