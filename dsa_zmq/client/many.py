@@ -39,6 +39,7 @@ class ManyPuts:
         self._sender = sender
         self._at_once = at_once
         self._progress = progress
+        self._alive = connection.watch()
         self._events: Events = queue.SimpleQueue()
         self._open: dict[int, tuple[int, str, LocalFile | None]] = {}  # item -> owner, path, file to be closed
         self._open_bytes = 0
@@ -98,7 +99,7 @@ class ManyPuts:
 
     def _hear(self) -> Iterator[tuple[int, Outcome]]:
         """Wait for one event; an outcome if it was an end."""
-        item, event, value = next_event(self._events, self._connection.alive)
+        item, event, value = next_event(self._events, self._alive)
         if event is Event.END:
             _, path, file = self._open.pop(item)
             if file is not None:
@@ -117,6 +118,7 @@ class ManyGets:
         self._receiver = receiver
         self._at_once = at_once
         self._progress = progress
+        self._alive = connection.watch()
         self._events: Events = queue.SimpleQueue()
         self._open: dict[int, tuple[int, str, Incoming]] = {}
         self._sizes: dict[int, int] = {}  # item -> bytes, of the files of several chunks
@@ -150,7 +152,7 @@ class ManyGets:
 
     def _hear(self) -> Iterator[tuple[int, Outcome]]:
         """Wait for one event; an outcome if it was an end, also an early one."""
-        item, event, value = next_event(self._events, self._connection.alive)
+        item, event, value = next_event(self._events, self._alive)
         if item not in self._open:
             return  # given up after an error on this side
         owner, path, incoming = self._open[item]

@@ -32,11 +32,11 @@ class Receiver:
 
     def read(self, wanted: Wanted, progress: Progress = None) -> tuple[Attributes, list[memoryview | bytes]]:
         """All the bytes, as the parts that they came in."""
-        waiter = Waiter(progress)
+        waiter, alive = Waiter(progress), self._connection.watch()
         owner = self._connection.new_owner()
         self._connection.call(StartDownload(owner, wanted, waiter))
         try:
-            attributes: Attributes = waiter.wait(self._connection.alive)
+            attributes: Attributes = waiter.wait(alive)
         except DSAError:
             raise
         except BaseException:
@@ -46,14 +46,14 @@ class Receiver:
 
     def stream(self, wanted: Wanted, progress: Progress = None) -> Iterator[memoryview | bytes]:
         """The bytes in order, in pieces of at most a chunk; a little is fetched ahead of the reader."""
-        stream = Stream(progress=progress)
+        stream, alive = Stream(progress=progress), self._connection.watch()
         owner = self._connection.new_owner()
         self._connection.call(StartDownload(owner, wanted, stream))
         ended = False
         try:
             while True:
                 try:
-                    event, value = stream.next(self._connection.alive)
+                    event, value = stream.next(alive)
                 except DSAError:
                     ended = True
                     raise
@@ -69,7 +69,7 @@ class Receiver:
 
     def fetch(self, path: str, name: str, progress: Progress = None) -> Attributes:
         """The file ``path`` as the local file ``name``, which is replaced only when everything is there."""
-        stream = Stream(progress=progress)
+        stream, alive = Stream(progress=progress), self._connection.watch()
         owner = self._connection.new_owner()
         incoming = Incoming(name)
         self._connection.call(StartDownload(owner, file_wanted(path), stream))
@@ -77,7 +77,7 @@ class Receiver:
         try:
             while True:
                 try:
-                    event, value = stream.next(self._connection.alive)
+                    event, value = stream.next(alive)
                 except DSAError:
                     ended = True
                     raise

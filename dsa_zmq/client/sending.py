@@ -91,10 +91,10 @@ class Sender:
                 with open(name, "rb") as stream:
                     return self.send_stream(read_pieces(stream, self._chunk_bytes), path, progress, **options)
             options = {"mtime_ns": attributes.st_mtime_ns, "mode": stat.S_IMODE(attributes.st_mode), **_given(options)}
-            waiter = Waiter(progress)
+            waiter, alive = Waiter(progress), self._connection.watch()
             owner = self._connection.new_owner()
             self.start_file(owner, file, self.target(path, file.size, **options), waiter)
-            return self._wait(owner, waiter)
+            return self._wait(owner, waiter, alive)
         finally:
             file.close()
 
@@ -111,15 +111,15 @@ class Sender:
         if view.nbytes > self._chunk_bytes:
             return self.send_stream(iter([view]), path, progress, **options)
         owned = data if isinstance(data, bytes) else bytes(view)
-        waiter = Waiter(progress)
+        waiter, alive = Waiter(progress), self._connection.watch()
         owner = self._connection.new_owner()
         target = self.target(path, len(owned), **options)
         self._connection.call(StartUpload(owner, target, Whole(blake3(owned).digest(), owned), waiter))
-        return self._wait(owner, waiter)
+        return self._wait(owner, waiter, alive)
 
-    def _wait(self, owner: int, waiter: Waiter) -> Attributes:
+    def _wait(self, owner: int, waiter: Waiter, alive: Callable[[], bool]) -> Attributes:
         try:
-            result: Attributes = waiter.wait(self._connection.alive)
+            result: Attributes = waiter.wait(alive)
         except DSAError:
             raise
         except BaseException:
@@ -154,6 +154,7 @@ class FeedWriter:
         self._chunker = Chunker(target.chunk_bytes)
         self._pending: bytes | memoryview | None = None  # a full chunk that may be the last
         self._stream: Stream | None = None
+        self._alive: Callable[[], bool] | None = None  # of the actor that the upload was begun with
         self._owner = 0
         self._index = 0
         self._until = 0
@@ -175,32 +176,32 @@ class FeedWriter:
         if rest is not None:
             self._push(rest)
         last, self._pending = self._pending, None
-        if self._stream is None:
+        if self._stream is None or self._alive is None:
             return self._publish_whole(last if last is not None else b"")
         assert last is not None  # a started stream has handed over all chunks but one
         self._supply(last, last=True)
         while True:
-            event, value = self._stream.next(self._connection.alive)
+            event, value = self._stream.next(self._alive)
             if event is Event.END:
                 self._ended = True
                 assert isinstance(value, Attributes)
                 return value
 
     def _publish_whole(self, data: bytes | memoryview) -> Attributes:
-        waiter = Waiter(self._progress)
+        waiter, alive = Waiter(self._progress), self._connection.watch()
         self._owner = self._connection.new_owner()
         self._connection.call(StartUpload(self._owner, self._target, Whole(blake3(data).digest(), data), waiter))
-        result: Attributes = waiter.wait(self._connection.alive)
+        result: Attributes = waiter.wait(alive)
         self._ended = True
         return result
 
     def _supply(self, chunk: bytes | memoryview, last: bool) -> None:
-        if self._stream is None:
-            self._stream = Stream(progress=self._progress)
+        if self._stream is None or self._alive is None:
+            self._stream, self._alive = Stream(progress=self._progress), self._connection.watch()
             self._owner = self._connection.new_owner()
             self._connection.call(StartUpload(self._owner, self._target, Feed(), self._stream))
         while (told := self._stream.poll()) is not None or self._index >= self._until:
-            event, value = told or self._stream.next(self._connection.alive)
+            event, value = told or self._stream.next(self._alive)
             if event is Event.WANT:
                 self._until = value
         self._connection.call(Supply(self._owner, self._index, blake3(chunk).digest(), chunk, last))
