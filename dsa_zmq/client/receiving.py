@@ -13,7 +13,7 @@ from dsa_zmq.client.download import Wanted
 from dsa_zmq.client.local_file import LocalFile, local_error
 from dsa_zmq.client.sending import Progress
 from dsa_zmq.client.tickets import Event, Stream, Waiter
-from dsa_zmq.errors import DSAError, LocalError
+from dsa_zmq.errors import LocalError
 from dsa_zmq.protocol.values import Attributes
 
 FILE_WINDOW = (
@@ -37,9 +37,7 @@ class Receiver:
         self._connection.call(StartDownload(owner, wanted, waiter))
         try:
             attributes: Attributes = waiter.wait(alive)
-        except DSAError:
-            raise
-        except BaseException:
+        except BaseException:  # of an ended transfer it has no effect
             self._connection.cancel(owner)
             raise
         return attributes, waiter.parts
@@ -52,11 +50,7 @@ class Receiver:
         ended = False
         try:
             while True:
-                try:
-                    event, value = stream.next(alive)
-                except DSAError:
-                    ended = True
-                    raise
+                event, value = stream.next(alive)
                 if event is Event.END:
                     ended = True
                     return
@@ -65,7 +59,7 @@ class Receiver:
                     self._connection.call(Consumed(owner, len(value)))
         finally:
             if not ended:
-                self._connection.cancel(owner)
+                self._connection.cancel(owner)  # after an error it may have ended; then this has no effect
 
     def fetch(self, path: str, name: str, progress: Progress = None) -> Attributes:
         """The file ``path`` as the local file ``name``, which is replaced only when everything is there."""
@@ -76,11 +70,7 @@ class Receiver:
         ended = False
         try:
             while True:
-                try:
-                    event, value = stream.next(alive)
-                except DSAError:
-                    ended = True
-                    raise
+                event, value = stream.next(alive)
                 if event is Event.END:
                     ended = True
                     assert isinstance(value, Attributes)
@@ -89,7 +79,7 @@ class Receiver:
                 self.take(owner, incoming, event, value)
         finally:
             if not ended:
-                self._connection.cancel(owner)
+                self._connection.cancel(owner)  # after an error it may have ended; then this has no effect
             incoming.discard()
 
     def take(self, owner: int, incoming: Incoming, event: Event, value: Any) -> None:

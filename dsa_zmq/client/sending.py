@@ -120,9 +120,7 @@ class Sender:
     def _wait(self, owner: int, waiter: Waiter, alive: Callable[[], bool]) -> Attributes:
         try:
             result: Attributes = waiter.wait(alive)
-        except DSAError:
-            raise
-        except BaseException:
+        except BaseException:  # of an ended transfer it has no effect
             self._connection.cancel(owner)
             raise
         return result
