@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import os
 import random
 import threading
@@ -155,7 +156,7 @@ def connect(url: str | None = None, timeout: float = CONNECT_TIMEOUT_S) -> Store
     """
     if url is None:
         url = os.environ.get(URL_VARIABLE) or DEFAULT_URL
-    if not timeout > 0:
+    if not 0 < timeout < math.inf:
         raise Invalid(f"a timeout of {timeout} s leaves no time to connect", "give some seconds")
     store = _store(url, {})
     look_s = min(LOOK_S, timeout / 4)  # kept back from the timeout to find out why nobody answers

@@ -14,7 +14,7 @@ from dsa_zmq.client.calls import StartDownload, StartUpload, Whole
 from dsa_zmq.client.connection import Connection
 from dsa_zmq.client.local_file import LocalFile
 from dsa_zmq.client.receiving import Incoming, Receiver, file_wanted
-from dsa_zmq.client.sending import Buffer, Progress, Sender, open_source
+from dsa_zmq.client.sending import Buffer, Progress, Sender, flat, look_at
 from dsa_zmq.client.tickets import Event, Stream, next_event
 from dsa_zmq.errors import DSAError, LocalError
 from dsa_zmq.model import paths
@@ -72,7 +72,7 @@ class ManyPuts:
         """Begin a transfer; its outcome if that is known at once."""
         owner = self._connection.new_owner()
         ticket = Stream(item, self._events, self._progress)
-        if isinstance(source, bytes | bytearray | memoryview) and len(source) <= self._sender.chunk_bytes:
+        if isinstance(source, bytes | bytearray | memoryview) and flat(source).nbytes <= self._sender.chunk_bytes:
             data = bytes(source)
             whole = Whole(blake3(data).digest(), data)
             self._connection.call(StartUpload(owner, self._sender.target(path, len(data)), whole, ticket))
@@ -84,12 +84,13 @@ class ManyPuts:
         return None
 
     def _start_file(self, item: int, owner: int, name: str, path: str, ticket: Stream) -> None:
-        file, attributes = open_source(name)
+        status = look_at(name)
+        if not stat.S_ISREG(status.st_mode):
+            raise LocalError(f"{name} is not a regular file", "put it by itself", name)
+        file = LocalFile.open_to_read(name)
         try:
-            if not stat.S_ISREG(attributes.st_mode):
-                raise LocalError(f"{name} is not a regular file", "put it by itself", name)
-            mode = stat.S_IMODE(attributes.st_mode)
-            target = self._sender.target(path, file.size, mtime_ns=attributes.st_mtime_ns, mode=mode)
+            mode = stat.S_IMODE(status.st_mode)
+            target = self._sender.target(path, file.size, mtime_ns=status.st_mtime_ns, mode=mode)
             self._sender.start_file(owner, file, target, ticket)
         except BaseException:
             file.close()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -90,6 +93,19 @@ class Receiver:
             incoming.append(value)
 
 
+def write_all(dst: Any, part: bytes | memoryview, path: str) -> None:
+    """To the binary file that is the target of ``path``. Unbuffered ones may take less than they are given, and say so."""
+    view = memoryview(part)
+    try:
+        while view.nbytes:
+            taken = dst.write(view)
+            if taken is None and isinstance(dst, io.RawIOBase):
+                raise BlockingIOError(errno.EAGAIN, "it takes no more bytes right now, and does not wait")
+            view = view[taken if taken is not None else len(view) :]  # a writer of few words has taken all
+    except OSError as error:
+        raise LocalError(f"cannot write to the target of {path}: {error}") from error
+
+
 def file_wanted(path: str) -> Wanted:
     """A whole file, for :meth:`Receiver.take`."""
     return Wanted(path, window=FILE_WINDOW, to_file=True)
@@ -103,8 +119,17 @@ class Incoming:
         self._temporary = ""
         self._file: LocalFile | None = None
         self._offset = 0
-        if os.path.isdir(name):
+        try:
+            mode = os.stat(name).st_mode
+        except ValueError as error:  # a NUL in it
+            raise local_error(error, name) from error
+        except OSError:
+            return  # nothing is there, or it is out of reach: writing finds out
+        if stat.S_ISDIR(mode):
             raise LocalError(f"{name} is a directory", "name a file in it, or add '/' for 'dsa cp'", name)
+        if not stat.S_ISREG(mode):  # it would be replaced by a file, as would /dev/null for everybody
+            remedy = "write into it: 'dsa get PATH - > TARGET', or give the open file"
+            raise LocalError(f"{name} is a pipe or a device", remedy, name)
 
     def open(self) -> LocalFile:
         """The temporary file, to be written at any offset."""
