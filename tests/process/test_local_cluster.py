@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 import dsa_zmq
+from dsa_zmq import app
+from dsa_zmq.config import NodeOptions
 from dsa_zmq.errors import ConfigError, DSAError, Invalid, Timeout
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
@@ -168,3 +170,17 @@ def test_a_node_that_is_not_there_is_no_node() -> None:
             cluster.kill(node)
     with pytest.raises(ConnectionError, match="not running"):
         cluster.kill(0)
+
+
+def test_a_node_that_somebody_added_by_hand_is_not_waited_for(tmp_path: Path) -> None:
+    with dsa_zmq.LocalCluster(1, "copies=1", directory=tmp_path / "c") as cluster:
+        port = cluster.url.rpartition(":")[2]
+        options = NodeOptions(master=f"127.0.0.1:{port}", path=str(tmp_path / "guest"), name="guest", port=0, reserve=0)
+        guest = app.start_node(options)
+        with cluster.connect() as store:
+            deadline = time.monotonic() + 10
+            while {node.name for node in store.nodes()} != {"node-1", "guest"}:
+                assert time.monotonic() < deadline
+        guest.stop()
+    with dsa_zmq.LocalCluster(1, "copies=1", directory=tmp_path / "c") as cluster, cluster.connect() as store:
+        store.write_bytes("/still", b"here")
