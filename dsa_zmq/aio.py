@@ -1,7 +1,7 @@
 """The store for asyncio: the same methods as coroutines.
 
 Each operation runs in one of the store's own threads, which only waits: the work is done by the client's actor, as for the
-blocking :class:`dsa_zmq.client.store.Store`, and a thread less than the loop's default executor is taken from the program.
+blocking :class:`dsa_zmq.client.store.Store`. None is taken from the loop's default executor, but to connect and to close.
 Cancelling a coroutine gives its operation up; what that did by then is as if the process had ended there.
 
 >>> async with await aio.connect("dsa://localhost") as store:
