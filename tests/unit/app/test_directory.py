@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dsa_zmq.directory import LOCK, MARKER, open_directory, owner_of
+from dsa_zmq.directory import MARKER, open_directory, owner_of
 from dsa_zmq.errors import ConfigError
 
 
@@ -71,10 +71,9 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
             open_directory(path, "node")
 
 
-@pytest.mark.parametrize("path", ["/proc/self/fdinfo", "/proc/dsa"])
-def test_a_directory_that_cannot_be_written_gets_cause_and_remedy(path: str) -> None:
-    with pytest.raises(ConfigError, match=f"directory {path} cannot be used: ") as caught:
-        open_directory(path, "node")
+def test_a_directory_that_cannot_be_made_gets_cause_and_remedy() -> None:
+    with pytest.raises(ConfigError, match="directory /proc/dsa cannot be used: ") as caught:
+        open_directory("/proc/dsa", "node")
     assert caught.value.remedy
 
 
