@@ -47,3 +47,20 @@ class IdSource:
     def upcoming(self) -> int:
         """The id that :meth:`next` would return: everything below it was given out or never will be."""
         return self._next
+
+
+NONCE_BITS = 24  #: of a node's incarnation; a copied directory repeats the counter, and with odds of 1 in 16 million the nonce
+
+
+def next_incarnation(previous: int, nonce: int) -> int:
+    """The incarnation of a node's next process: a counter that grows with every start, and random low bits.
+
+    The counter orders the starts. The nonce tells apart two processes that follow the same start: of a directory and of its
+    copy, whose counters are equal.
+    """
+    return (start_of(previous) + 1) << NONCE_BITS | (nonce & ((1 << NONCE_BITS) - 1))
+
+
+def start_of(incarnation: int) -> int:
+    """Which start of its node this process is, counted from 1."""
+    return incarnation >> NONCE_BITS
