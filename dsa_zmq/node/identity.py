@@ -1,8 +1,8 @@
 """Who this node's directory is, in one small file that is replaced durably and as a whole.
 
 The *store id* is random, made when the directory is formatted: a wiped disk is a new store. The *incarnation* grows with
-every start and has a random part, so older copies of a disk, and messages to an earlier process, are recognised. The newest master that was
-heard (term and id) is remembered, so that an earlier one is never obeyed again.
+every start and has a random part, so that an older copy of a disk, and messages to an earlier process, are recognised. The
+newest master that was heard (term and id) is remembered, so that an earlier one is never obeyed again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """What a node knows of itself. A value: what is on the disk changes by :class:`IdentityFile`."""
 
     store_id: bytes  #: 16 bytes
-    incarnation: int  #: of this process
+    incarnation: int  #: of this process, see :func:`dsa_zmq.model.ids.next_incarnation`
     cluster: bytes = b""  #: 16 bytes; empty before the first registration
     node: int = 0  #: given by the master; 0 before the first registration
     name: str = ""
@@ -105,7 +105,9 @@ def open_identity(disk: Disk, rng: random.Random, name: str = "") -> IdentityFil
     try:
         if disk.exists(FILE):
             old = _decode(disk.read_bytes(FILE))
-            identity = msgspec.structs.replace(old, incarnation=next_incarnation(old.incarnation, nonce), name=name or old.name)
+            identity = msgspec.structs.replace(
+                old, incarnation=next_incarnation(old.incarnation, nonce), name=name or old.name
+            )
         else:
             foreign = [entry for entry in disk.listdir("") if entry not in _IGNORED]
             if foreign:

@@ -99,9 +99,9 @@ def _check_return(known: StoreRow, job: RegisterNode) -> None:
     start, newest = start_of(message.incarnation), start_of(known.incarnation)
     if start < newest or (start == newest and message.incarnation != known.incarnation):
         # An equal start that is another process: both followed the same one, in a directory and in its copy.
+        counted = f"start {start}, known is {newest}" if start < newest else f"another start {start} than the one known"
         raise Conflict(
-            f"'{message.path}' is an older copy of the directory of node '{known.name}'"
-            f" (start {start}, known is {newest})",
+            f"'{message.path}' is an older copy of the directory of node '{known.name}' ({counted})",
             "use the newest copy, or give the node an empty directory",
         )
     if message.incarnation == known.incarnation and (elsewhere or known.address != message.address):
