@@ -50,14 +50,21 @@ class _Document(msgspec.Struct, kw_only=True):
 class IdentityFile:
     """The identity of one open directory. Thread-safe; what a method returns is durable."""
 
-    def __init__(self, disk: Disk, identity: Identity) -> None:
+    def __init__(self, disk: Disk, identity: Identity, previous: int = 0) -> None:
         self._disk = disk
         self._identity = identity
+        self._previous = previous  # incarnation of the process before this one; 0: there was none
         self._lock = threading.Lock()
 
     @property
     def identity(self) -> Identity:
         return self._identity
+
+    def give_back_start(self) -> None:
+        """This process was refused and has done nothing as a node: its start does not count, so that a copy of a directory
+        that is started again and again does not climb past the original. Unavailable if the disk fails."""
+        with self._lock:
+            self._replace(msgspec.structs.replace(self._identity, incarnation=self._previous))
 
     def remember(self, *, term: int, master: bytes, cluster: bytes, node: int) -> Identity:
         """A master has registered this node. Refuses one that is older than the newest seen (Conflict), a second one of
@@ -73,15 +80,19 @@ class IdentityFile:
                 raise Incompatible(f"this directory is node {old.node}, the master calls it {node}", "ask the operator")
             check_term(old, term, master)
             new = msgspec.structs.replace(old, cluster=cluster, node=node, seen_term=term, seen_master=master)
-            if new != old:
-                try:
-                    _write(self._disk, new)
-                except OSError as error:
-                    if isinstance(error, DSAError):
-                        raise
-                    raise _unusable(error) from error
-                self._identity = new
+            self._replace(new)
             return new
+
+    def _replace(self, new: Identity) -> None:
+        if new == self._identity:
+            return
+        try:
+            _write(self._disk, new)
+        except OSError as error:
+            if isinstance(error, DSAError):
+                raise
+            raise _unusable(error) from error
+        self._identity = new
 
 
 def check_term(identity: Identity, term: int, master: bytes) -> None:
@@ -101,12 +112,13 @@ def open_identity(disk: Disk, rng: random.Random, name: str = "") -> IdentityFil
     ConfigError for a directory that is not a node's, or of a newer format; Corrupt for a damaged file; Unavailable if the
     disk fails.
     """
-    nonce = rng.getrandbits(NONCE_BITS)
+    nonce, previous = rng.getrandbits(NONCE_BITS), 0
     try:
         if disk.exists(FILE):
             old = _decode(disk.read_bytes(FILE))
+            previous = old.incarnation
             identity = msgspec.structs.replace(
-                old, incarnation=next_incarnation(old.incarnation, nonce), name=name or old.name
+                old, incarnation=next_incarnation(previous, nonce), name=name or old.name
             )
         else:
             foreign = [entry for entry in disk.listdir("") if entry not in _IGNORED]
@@ -121,7 +133,7 @@ def open_identity(disk: Disk, rng: random.Random, name: str = "") -> IdentityFil
         if isinstance(error, DSAError):
             raise
         raise _unusable(error) from error
-    return IdentityFile(disk, identity)
+    return IdentityFile(disk, identity, previous)
 
 
 def _write(disk: Disk, identity: Identity) -> None:

@@ -65,6 +65,21 @@ def test_two_processes_that_follow_the_same_start_differ_in_their_nonce(disk: Si
     assert open_(disk, seed=4).identity.incarnation > max(original.incarnation, other.incarnation)
 
 
+def test_a_refused_start_does_not_count(disk: SimDisk) -> None:
+    first = open_(disk, seed=1).identity
+    refused = open_(disk, seed=2)
+    refused.give_back_start()
+    disk.power_loss()
+    again = open_(disk, seed=3).identity
+    assert start_of(again.incarnation) == start_of(first.incarnation) + 1
+    assert again.incarnation != refused.identity.incarnation
+
+
+def test_the_first_start_of_a_directory_can_be_given_back(disk: SimDisk) -> None:
+    open_(disk).give_back_start()
+    assert start_of(open_(disk).identity.incarnation) == 1
+
+
 def test_a_name_is_kept_unless_a_new_one_is_given(disk: SimDisk) -> None:
     open_(disk, "old")
     assert open_(disk, "").identity.name == "old"
