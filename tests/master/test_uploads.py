@@ -174,7 +174,7 @@ def test_nodes_get_the_time_that_connections_need_even_if_liveness_is_quick(worl
     world.run_for(3)
     assert client.results(number) == []
     for back in (1, 2):
-        world.node(back, incarnation=2).register()
+        world.node(back, start=2).register()
     world.wait(lambda: client.results(number), 1)
     assert isinstance(client.results(number)[0], Allocated)
 
