@@ -38,6 +38,16 @@ class LoadNodes(Job, frozen=True):
     """All node rows. Result: list[NodeRow]"""
 
 
+class MarkStale(Job, frozen=True):
+    """Keep this catalog from being started again: a node has obeyed another master. Result: None once it is durable, or
+    the OSError that kept it from that"""
+
+    own_term: int
+    seen_term: int
+    node: str  #: by name
+    wall_ns: int
+
+
 class CollectGarbage(Job, frozen=True):
     """One slice of letting go: dead directories, dead contents page by page, chunks without references, ended sessions and
     old replies. Result: GarbageProgress"""

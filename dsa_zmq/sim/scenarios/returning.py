@@ -1,10 +1,12 @@
-"""Nodes that come back: as another process, with an older disk, with an empty one."""
+"""Nodes that come back: as another process, with an older disk, with an empty one. And a master that does."""
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 
 from actors.sim.faults import MS, NO_FAULTS
+from dsa_zmq.errors import ConfigError
 from dsa_zmq.protocol.operations import ListNodes, Nodes
 from dsa_zmq.sim.campaign import Scenario
 from dsa_zmq.sim.cluster import SimCluster
@@ -89,6 +91,32 @@ def empty_disk_comes_back(cluster: SimCluster) -> None:
     settle(cluster)
 
 
+def older_catalog_comes_back(cluster: SimCluster) -> None:
+    """A master is started on an old copy of its catalog, again and again: no node obeys it, and the newest one goes on."""
+    cluster.wait_up()
+    user = cluster.user()
+    cluster.must(*(user.put(f"/f{number}", cluster.ledger.new_content(MAX_BYTES)) for number in range(4)))
+    master = cluster.master
+    master.stop()
+    copy = master.copy_disk()
+    starts = cluster.random.randint(1, 3)
+    for _ in range(starts):
+        master.start()
+        cluster.wait_up()
+        _change(cluster, user)
+        master.stop()
+    newest = master.swap_disk(copy)
+    for _ in range(starts + 3):
+        with contextlib.suppress(ConfigError):
+            master.start()
+        cluster.run_for(2.0)
+        master.crash()
+    master.swap_disk(newest)
+    master.start()
+    settle(cluster)
+
+
 INCARNATION = Scenario(messages_of_dead_processes_arrive)
 OLDER = Scenario(older_disk_comes_back)
 EMPTY = Scenario(empty_disk_comes_back)
+STALE = Scenario(older_catalog_comes_back)
