@@ -339,6 +339,9 @@ class MasterActor(Actor):
             self._refuse_node(ctx, peer, message, result)
             return
         served_ns = self._at(ctx).served_ns
+        if (former := self._members.namesake(result)) is not None:
+            why = "shards on the former store are void until its disk returns under this name"
+            ctx.log("store-replaced", node=result.name, former=former.row.node, id=result.node, why=why)
         earlier = self._members.register(result, peer, message, served_ns)
         if earlier is not None:
             ctx.send(earlier, Fence(f"incarnation {result.incarnation} of this node has registered"))

@@ -85,6 +85,11 @@ class Registrar:
             raise StaleMaster(message.seen_term, message.name)
         if self._members.may_have_rival(message, served_ns):
             raise Unavailable("the master has just started and is still listening for its nodes", "try again")
+        if self._members.lingers(message, served_ns):
+            raise Unavailable(
+                f"node '{message.name}' was heard just now from '{message.path}' with another store",
+                "wait until it counts as silent; if it still runs, stop it",
+            )
         known = self._inflight.get(peer)
         if known is not None and known.message.store_id == message.store_id:
             known.message = message

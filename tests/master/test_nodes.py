@@ -12,7 +12,7 @@ from dsa_zmq.errors import ConfigError
 from dsa_zmq.master.catalog.jobs import DropsDone, LoadDrops, RegisterNode
 from dsa_zmq.master.secret import SECRET_FILE, load_or_create_secret
 from dsa_zmq.protocol.messages import Answers, Call, Calls, Drop, Dropped, Fence, Hint, Refused, Registered
-from dsa_zmq.protocol.operations import Found, ListNodes, Locate, Remove, Stat
+from dsa_zmq.protocol.operations import Found, Health, ListNodes, Locate, Remove, Stat
 from dsa_zmq.protocol.values import ShardRef
 
 
@@ -161,6 +161,54 @@ def test_an_older_copy_of_a_directory_is_refused(world: Any) -> None:
     refused = older.register()
     assert isinstance(refused, Refused)
     assert refused.failure.code == "conflict"
+
+
+def test_a_store_that_was_replaced_returns_with_all_that_it_holds_and_drops_what_was_removed(world: Any) -> None:
+    nodes = world.nodes(2)
+    client = world.client()
+    for name in ("/kept", "/removed"):
+        client.upload(name, nodes)
+    former = nodes[0]
+    former.handle.kill()
+    empty = world.node(1, path="/data", store_id=b"e" * 16)
+    refused = empty.register()
+    assert isinstance(refused, Refused)  # the former one was heard just now
+    assert refused.failure.code == "unavailable"
+    world.run_for(3)
+    assert isinstance(empty.register(), Registered)
+    assert empty.registered.node == 3
+    assert world.runtime.story("store-replaced")
+    assert "2 shards are on its former one" in str(client.ask(Health()).notes)
+    client.ask(Remove("/removed"))
+    world.wait(lambda: len(nodes[1].shards) == 1)
+    empty.handle.kill()
+    world.run_for(3)
+    back = world.node(1, 2, cluster=former.form.cluster)
+    back.shards = set(former.shards)
+    assert isinstance(back.register(), Registered)
+    assert back.registered.node == 1
+    world.wait(lambda: len(back.shards) == 1)
+    report = client.ask(Health())
+    assert (report.healthy_chunks, report.degraded_chunks, report.endangered_chunks) == (1, 0, 0)
+    assert not any("former" in note for note in report.notes)
+    assert {place.node for place in client.ask(Locate("/kept")).chunks[0].places} == {1, 2}
+    assert client.states() == {"n1": "up", "n2": "up"}
+
+
+def test_a_store_that_was_replaced_is_refused_while_its_namesake_lives(world: Any) -> None:
+    (former,) = world.nodes(1)
+    former.handle.kill()
+    world.run_for(11)
+    other = world.node(1, path="/other", store_id=b"e" * 16, address="tcp://10.0.1.9:7710")
+    assert isinstance(other.register(), Registered)
+    back = world.node(1, 2, path="/data", cluster=other.form.cluster)
+    refused = back.register()
+    assert isinstance(refused, Refused)
+    assert refused.failure.code == "conflict"
+    assert "--name" in refused.failure.remedy
+    assert other.received(Fence) == []
+    assert isinstance(back.register(name="shelf"), Registered)
+    assert world.client().states() == {"n1": "up", "shelf": "up"}
 
 
 def test_a_store_of_another_cluster_is_refused(world: Any) -> None:

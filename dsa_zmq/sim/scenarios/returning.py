@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from actors.sim.faults import MS, NO_FAULTS
 from dsa_zmq.errors import ConfigError
-from dsa_zmq.protocol.operations import ListNodes, Nodes
+from dsa_zmq.protocol.operations import Health, HealthReport, ListNodes, Nodes
 from dsa_zmq.sim.campaign import Scenario
 from dsa_zmq.sim.cluster import SimCluster
 from dsa_zmq.sim.ledger import Wrong
@@ -91,6 +91,30 @@ def empty_disk_comes_back(cluster: SimCluster) -> None:
     settle(cluster)
 
 
+def unmounted_disk_comes_back(cluster: SimCluster) -> None:
+    """A node starts without its disk, as a new store, while users work; later with it. All that was on it counts again,
+    what was removed meanwhile is dropped there, and what the new store took is void."""
+    cluster.wait_up()
+    user = cluster.user()
+    cluster.must(*(user.put(f"/f{number}", cluster.ledger.new_content(MAX_BYTES)) for number in range(4)))
+    node = cluster.random.choice(cluster.nodes)
+    workers: list[Worker] = []
+    mounted = node.disk
+    for disk in (node.new_disk(), mounted):
+        workers.append(Worker(cluster, 8, max_bytes=MAX_BYTES))
+        cluster.run_for(cluster.random.random() * 0.8)
+        node.crash()
+        node.swap_disk(disk)
+        node.start()
+        cluster.wait_up()
+        _change(cluster, user)
+    cluster.run_until(lambda: not any(worker.left for worker in workers), 90)
+    (shown,) = cluster.must(user.ask(Health()))
+    if not isinstance(shown, HealthReport) or shown.lost_chunks or not shown.healthy_chunks:
+        raise Wrong(f"what is on the disk does not count: {shown}")
+    settle(cluster)
+
+
 def older_catalog_comes_back(cluster: SimCluster) -> None:
     """A master is started on an old copy of its catalog, again and again: no node obeys it, and the newest one goes on."""
     cluster.wait_up()
@@ -119,4 +143,5 @@ def older_catalog_comes_back(cluster: SimCluster) -> None:
 INCARNATION = Scenario(messages_of_dead_processes_arrive)
 OLDER = Scenario(older_disk_comes_back)
 EMPTY = Scenario(empty_disk_comes_back)
+UNMOUNTED = Scenario(unmounted_disk_comes_back)
 STALE = Scenario(older_catalog_comes_back)
