@@ -108,6 +108,7 @@ def unmounted_disk_comes_back(cluster: SimCluster) -> None:
         node.start()
         cluster.wait_up()
         _change(cluster, user)
+        cluster.run_for(cluster.master_settings.gc_grace_s + 1.0)  # what was removed is let go while the disk is away
     cluster.run_until(lambda: not any(worker.left for worker in workers), 90)
     (shown,) = cluster.must(user.ask(Health()))
     if not isinstance(shown, HealthReport) or shown.lost_chunks or not shown.healthy_chunks:
