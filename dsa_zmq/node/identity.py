@@ -1,8 +1,8 @@
 """Who this node's directory is, in one small file that is replaced durably and as a whole.
 
 The *store id* is random, made when the directory is formatted: a wiped disk is a new store. The *incarnation* grows with
-every start, so an older copy of a disk, and messages to an earlier process, are recognised. The newest master that was
-heard (term and id) is remembered, so that an earlier one is never obeyed again.
+every start and has a random part, so that an older copy of a disk, and messages to an earlier process, are recognised. The
+newest master that was heard (term and id) is remembered, so that an earlier one is never obeyed again.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from blake3 import blake3
 
 from actors.disk import Disk
 from dsa_zmq.errors import ConfigError, Conflict, Corrupt, DSAError, Incompatible, Unavailable
+from dsa_zmq.model.ids import NONCE_BITS, next_incarnation
 from dsa_zmq.node.failure import is_full
 from dsa_zmq.node.space import BALLAST
 
@@ -29,7 +30,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """What a node knows of itself. A value: what is on the disk changes by :class:`IdentityFile`."""
 
     store_id: bytes  #: 16 bytes
-    incarnation: int  #: of this process
+    incarnation: int  #: of this process, see :func:`dsa_zmq.model.ids.next_incarnation`
     cluster: bytes = b""  #: 16 bytes; empty before the first registration
     node: int = 0  #: given by the master; 0 before the first registration
     name: str = ""
@@ -100,10 +101,13 @@ def open_identity(disk: Disk, rng: random.Random, name: str = "") -> IdentityFil
     ConfigError for a directory that is not a node's, or of a newer format; Corrupt for a damaged file; Unavailable if the
     disk fails.
     """
+    nonce = rng.getrandbits(NONCE_BITS)
     try:
         if disk.exists(FILE):
             old = _decode(disk.read_bytes(FILE))
-            identity = msgspec.structs.replace(old, incarnation=old.incarnation + 1, name=name or old.name)
+            identity = msgspec.structs.replace(
+                old, incarnation=next_incarnation(old.incarnation, nonce), name=name or old.name
+            )
         else:
             foreign = [entry for entry in disk.listdir("") if entry not in _IGNORED]
             if foreign:
@@ -111,7 +115,7 @@ def open_identity(disk: Disk, rng: random.Random, name: str = "") -> IdentityFil
                     f"the data directory is not empty and not a DSA node directory (it contains {foreign[0]!r})",
                     "choose an empty directory",
                 )
-            identity = Identity(store_id=rng.randbytes(16), incarnation=1, name=name)
+            identity = Identity(store_id=rng.randbytes(16), incarnation=next_incarnation(0, nonce), name=name)
         _write(disk, identity)
     except OSError as error:
         if isinstance(error, DSAError):

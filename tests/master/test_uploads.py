@@ -48,7 +48,7 @@ def test_receipts_of_an_earlier_incarnation_are_to_be_confirmed_with_write_grant
     assert isinstance(confirm, Confirm)
     assert [shard.node for shard in confirm.shards] == [again.registered.node]
     assert len(confirm.grants) == 1
-    assert confirm.nodes[0].incarnation == 2
+    assert confirm.nodes[0].incarnation == again.form.incarnation
     again.shards |= nodes[0].shards
     (chunk,) = commit.chunks
     nodes[0] = again

@@ -102,7 +102,7 @@ def test_a_removed_node_is_told_nothing_until_it_returns(kit):
     assert kit.collect() == [3, 4]
     kit.reopen()
     assert {row[0] for row in kit.dump()["drops"]} == {1, 2, 3, 4}
-    kit.register("n0", incarnation=2)
+    kit.register("n0", start=2)
     assert kit.collect() == [1, 3, 4]
     assert [shard.chunk for shard in kit.one(LoadDrops(1, 10))] == [commit.chunks[0].chunk]
 
