@@ -85,8 +85,11 @@ def start(options: MasterOptions | NodeOptions) -> Server:
     return start_master(options) if isinstance(options, MasterOptions) else start_node(options)
 
 
-def start_master(options: MasterOptions) -> Server:
-    """Start a master; returns once it listens. Raises DSAError: the directory, a port, the catalog."""
+def start_master(options: MasterOptions, *, take_over: bool = False) -> Server:
+    """Start a master; returns once it listens. Raises DSAError: the directory, a port, the catalog.
+
+    ``take_over``: its catalog was found to be an old copy of another master's, and is to be the cluster's all the same.
+    """
     from dsa_zmq.master.secret import load_or_create_secret
     from dsa_zmq.master.service import MasterSettings, master_spec
 
@@ -107,7 +110,7 @@ def start_master(options: MasterOptions) -> Server:
 
     def spec(directory: DataDirectory) -> ActorSpec:
         disk = directory.disk
-        return master_spec(settings, disk, rng, load_or_create_secret(disk, rng))
+        return master_spec(settings, disk, rng, load_or_create_secret(disk, rng), take_over=take_over)
 
     return _serve("master", options.dir, spec)
 

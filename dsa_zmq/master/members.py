@@ -57,6 +57,7 @@ class Members:
     """All nodes that are not removed. Times are serving time (:class:`actors.liveness.ServingClock`) in nanoseconds."""
 
     def __init__(self, suspect_ns: int, down_ns: int) -> None:
+        self._suspect_ns = suspect_ns
         self._down_ns = down_ns
         self._liveness: LivenessTable[int] = LivenessTable(suspect_ns, down_ns)
         self._nodes: dict[int, NodeState] = {}
@@ -75,9 +76,8 @@ class Members:
 
         Returns the control connection of the node's earlier process if there was one: it is to be fenced.
         """
-        for node, state in list(self._nodes.items()):
-            if state.row.name == row.name and node != row.node:
-                self._remove(node)
+        if (namesake := self.namesake(row)) is not None:
+            self._remove(namesake.row.node)
         for other in self._nodes.values():
             if other.peer == peer and other.row.node != row.node:
                 other.peer = None  # one connection speaks for one node: the last that it claimed to be
@@ -177,6 +177,23 @@ class Members:
             not self._liveness.confirmed(state.row.node) and self.silence_ns(state.row.node, served_ns) < self._down_ns
             for state in self._claimed(message)
         )
+
+    def lingers(self, message: Register, served_ns: int) -> bool:
+        """Whether a process with another store may still run under this name in this very place, since it was heard just
+        now. The directory's lock does not prove its end: a disk that is mounted over its place, or taken away below it,
+        leaves it running where the next process does not see it.
+        """
+        return any(
+            state.row.name == message.name
+            and state.row.store_id != message.store_id
+            and (state.row.host, state.row.path) == (message.host, message.path)
+            and self.silence_ns(state.row.node, served_ns) < self._suspect_ns
+            for state in self._nodes.values()
+        )
+
+    def namesake(self, row: NodeRow) -> NodeState | None:
+        """The node that has this one's name, if it is another."""
+        return next((s for s in self._nodes.values() if s.row.name == row.name and s.row.node != row.node), None)
 
     def _claimed(self, message: Register) -> Iterator[NodeState]:
         """The nodes whose store id or name this registration claims from elsewhere."""

@@ -212,11 +212,10 @@ class Index:
         rows = [(s.number, s.generation.to_bytes(8, "little"), s.size, int(s.sealed), s.end, s.live) for s in segments]
         self._db.executemany("INSERT OR REPLACE INTO segments VALUES (?, ?, ?, ?, ?, ?)", rows)
 
-    def quarantine(self, row: Row) -> bool:
+    def quarantine(self, row: Row) -> None:
         """Mark a shard as damaged, if its entry is still this one."""
         sql = "UPDATE shards SET state = 1 WHERE chunk = ? AND idx = ? AND segment = ? AND offset = ? AND state = 0"
         self._db.execute(sql, (row.chunk, row.index, row.segment, row.offset))
-        return self._db.changes() > 0
 
     def forget_segment(self, number: int) -> None:
         """The file is gone: so are its pins."""

@@ -248,12 +248,13 @@ class MasterWorld:
         self.master: SimHandle = None  # type: ignore[assignment]
         self.actor: MasterActor = None  # type: ignore[assignment]
 
-    def start(self, **changes: Any) -> None:
+    def start(self, *, take_over: bool = False, **changes: Any) -> None:
         """Start a master on the disk; a restart if there was one."""
         self.settings = dataclasses.replace(self.settings, **changes)
         self.starts += 1
         rng = random.Random(f"{self.runtime.seed} start {self.starts}")
-        spec = master_spec(self.settings, self.disk, rng, load_or_create_secret(self.disk, rng))
+        secret = load_or_create_secret(self.disk, rng)
+        spec = master_spec(self.settings, self.disk, rng, secret, take_over=take_over)
         lane = spec.lanes[CATALOG_LANE]
 
         def run(jobs: Sequence[Job]) -> Sequence[Any]:

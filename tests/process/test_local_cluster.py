@@ -63,6 +63,35 @@ def test_a_given_directory_is_kept_and_found_again(processes: bool, tmp_path: Pa
         assert store.read_bytes("/kept") == data
 
 
+def test_a_node_whose_disk_was_not_mounted_has_everything_again_when_it_is(tmp_path: Path) -> None:
+    data = os.urandom(3_000_000)
+    place = tmp_path / "node-1"
+    with dsa_zmq.LocalCluster(3, directory=tmp_path) as cluster, cluster.connect() as store:
+        store.write_bytes("/file", data)
+        cluster.kill(0)
+        place.rename(tmp_path / "unmounted")
+        cluster.restart(0)
+        cluster.wait_healthy()
+        report = store.health()
+        assert report.endangered_chunks > 0
+        assert any("'node-1' came back with another store" in note for note in report.notes)
+        assert store.read_bytes("/file") == data
+        cluster.kill(0)
+        place.rename(tmp_path / "mount point")
+        (tmp_path / "unmounted").rename(place)
+        cluster.restart(0)
+        cluster.wait_healthy()
+        deadline = time.monotonic() + 10
+        while (report := store.health()).endangered_chunks:  # a report may be a second old
+            assert time.monotonic() < deadline, report
+            time.sleep(0.05)
+        assert report.healthy_chunks == 3
+        assert report.lost_chunks == report.degraded_chunks == 0
+        assert not any("another store" in note for note in report.notes)
+        cluster.kill(1)
+        assert store.read_bytes("/file") == data
+
+
 @BOTH
 def test_nothing_stays_behind(processes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))

@@ -208,6 +208,20 @@ def test_another_store_under_a_living_node_s_name_has_a_rival() -> None:
     assert members.rival(registration(node_row(2, name="n1")), 10) is not None
 
 
+def test_another_store_in_a_node_s_place_has_to_wait_until_that_node_is_silent() -> None:
+    members = registered(node_row(1))
+    other = registration(node_row(1), store_id=b"x" * 16)
+    assert members.rival(other, 0) is None
+    assert members.lingers(other, SUSPECT_NS - 1)
+    assert not members.lingers(other, SUSPECT_NS)
+    assert not members.lingers(registration(node_row(1), incarnation=LATER), 0)
+    assert not members.lingers(registration(node_row(2)), 0)
+    unheard = Members(SUSPECT_NS, DOWN_NS)
+    unheard.load([node_row(1)], 0)
+    assert unheard.lingers(other, SUSPECT_NS - 1)
+    assert not unheard.lingers(other, SUSPECT_NS)
+
+
 def test_right_after_a_start_an_unheard_original_may_still_live() -> None:
     row = node_row(1)
     members = Members(SUSPECT_NS, DOWN_NS)

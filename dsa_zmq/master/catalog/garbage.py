@@ -10,6 +10,9 @@ queue ``dead``, and the slices take it apart from there. Nothing else lets go of
     DEAD_CONTENT     page by page: chunks lose a reference; without any, their places become drops
     DEAD_CONTENT_ID  the content's remaining row, once the horizon has passed its id
 
+A removed node keeps its drops, since its disk may return: they are told when it does. There are never more of them than it
+had places.
+
 All but the last wait out a grace, for listings and readers that still go by what was. An entry that stems from another
 inherits its time, so a deep tree waits once. Chunk ids are never used again: a drop can only hit the dead.
 """
@@ -101,7 +104,7 @@ def collect(rows: Rows, facts: Facts, job: CollectGarbage) -> GarbageProgress:
     if job.horizon > rows.number(HORIZON):
         rows.set_number(HORIZON, job.horizon)
     left, more = limit, False
-    for work in (_rewind, _versions, _trees, _names, _contents, _content_ids, _sessions, _void_drops):
+    for work in (_rewind, _versions, _trees, _names, _contents, _content_ids, _sessions):
         if left <= 0:
             more = True
             break
@@ -121,7 +124,7 @@ def _ask(rows: Rows, job: CollectGarbage, limit: int) -> None:
         + [(DUE, (DEAD_CONTENT_ID, max(job.horizon, rows.number(HORIZON)) - 1, limit))]
         + [(NEXT_SESSIONS, (job.wall_ns - job.reply_keep_ns, job.wall_ns, limit))]
     )
-    rows.ask([(DROPS_OF, (row.node, limit if row.removed else 1)) for row in rows.scan(ALL_NODES)])
+    rows.ask([(DROPS_OF, (row.node, 1)) for row in rows.scan(ALL_NODES) if not row.removed])
 
 
 def load_drops(rows: Rows, facts: Facts, job: LoadDrops) -> list[ShardRef]:
@@ -301,15 +304,6 @@ def _sessions(rows: Rows, job: CollectGarbage, limit: int, left: int) -> _Slice:
             used += 1
             rows.put(SESSIONS, session._replace(used_ns=job.wall_ns))
     return _Slice(used, len(found) > len(taken))
-
-
-def _void_drops(rows: Rows, job: CollectGarbage, limit: int, left: int) -> _Slice:
-    """Nobody will drop anything on a removed node."""
-    removed = [row.node for row in rows.scan(ALL_NODES) if row.removed]
-    found = [row for each in rows.scan_all(DROPS_OF, [(node, limit) for node in removed]) for row in each]
-    for row in found[:left]:
-        rows.delete(DROPS, row)
-    return _Slice(len(found[:left]), len(found) >= left)
 
 
 def _nodes_with_drops(rows: Rows) -> list[int]:

@@ -2,6 +2,10 @@
 
 Registration is where a second process with the same directory, an old copy of a directory, or a stranger with a taken name
 is told from a node that comes back.
+
+A name belongs to one store at a time. Another store may take it once its node is dead: a disk was wiped, or is not mounted
+and the node began anew in its empty place. The former store is *removed* then: its places count nowhere. They stay in the
+catalog all the same, for the disk may return, and take the name back in the same way.
 """
 
 from __future__ import annotations
@@ -45,14 +49,13 @@ def register_node(rows: Rows, facts: Facts, job: RegisterNode) -> NodeRow:
     namesake = next((row for row in nodes if row.name == message.name and not row.removed), None)
     if known is not None:
         _check_return(known, job)
-        if namesake is not None and namesake.node != known.node:
+    if namesake is not None and namesake != known:
+        if job.old_is_alive or (known is not None and not known.removed):
             raise _taken(message)
+        rows.put(NODES, namesake._replace(removed=1))
+    if known is not None:
         row = _row(known.node, known.generation, message)
     else:
-        if namesake is not None:
-            if job.old_is_alive:
-                raise _taken(message)
-            rows.put(NODES, namesake._replace(removed=1))
         node = rows.number(NEXT_NODE)
         rows.set_number(NEXT_NODE, node + 1)
         row = _row(node, 1, message)
@@ -85,12 +88,7 @@ def _check_return(known: StoreRow, job: RegisterNode) -> None:
     """Whether a process with a known store id may take its place. Conflict otherwise, in words for the operator."""
     message = job.message
     elsewhere = (known.host, known.path) != (message.host, message.path)
-    if known.removed:
-        raise Conflict(
-            f"the store in '{message.path}' was node '{known.name}', which a new store has replaced",
-            "give this node an empty directory",
-        )
-    if job.old_is_alive and elsewhere:
+    if job.old_is_alive and elsewhere and not known.removed:  # of a removed one, who is alive is its namesake
         raise Conflict(
             f"node '{known.name}' is running in '{known.path}' on host '{known.host}'; '{message.path}' on host"
             f" '{message.host}' is a copy of its directory",
@@ -113,4 +111,6 @@ def _check_return(known: StoreRow, job: RegisterNode) -> None:
 
 
 def _taken(message: Register) -> Conflict:
-    return Conflict(f"the node name '{message.name}' is taken", "give this node another name with --name")
+    return Conflict(
+        f"the node name '{message.name}' is taken by another store", "start this node under another name with --name"
+    )

@@ -1,12 +1,13 @@
-"""Nodes that come back: as another process, with an older disk, with an empty one."""
+"""Nodes that come back: as another process, with an older disk, with an empty one. And a master that does."""
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 
 from actors.sim.faults import MS, NO_FAULTS
-from dsa_zmq.errors import Conflict
-from dsa_zmq.protocol.operations import ListNodes, Nodes
+from dsa_zmq.errors import ConfigError, Conflict
+from dsa_zmq.protocol.operations import Health, HealthReport, ListNodes, Nodes
 from dsa_zmq.sim.campaign import Scenario
 from dsa_zmq.sim.cluster import SimCluster
 from dsa_zmq.sim.ledger import Wrong
@@ -102,6 +103,58 @@ def empty_disk_comes_back(cluster: SimCluster) -> None:
     settle(cluster)
 
 
+def unmounted_disk_comes_back(cluster: SimCluster) -> None:
+    """A node starts without its disk, as a new store, while users work; later with it. All that was on it counts again,
+    what was removed meanwhile is dropped there, and what the new store took is void."""
+    cluster.wait_up()
+    user = cluster.user()
+    cluster.must(*(user.put(f"/f{number}", cluster.ledger.new_content(MAX_BYTES)) for number in range(4)))
+    node = cluster.random.choice(cluster.nodes)
+    workers: list[Worker] = []
+    mounted = node.disk
+    for disk in (node.new_disk(), mounted):
+        workers.append(Worker(cluster, 8, max_bytes=MAX_BYTES))
+        cluster.run_for(cluster.random.random() * 0.8)
+        node.crash()
+        node.swap_disk(disk)
+        node.start()
+        cluster.wait_up()
+        _change(cluster, user)
+        cluster.run_for(cluster.master_settings.gc_grace_s + 1.0)  # what was removed is let go while the disk is away
+    cluster.run_until(lambda: not any(worker.left for worker in workers), 90)
+    (shown,) = cluster.must(user.ask(Health()))
+    if not isinstance(shown, HealthReport) or shown.lost_chunks or not shown.healthy_chunks:
+        raise Wrong(f"what is on the disk does not count: {shown}")
+    settle(cluster)
+
+
+def older_catalog_comes_back(cluster: SimCluster) -> None:
+    """A master is started on an old copy of its catalog, again and again: no node obeys it, and the newest one goes on."""
+    cluster.wait_up()
+    user = cluster.user()
+    cluster.must(*(user.put(f"/f{number}", cluster.ledger.new_content(MAX_BYTES)) for number in range(4)))
+    master = cluster.master
+    master.stop()
+    copy = master.copy_disk()
+    starts = cluster.random.randint(1, 3)
+    for _ in range(starts):
+        master.start()
+        cluster.wait_up()
+        _change(cluster, user)
+        master.stop()
+    newest = master.swap_disk(copy)
+    for _ in range(starts + 3):
+        with contextlib.suppress(ConfigError):
+            master.start()
+        cluster.run_for(2.0)
+        master.crash()
+    master.swap_disk(newest)
+    master.start()
+    settle(cluster)
+
+
 INCARNATION = Scenario(messages_of_dead_processes_arrive)
 OLDER = Scenario(older_disk_comes_back)
 EMPTY = Scenario(empty_disk_comes_back)
+UNMOUNTED = Scenario(unmounted_disk_comes_back)
+STALE = Scenario(older_catalog_comes_back)

@@ -111,10 +111,53 @@ def test_a_new_store_replaces_a_dead_one_of_its_name_and_voids_its_places(kit):
     assert kit.one(CountChunks(0, 10, frozenset())).chunks == [0, 0, 1, 0]
 
 
-def test_a_replaced_store_does_not_come_back(kit):
+def test_a_replaced_store_that_returns_counts_again_and_replaces_the_other(kit):
+    former = kit.nodes[0]
+    commit = kit.commit("/before", redundancy="copies=4")
+    kit.good(commit)
+    newer = kit.register("n0", store_id=b"formatted anew..")
+    kit.nodes = [newer, *kit.nodes[1:]]
+    kit.good(kit.commit("/meanwhile", redundancy="copies=4"))
+    assert counted(kit) == ([1, 1, 0, 0], {"n0": 1})
+    back = kit.register("n0", start=2)
+    assert (back.node, back.store_id, back.removed, start_of(back.incarnation)) == (1, former.store_id, False, 2)
+    assert {row.node: row.removed for row in kit.one(LoadNodes())} == {
+        1: False, 2: False, 3: False, 4: False, newer.node: True,
+    }  # fmt: skip
+    assert {node for node, _ in kit.good(Locate("/before")).chunks[0][3]} == {1, 2, 3, 4}
+    assert {node for node, _ in kit.good(Locate("/meanwhile")).chunks[0][3]} == {2, 3, 4}
+    assert counted(kit) == ([1, 1, 0, 0], {"n0": 1})
+    again = kit.register("n0", store_id=b"formatted anew..", start=2)
+    assert again.node == newer.node
+    assert {node for node, _ in kit.good(Locate("/meanwhile")).chunks[0][3]} == {2, 3, 4, 5}
+    kit.audit()
+
+
+def counted(kit):
+    counts = kit.one(CountChunks(0, 10, frozenset()))
+    return counts.chunks, counts.void
+
+
+def test_a_replaced_store_is_refused_while_the_other_is_alive_unless_it_takes_another_name(kit):
     kit.register("n0", store_id=b"formatted anew..")
-    assert "replaced" in refused(kit.register("n0", start=2))
-    assert "replaced" in refused(kit.register("other", store_id=kit.nodes[0].store_id, start=2))
+    message = refused(kit.register("n0", start=2, path="/mnt", old_is_alive=True))
+    assert "taken by another store" in message
+    assert kit.one(LoadNodes())[0].removed
+    back = kit.register("shelf", store_id=kit.nodes[0].store_id, start=2, host="host-n0", path="/srv/n0")
+    assert (back.node, back.name, back.removed) == (1, "shelf", False)
+    assert not kit.one(LoadNodes())[4].removed
+
+
+def test_an_older_copy_of_a_replaced_store_is_refused(kit):
+    kit.register("n0", start=5)
+    kit.register("n0", store_id=b"formatted anew..")
+    assert "older copy" in refused(kit.register("n0", start=4))
+    assert not kit.one(LoadNodes())[4].removed
+
+
+def test_a_store_in_use_cannot_take_the_name_of_a_dead_one(kit):
+    assert "taken" in refused(kit.register("n0", store_id=kit.nodes[1].store_id, start=2, path="/srv/n1",
+                                           host="host-n1"))  # fmt: skip
 
 
 def test_a_store_of_another_cluster_is_refused(kit):
