@@ -161,12 +161,19 @@ def small_files(target: Target, scratch: Path, count: int, rounds: int) -> list[
         bulk.write_many(list(fresh("warm-many", max(IN_FLIGHT, count // 4)).items()))
         ups = [lambda data=data: bulk.write_many(list(data.items())) for data in many]  # type: ignore[misc]
         results.append(measure(target, "4 KiB up, bulk", "/s", count, ups))
-        folders = [scratch / f"many{i}" for i in range(rounds)]
+        bulked: dict[str, bytes] = {}
         downs = [
-            lambda data=data, to=to: bulk.read_many(list(data), to)  # type: ignore[misc]
-            for data, to in zip(many, folders, strict=True)
+            lambda data=data: bulked.update(zip(data, bulk.read_many(list(data)), strict=True))  # type: ignore[misc]
+            for data in many
         ]
         results.append(measure(target, "4 KiB down, bulk", "/s", count, downs))
+        check({name: content for data in many for name, content in data.items()}, bulked)
+        folders = [scratch / f"many{i}" for i in range(rounds)]
+        downs = [
+            lambda data=data, to=to: bulk.fetch_many(list(data), to)  # type: ignore[misc]
+            for data, to in zip(many, folders, strict=True)
+        ]
+        results.append(measure(target, "4 KiB down, bulk to files", "/s", count, downs))
         for data, folder in zip(many, folders, strict=True):
             check(data, {name: (folder / name).read_bytes() for name in data})
     for name in ("warm", "warm-many", *(f"{kind}{i}" for i in range(rounds) for kind in ("small", "many"))):
