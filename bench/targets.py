@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import tempfile
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
@@ -106,8 +107,8 @@ class PosixTarget:
     def __init__(self, root: Path) -> None:
         self.name = f"posix {root}"
         self.bulk: Bulk | None = None
-        self._root = root / "dsa-bench"
-        self._root.mkdir(parents=True, exist_ok=True)
+        root.mkdir(parents=True, exist_ok=True)
+        self._root = Path(tempfile.mkdtemp(prefix="dsa-bench-", dir=root))  # removed at the end: nobody else's
 
     def _publish(self, temporary: Path, name: str) -> None:
         path = self._root / name

@@ -60,6 +60,7 @@ class DataDirectory:
 def open_directory(path: str | os.PathLike[str], kind: str) -> DataDirectory:
     """Make the directory if it is missing, lock it, and make sure that it is of this kind. Raises ConfigError."""
     real = Path(path).absolute()
+    _refuse_undecodable(real)
     make_directory(real)
     if not (real / LOCK).exists():
         _refuse_strangers(real, kind)  # before a lock file is left among them
@@ -106,6 +107,16 @@ def make_directory(path: Path) -> None:
         raise ConfigError(f"{blocker} is a file, not a directory", "give the path of a directory", str(path)) from None
     except (OSError, ValueError) as error:
         raise unusable(path, error) from error
+
+
+def _refuse_undecodable(path: Path) -> None:
+    """SQLite takes the names of its files as UTF-8 only."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise ConfigError(
+            f"directory {path} cannot be used: its path is not UTF-8", "give a directory with another path", str(path)
+        ) from None
 
 
 def _open_lock(path: Path) -> int:

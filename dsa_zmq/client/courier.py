@@ -22,6 +22,7 @@ from dsa_zmq.client.line import Line
 from dsa_zmq.client.pace import Pace
 from dsa_zmq.client.tasks import Outcome, Outgoing, Read, Slot, Task, go_together, key_of, message_of
 from dsa_zmq.model import limits
+from dsa_zmq.model.ids import start_of
 from dsa_zmq.protocol.messages import (
     Ping,
     Pong,
@@ -107,15 +108,18 @@ class Courier:
         return known.name if known and known.name else f"node {node}"
 
     def know(self, nodes: Iterable[NodeAddress]) -> list[Outcome]:
-        """Addresses as the master tells them. A node that has moved or was restarted loses what was under way to it."""
+        """Addresses as the master tells them. A node that has moved or was restarted loses what was under way to it.
+
+        The master's word also decides between two processes of the same start (of a directory and of its copy).
+        """
         lost: list[Outcome] = []
         for told in nodes:
             node = self._nodes.get(told.node)
             if node is None:
                 self._nodes[told.node] = _Node(Address(told.address), told.incarnation, told.name)
-            elif told.incarnation < node.incarnation:
+            elif start_of(told.incarnation) < start_of(node.incarnation):
                 continue  # an older answer, overtaken by a newer one
-            elif told.incarnation > node.incarnation or told.address != node.address:
+            elif (told.incarnation, told.address) != (node.incarnation, node.address):
                 lost += self._fail_node(told.node, node, _failure(f"node {told.name} was restarted"))
                 node.address, node.incarnation, node.name = Address(told.address), told.incarnation, told.name
             else:
@@ -254,11 +258,14 @@ class Courier:
 
     def pong(self, message: Pong, now_ns: int) -> tuple[list[Outcome], list[Outgoing]]:
         """A node's process lives. If it was asked long ago and has said nothing since, the question may have been lost with
-        a connection: ask once more, since every request may be repeated. A new process knows of no question."""
+        a connection: ask once more, since every request may be repeated. A new process knows of no question, and that an
+        earlier one, or a copy of the node, lives at its address is no sign of life of the one that was asked."""
         node = self._nodes.get(message.node)
         if node is None:
             return [], []
-        if message.incarnation > node.incarnation:
+        if message.incarnation != node.incarnation:
+            if start_of(message.incarnation) <= start_of(node.incarnation):
+                return [], []
             node.incarnation = message.incarnation
             return self._fail_node(message.node, node, _failure(f"node {node.name} was restarted")), []
         node.alive_ns = now_ns

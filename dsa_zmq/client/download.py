@@ -366,14 +366,12 @@ class Download:
         )
 
     def _timed_out(self) -> DSAError:
-        path, seconds = self._wanted.path, f"{self._timeout_ns / 1e9:.0f} s"
+        path, seconds = self._wanted.path, f"{self._timeout_ns / 1e9:g} s"
         for index, chunk in self._chunks.items():
-            if chunk.due_ns or chunk.blame:
+            if chunk.due_ns or chunk.blame or chunk.asked:
                 problem = f"chunk {index} of {path} could not be read for {seconds} ({chunk.story(self._node_name)})"
                 return Unavailable(problem, "start the nodes that hold it; 'dsa nodes' shows which are down", path)
-        nodes = sorted({self._node_name(node) for chunk in self._chunks.values() for node in chunk.asked})
-        waits = ", ".join(nodes) if nodes else "the master"
-        return Timeout(f"download of {path} made no progress for {seconds}; it waits for {waits}", path=path)
+        return Timeout(f"download of {path} made no progress for {seconds}; it waits for the master", path=path)
 
     def _finish(self, result: Attributes | DSAError) -> list[Effect]:
         return [*self._drop_all(), Finish(result)]

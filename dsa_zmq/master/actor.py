@@ -34,6 +34,7 @@ from dsa_zmq.master.members import Members
 from dsa_zmq.master.registration import Registrar, StaleMaster, check_version
 from dsa_zmq.master.settings import MasterSettings, nanoseconds
 from dsa_zmq.master.uploads import Uploads
+from dsa_zmq.model.ids import start_of
 from dsa_zmq.protocol.messages import (
     PROTOCOL_VERSION,
     Answer,
@@ -317,7 +318,7 @@ class MasterActor(Actor):
         served_ns = self._at(ctx).served_ns
         earlier = self._members.register(result, peer, message, served_ns)
         if earlier is not None:
-            ctx.send(earlier, Fence(f"incarnation {result.incarnation} of this node has registered"))
+            ctx.send(earlier, Fence(f"start {start_of(result.incarnation)} of this node has registered"))
         self._garbage.forget(result.node)
         ctx.log("node-registered", node=result.name, id=result.node, incarnation=result.incarnation)
         registered = Registered(

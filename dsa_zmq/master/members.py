@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from actors.core import Address
 from actors.liveness import Liveness, LivenessTable, Sign
 from dsa_zmq.master.catalog.jobs import NodeRow
+from dsa_zmq.model.ids import start_of
 from dsa_zmq.protocol.messages import Heartbeat, Register
 from dsa_zmq.protocol.values import NodeAddress, NodeInfo
 
@@ -93,10 +94,15 @@ class Members:
         return earlier
 
     def heartbeat(self, message: Heartbeat, served_ns: int) -> Sign:
-        """A heartbeat came. It counts only if node and incarnation match; an older one is of a process to be fenced."""
+        """A heartbeat came. It counts only if node and incarnation match. OLDER is of a process to be fenced: of an earlier
+        start, or of the same one in a copy of the directory."""
         sign = self._liveness.heard(message.node, message.incarnation, served_ns)
+        if sign is Sign.UNKNOWN:
+            return sign
+        state = self._nodes[message.node]
+        if sign is Sign.NEWER and start_of(message.incarnation) == start_of(state.row.incarnation):
+            return Sign.OLDER  # the greater of two nonces is not later
         if sign is Sign.CURRENT:
-            state = self._nodes[message.node]
             state.used = _bytes(message.used, state.row.capacity)
             state.free = _bytes(message.free, state.row.capacity)
             state.shards = max(0, message.shards)

@@ -43,6 +43,10 @@ class Remember(Job, frozen=True):
     node: int
 
 
+class GiveBackStart(Job, frozen=True):
+    """This process was refused before it did anything. -> None, or the DSAError of the disk"""
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """One shard to read, of exactly that length."""
@@ -111,6 +115,8 @@ def _alone(store: ShardStore, identity: IdentityFile, job: Job) -> Any:
             return _outcome(
                 lambda: identity.remember(term=job.term, master=job.master, cluster=job.cluster, node=job.node)
             )
+        case GiveBackStart():
+            return _outcome(identity.give_back_start)
     return TypeError(f"{type(job).__name__} is not a job of the write lane")
 
 

@@ -11,6 +11,7 @@ import pytest
 from dsa_zmq.errors import ConfigError
 from dsa_zmq.master.catalog.jobs import DropsDone, LoadDrops, RegisterNode
 from dsa_zmq.master.secret import SECRET_FILE, load_or_create_secret
+from dsa_zmq.model.ids import NONCE_BITS
 from dsa_zmq.protocol.messages import Drop, Dropped, Fence, Hint, Refused, Registered
 from dsa_zmq.protocol.operations import Found, ListNodes, Locate, Remove, Stat
 from dsa_zmq.protocol.values import ShardRef
@@ -104,7 +105,7 @@ def test_heartbeats_of_strangers_and_of_other_incarnations_keep_nobody_alive(wor
     first.beats = False
     for _ in range(24):
         world.run_for(0.5)
-        second.publish(first.heartbeat(incarnation=2))
+        second.publish(first.heartbeat(incarnation=2 << NONCE_BITS))
         second.publish(first.heartbeat(node=77))
     assert client.states() == {"n1": "down", "n2": "up"}
 
@@ -161,6 +162,24 @@ def test_an_older_copy_of_a_directory_is_refused(world: Any) -> None:
     refused = older.register()
     assert isinstance(refused, Refused)
     assert refused.failure.code == "conflict"
+
+
+@pytest.mark.parametrize("nonce", [0, 0xDEF])
+def test_a_copy_from_one_start_ago_is_refused_and_if_it_beats_all_the_same_it_is_fenced(world: Any, nonce: int) -> None:
+    (original,) = world.nodes(1)
+    copy = world.node(1, nonce=nonce, cluster=original.form.cluster)
+    refused = copy.register()
+    assert isinstance(refused, Refused)
+    assert refused.failure.code == "conflict"
+    assert "older copy" in refused.failure.message
+    copy.registered = original.registered
+    copy.handle.call(
+        lambda ctx: ctx.join_feed(publish_to=world.settings.subscribe, subscribe_to=world.settings.publish)
+    )
+    copy.handle.call(lambda ctx: ctx.set_timer("beat", 0))
+    world.wait(lambda: copy.received(Fence), 10)
+    assert original.received(Fence) == []
+    assert world.client().states() == {"n1": "up"}
 
 
 def test_a_store_of_another_cluster_is_refused(world: Any) -> None:

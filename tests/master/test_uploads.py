@@ -51,7 +51,7 @@ def test_receipts_of_an_earlier_incarnation_are_to_be_confirmed_with_write_grant
     assert isinstance(confirm, Confirm)
     assert [shard.node for shard in confirm.shards] == [again.registered.node]
     assert len(confirm.grants) == 1
-    assert confirm.nodes[0].incarnation == 2
+    assert confirm.nodes[0].incarnation == again.form.incarnation
     again.shards |= nodes[0].shards
     (chunk,) = commit.chunks
     nodes[0] = again
@@ -174,7 +174,7 @@ def test_nodes_get_the_time_that_connections_need_even_if_liveness_is_quick(worl
     world.run_for(3)
     assert client.results(number) == []
     for back in (1, 2):
-        world.node(back, incarnation=2).register()
+        world.node(back, start=2).register()
     world.wait(lambda: client.results(number), 1)
     assert isinstance(client.results(number)[0], Allocated)
 

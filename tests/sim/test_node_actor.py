@@ -15,6 +15,7 @@ from actors.sim.disk import SimDisk
 from actors.sim.process import EPOCH_NS
 from actors.sim.runtime import SimHandle, SimRuntime
 from dsa_zmq.errors import ConfigError, Corrupt
+from dsa_zmq.model.ids import start_of
 from dsa_zmq.model.limits import GRANT_SLACK_S, MAX_CHUNK_BYTES
 from dsa_zmq.model.macs import READ, WRITE, grant_mac, receipt_mac
 from dsa_zmq.node.service import NodeSettings, node_spec
@@ -151,7 +152,9 @@ class World:
     def get(self, *grants: ShardGrant) -> tuple[ShardData, list[bytes]]:
         return self.ask(GetShards(2, list(grants)))
 
-    def receipt(self, chunk: int, data: bytes, incarnation: int = 1, upload: int = UPLOAD) -> Receipt:
+    def receipt(self, chunk: int, data: bytes, upload: int = UPLOAD) -> Receipt:
+        """Of the present process."""
+        incarnation = self.spec.incarnation
         mac = receipt_mac(
             KEY, cluster=CLUSTER, node=NODE, store_id=self.store_id, incarnation=incarnation, upload=upload, chunk=chunk,
             index=0, shard_hash=blake3(data).digest(),
@@ -457,10 +460,10 @@ def test_a_restart_gives_receipts_of_a_new_incarnation(world: World, data: bytes
     world.start()
     world.until_registered()
     answer, _ = world.ask(ConfirmShards(7, [world.grant(10, 5000, WRITE), world.grant(11, 5000, WRITE)]))
-    assert answer.outcomes[0] == PutOutcome(10, 0, receipt=world.receipt(10, data, incarnation=2))
+    assert answer.outcomes[0] == PutOutcome(10, 0, receipt=world.receipt(10, data))
     assert answer.outcomes[1].failure.code == "not-found"
     registers = world.master.of(Register)
-    assert [(r.incarnation, r.cluster, r.seen_term) for r in (registers[0], registers[-1])] == [
+    assert [(start_of(r.incarnation), r.cluster, r.seen_term) for r in (registers[0], registers[-1])] == [
         (1, b"", 0),
         (2, CLUSTER, 5),
     ]
@@ -485,7 +488,7 @@ def test_before_it_is_registered_a_node_answers_unavailable(data: bytes) -> None
     assert failure is not None
     assert failure.code == "unavailable"
     assert world.get(world.grant(10, 5000))[0].shards[0].failure.code == "unavailable"  # type: ignore[union-attr]
-    assert world.ask(Ping(4))[0] == Pong(4, 0, 1)
+    assert world.ask(Ping(4))[0] == Pong(4, 0, world.spec.incarnation)
 
 
 def test_a_node_asks_until_the_master_answers(data: bytes) -> None:
@@ -554,7 +557,7 @@ def test_heartbeats_tell_what_the_store_has(world: World, data: bytes) -> None:
     world.put((10, data))
     world.sim.run_until(lambda: world.master.of(Heartbeat) and world.master.of(Heartbeat)[-1].shards == 1)
     first, last = world.master.of(Heartbeat)[0], world.master.of(Heartbeat)[-1]
-    assert (last.node, last.incarnation, last.term, last.failure) == (NODE, 1, 5, "")
+    assert (last.node, last.incarnation, last.term, last.failure) == (NODE, world.spec.incarnation, 5, "")
     assert last.free <= first.free - 5000
     assert last.used >= first.used + 5000
 
@@ -627,7 +630,7 @@ def test_an_orderly_stop_closes_the_store(world: World, data: bytes) -> None:
 
 
 def test_a_node_says_who_it_is(world: World) -> None:
-    assert world.ask(Ping(4))[0] == Pong(4, NODE, 1)
+    assert world.ask(Ping(4))[0] == Pong(4, NODE, world.spec.incarnation)
     assert world.ask(Hello(5, 1, 1, "test"))[0] == Welcome(5, 1, CLUSTER, 5, "node", "n3")
     refused, _ = world.ask(Hello(6, 0, 0, "old"))
     assert refused.failure.code == "incompatible"

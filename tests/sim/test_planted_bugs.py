@@ -96,6 +96,11 @@ def older_disks_are_welcome(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(node_rules, "_check_return", lambda *_: None)
 
 
+def greater_nonces_are_later(patch: pytest.MonkeyPatch) -> None:
+    """Of two processes that followed the same start the one with the greater nonce is taken for the later one."""
+    patch.setattr(node_rules, "start_of", lambda incarnation: incarnation)
+
+
 def client_does_not_wait_for_all_receipts(patch: pytest.MonkeyPatch) -> None:
     """After the first one it makes up the others, and the master believes it."""
     held = Shards._held
@@ -172,6 +177,7 @@ PLANTED: list[tuple[str, Plant, Scenario]] = [
     ("no receipts", receipts_are_not_checked, lies.LYING),
     ("no incarnations", incarnations_are_ignored, lies.LYING),
     ("older disks", older_disks_are_welcome, returning.OLDER),
+    ("equal starts", greater_nonces_are_later, returning.OLDER),
     ("hasty client", client_does_not_wait_for_all_receipts, answers.ANSWER),
     ("no hashes", nobody_verifies_hashes, disks.ROT),
     ("mixed content", reader_does_not_pin_the_content, calm.MEETING),

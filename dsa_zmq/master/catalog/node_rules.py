@@ -13,6 +13,7 @@ from dsa_zmq.master.catalog.facts import Facts, next_seq
 from dsa_zmq.master.catalog.jobs import LoadNodes, NodeRow, RegisterNode
 from dsa_zmq.master.catalog.rows import Rows, Scan
 from dsa_zmq.master.catalog.tables import NEXT_NODE, NODES, StoreRow
+from dsa_zmq.model.ids import start_of
 from dsa_zmq.model.paths import validate_name
 from dsa_zmq.protocol.messages import Register
 
@@ -95,15 +96,17 @@ def _check_return(known: StoreRow, job: RegisterNode) -> None:
             f" '{message.host}' is a copy of its directory",
             "stop one of the two; a copied directory cannot be used",
         )
-    if message.incarnation < known.incarnation:
+    start, newest = start_of(message.incarnation), start_of(known.incarnation)
+    if start < newest or (start == newest and message.incarnation != known.incarnation):
+        # An equal start that is another process: both followed the same one, in a directory and in its copy.
+        counted = f"start {start}, known is {newest}" if start < newest else f"another start {start} than the one known"
         raise Conflict(
-            f"'{message.path}' is an older copy of the directory of node '{known.name}'"
-            f" (start {message.incarnation}, known is {known.incarnation})",
+            f"'{message.path}' is an older copy of the directory of node '{known.name}' ({counted})",
             "use the newest copy, or give the node an empty directory",
         )
     if message.incarnation == known.incarnation and (elsewhere or known.address != message.address):
         raise Conflict(
-            f"two processes say that they are start {known.incarnation} of node '{known.name}': at {known.address} in"
+            f"two processes say that they are start {newest} of node '{known.name}': at {known.address} in"
             f" '{known.path}', and at {message.address} in '{message.path}'",
             "stop one of the two; a copied directory cannot be used",
         )

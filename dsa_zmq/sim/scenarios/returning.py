@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from actors.sim.faults import MS, NO_FAULTS
+from dsa_zmq.errors import Conflict
 from dsa_zmq.protocol.operations import ListNodes, Nodes
 from dsa_zmq.sim.campaign import Scenario
 from dsa_zmq.sim.cluster import SimCluster
 from dsa_zmq.sim.ledger import Wrong
+from dsa_zmq.sim.machines import NodeMachine
 from dsa_zmq.sim.users import User
 from dsa_zmq.sim.verdict import settle
 from dsa_zmq.sim.workload import Worker
@@ -34,29 +36,40 @@ def messages_of_dead_processes_arrive(cluster: SimCluster) -> None:
 
 
 def older_disk_comes_back(cluster: SimCluster) -> None:
-    """A node's disk is replaced by a copy from two starts ago: the master refuses it, and nobody is served from it."""
+    """A node's disk is replaced by copies from two starts ago and from one: the master refuses them, and nobody is served
+    from them. The younger one's process counts to the same start as the newest process of the node."""
     cluster.wait_up()
     user = cluster.user()
     cluster.must(*(user.put(f"/f{number}", cluster.ledger.new_content(MAX_BYTES)) for number in range(4)))
     node = cluster.random.choice(cluster.nodes)
     node.stop()
-    copy = node.copy_disk()
+    copies = []
     for _ in range(2):
+        copies.append(node.copy_disk())
         node.start()
         cluster.wait_up()
         _change(cluster, user)
         node.stop()
-    newest = node.swap_disk(copy)
+    newest = node.disk
+    cluster.random.shuffle(copies)
+    for older in copies:
+        node.swap_disk(older)
+        for _ in range(3):  # a supervisor starts it again and again: it must not climb past the newest start
+            _expect_refused(cluster, user, node)
+    node.swap_disk(newest)
+    node.start()
+    settle(cluster)
+
+
+def _expect_refused(cluster: SimCluster, user: User, node: NodeMachine) -> None:
+    """The node's process ends by itself, for good; everything is read from the others meanwhile."""
     node.start()
     cluster.run_until(lambda: not node.alive, 10)
-    if node.handle is None or node.handle.status == 0:
+    if node.handle is None or node.handle.status != Conflict.exit_status:
         raise Wrong("an older disk was not refused")
     cluster.must(*(user.get(f"/f{number}") for number in range(4)))
     cluster.run_for(cluster.master_settings.down_s)
     _expect_not_up(cluster, user, node.name)
-    node.swap_disk(newest)
-    node.start()
-    settle(cluster)
 
 
 def _change(cluster: SimCluster, user: User) -> None:
