@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import tempfile
@@ -19,7 +20,8 @@ class Bulk(Protocol):
     """Calls that take many files at once."""
 
     def write_many(self, items: list[tuple[str, bytes]]) -> None: ...
-    def read_many(self, names: list[str], folder: Path) -> None: ...
+    def read_many(self, names: list[str]) -> list[bytes]: ...
+    def fetch_many(self, names: list[str], folder: Path) -> None: ...
 
 
 class Target(Protocol):
@@ -68,7 +70,12 @@ class DsaTarget:
     def write_many(self, items: list[tuple[str, bytes]]) -> None:
         _check(self._store.put_many((data, f"/{name}") for name, data in items))
 
-    def read_many(self, names: list[str], folder: Path) -> None:
+    def read_many(self, names: list[str]) -> list[bytes]:
+        contents = [io.BytesIO() for _ in names]
+        _check(self._store.get_many((f"/{name}", content) for name, content in zip(names, contents, strict=True)))
+        return [content.getvalue() for content in contents]
+
+    def fetch_many(self, names: list[str], folder: Path) -> None:
         _check(self._store.get_many((f"/{name}", folder / name) for name in names))
 
     def stat(self, name: str) -> int:

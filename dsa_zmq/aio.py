@@ -115,7 +115,7 @@ class AsyncStore:
         """As :meth:`Store.put_many`."""
         return await self._run(self._store.put_many, items)
 
-    async def get_many(self, items: Iterable[tuple[str, str | os.PathLike[str]]]) -> list[Stat | DSAError]:
+    async def get_many(self, items: Iterable[tuple[str, str | os.PathLike[str] | IO[bytes]]]) -> list[Stat | DSAError]:
         """As :meth:`Store.get_many`."""
         return await self._run(self._store.get_many, items)
 

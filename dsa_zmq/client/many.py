@@ -6,14 +6,14 @@ import os
 import queue
 import stat
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import IO, Any
 
 from blake3 import blake3
 
 from dsa_zmq.client.calls import StartDownload, StartUpload, Whole
 from dsa_zmq.client.connection import Connection
 from dsa_zmq.client.local_file import LocalFile
-from dsa_zmq.client.receiving import Incoming, Receiver, file_wanted
+from dsa_zmq.client.receiving import Incoming, Outlet, Receiver, file_wanted
 from dsa_zmq.client.sending import Buffer, Progress, Sender, flat, look_at
 from dsa_zmq.client.tickets import Event, Stream, next_event
 from dsa_zmq.errors import DSAError, LocalError
@@ -110,7 +110,7 @@ class ManyPuts:
 
 
 class ManyGets:
-    """Gets ``(path, local file)`` pairs. Used once."""
+    """Gets ``(path, target)`` pairs; targets are local files by name, or open binary files. Used once."""
 
     def __init__(
         self, connection: Connection, receiver: Receiver, at_once: int = AT_ONCE, progress: Progress = None
@@ -121,21 +121,21 @@ class ManyGets:
         self._progress = progress
         self._alive = connection.watch()
         self._events: Events = queue.SimpleQueue()
-        self._open: dict[int, tuple[int, str, Incoming]] = {}
+        self._open: dict[int, tuple[int, str, Incoming | Outlet]] = {}
         self._sizes: dict[int, int] = {}  # item -> bytes, of the files of several chunks
 
-    def run(self, items: Iterable[tuple[str, str | os.PathLike[str]]]) -> list[Outcome]:
+    def run(self, items: Iterable[tuple[str, str | os.PathLike[str] | IO[bytes]]]) -> list[Outcome]:
         """One outcome each, in order."""
         return _in_order(self.each(items))
 
-    def each(self, items: Iterable[tuple[str, str | os.PathLike[str]]]) -> Iterator[tuple[int, Outcome]]:
+    def each(self, items: Iterable[tuple[str, str | os.PathLike[str] | IO[bytes]]]) -> Iterator[tuple[int, Outcome]]:
         """Number of the pair and outcome, as they end. Closed early, it gives up what is under way."""
         try:
             for item, (path, name) in enumerate(items):
                 while len(self._open) >= self._at_once or sum(self._sizes.values()) >= AT_ONCE_BYTES:
                     yield from self._hear()
                 try:
-                    self._start(item, paths.normalize(path), os.fspath(name))
+                    self._start(item, paths.normalize(path), name)
                 except DSAError as error:
                     yield item, error
             while self._open:
@@ -145,10 +145,16 @@ class ManyGets:
                 self._connection.cancel(owner)
                 incoming.discard()
 
-    def _start(self, item: int, path: str, name: str) -> None:
-        incoming = Incoming(name)
+    def _start(self, item: int, path: str, target: str | os.PathLike[str] | IO[bytes]) -> None:
+        incoming: Incoming | Outlet
+        if isinstance(target, str | os.PathLike):
+            incoming = Incoming(os.fspath(target))
+        else:
+            incoming = Outlet(target, path)
         owner = self._connection.new_owner()
-        self._connection.call(StartDownload(owner, file_wanted(path), Stream(item, self._events, self._progress)))
+        self._connection.call(
+            StartDownload(owner, file_wanted(path, incoming), Stream(item, self._events, self._progress))
+        )
         self._open[item] = owner, path, incoming
 
     def _hear(self) -> Iterator[tuple[int, Outcome]]:

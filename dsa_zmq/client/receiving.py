@@ -24,6 +24,7 @@ FILE_WINDOW = (
 )  #: bytes asked for and not yet written, per file: some chunks on the way from each of several nodes
 READER_WINDOW = 16 << 20  #: bytes asked for and not yet read, per reader
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+CONSUMED_BYTES = 1 << 20  #: reported at a time: small files are not worth a word each
 NO_WINDOW = 1 << 62  #: content that goes into memory as a whole anyway
 
 
@@ -69,7 +70,7 @@ class Receiver:
         stream, alive = Stream(progress=progress), self._connection.watch()
         owner = self._connection.new_owner()
         incoming = Incoming(name)
-        self._connection.call(StartDownload(owner, file_wanted(path), stream))
+        self._connection.call(StartDownload(owner, file_wanted(path, incoming), stream))
         ended = False
         try:
             while True:
@@ -85,12 +86,14 @@ class Receiver:
                 self._connection.cancel(owner)  # after an error it may have ended; then this has no effect
             incoming.discard()
 
-    def take(self, owner: int, incoming: Incoming, event: Event, value: Any) -> None:
-        """One event of a download to a file, other than its end."""
-        if event is Event.DESCRIBED:
-            self._connection.call(Attach(owner, incoming.open()))
-        elif event is Event.DATA:
+    def take(self, owner: int, incoming: Incoming | Outlet, event: Event, value: Any) -> None:
+        """One event of a download to a target, other than its end."""
+        if event is Event.DATA:
             incoming.append(value)
+            if isinstance(incoming, Outlet) and (consumed := incoming.consumed()):
+                self._connection.call(Consumed(owner, consumed))
+        elif event is Event.DESCRIBED and isinstance(incoming, Incoming):
+            self._connection.call(Attach(owner, incoming.open()))
 
 
 def write_all(dst: Any, part: bytes | memoryview, path: str) -> None:
@@ -106,9 +109,38 @@ def write_all(dst: Any, part: bytes | memoryview, path: str) -> None:
         raise LocalError(f"cannot write to the target of {path}: {error}") from error
 
 
-def file_wanted(path: str) -> Wanted:
+def file_wanted(path: str, incoming: Incoming | Outlet) -> Wanted:
     """A whole file, for :meth:`Receiver.take`."""
+    if isinstance(incoming, Outlet):
+        return Wanted(path, window=READER_WINDOW)
     return Wanted(path, window=FILE_WINDOW, to_file=True)
+
+
+class Outlet:
+    """An open binary file of the caller's, as the target of a download. Keeps what it got, also after an error."""
+
+    def __init__(self, target: Any, path: str) -> None:
+        self._target = target
+        self._path = path
+        self._taken = 0
+
+    def append(self, data: memoryview | bytes) -> None:
+        """Write behind what was written before."""
+        write_all(self._target, data, self._path)
+        self._taken += len(data)
+
+    def consumed(self) -> int:
+        """How many bytes the transfer should be told of now."""
+        if self._taken < CONSUMED_BYTES:
+            return 0
+        taken, self._taken = self._taken, 0
+        return taken
+
+    def publish(self, attributes: Attributes) -> None:
+        """Nothing is left to do."""
+
+    def discard(self) -> None:
+        """The file is the caller's."""
 
 
 class Incoming:

@@ -162,8 +162,8 @@ class Store:
         """
         return [_outcome(each) for each in ManyPuts(self._connection, self._sender).run(items)]
 
-    def get_many(self, items: Iterable[tuple[str, str | os.PathLike[str]]]) -> list[Stat | DSAError]:
-        """Get many ``(path, local file)`` pairs, many at once; outcomes as :meth:`put_many`."""
+    def get_many(self, items: Iterable[tuple[str, str | os.PathLike[str] | IO[bytes]]]) -> list[Stat | DSAError]:
+        """Get many ``(path, target)`` pairs, many at once; targets as in :meth:`get`, outcomes as :meth:`put_many`."""
         return [_outcome(each) for each in ManyGets(self._connection, self._receiver).run(items)]
 
     def iter_put_many(
@@ -175,7 +175,7 @@ class Store:
             yield item, _outcome(outcome)
 
     def iter_get_many(
-        self, items: Iterable[tuple[str, str | os.PathLike[str]]], *, progress: Progress = None
+        self, items: Iterable[tuple[str, str | os.PathLike[str] | IO[bytes]]], *, progress: Progress = None
     ) -> Generator[tuple[int, Stat | DSAError], None, None]:
         """As :meth:`get_many`, for any number of pairs; see :meth:`iter_put_many`."""
         for item, outcome in ManyGets(self._connection, self._receiver, progress=progress).each(items):

@@ -197,13 +197,15 @@ class Index:
 
     def apply(
         self, *, sequence: int, segments: Sequence[SegmentState], rows: Sequence[Row] = (),
-        gone: Sequence[ShardKey] = (), pins: Iterable[tuple[int, int]] = (),
+        gone: Sequence[ShardKey] = (), pins: Sequence[tuple[int, int]] = (),
     ) -> None:  # fmt: skip
         """Rows as they are now, keys that are there no more, and the segments that this changed."""
         with self._transaction():
             self._db.executemany(_UPSERT, rows)
-            self._db.executemany("DELETE FROM shards WHERE chunk = ? AND idx = ?", gone)
-            self._db.executemany("INSERT OR IGNORE INTO pins (victim, killer) VALUES (?, ?)", pins)
+            if gone:
+                self._db.executemany("DELETE FROM shards WHERE chunk = ? AND idx = ?", gone)
+            if pins:
+                self._db.executemany("INSERT OR IGNORE INTO pins (victim, killer) VALUES (?, ?)", pins)
             self._write_segments(segments)
             self._db.execute("UPDATE meta SET value = ? WHERE name = 'sequence'", (sequence,))
         self.sequence = sequence

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 ROOT = Path(__file__).resolve().parents[2]
 CALLS = {"4 KiB up, one call each", "4 KiB down, one call each", "create", "stat", "list 200 entries"}
-BULK = {"4 KiB up, bulk", "4 KiB down, bulk"}
+BULK = {"4 KiB up, bulk", "4 KiB down, bulk", "4 KiB down, bulk to files"}
 BIG = {"big file up", "big file down"}
 
 
