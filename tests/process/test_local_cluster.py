@@ -64,7 +64,7 @@ def test_a_given_directory_is_kept_and_found_again(processes: bool, tmp_path: Pa
 
 
 def test_a_node_whose_disk_was_not_mounted_has_everything_again_when_it_is(tmp_path: Path) -> None:
-    data = os.urandom(3_000_000)
+    data = os.urandom(16_000_000)  # enough chunks that every node has some
     place = tmp_path / "node-1"
     with dsa_zmq.LocalCluster(3, directory=tmp_path) as cluster, cluster.connect() as store:
         store.write_bytes("/file", data)
