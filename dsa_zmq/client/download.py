@@ -22,7 +22,18 @@ from dsa_zmq.client.copies import Copies
 from dsa_zmq.client.effects import Ask, Carry, Deliver, Described, Effect, Finish, Know, Progress, Release, Verify
 from dsa_zmq.client.suspicion import Suspicion
 from dsa_zmq.client.tasks import Outcome, Read, Task
-from dsa_zmq.errors import Conflict, Corrupt, Denied, DSAError, IsADirectory, LocalError, NotFound, Timeout, Unavailable
+from dsa_zmq.errors import (
+    Conflict,
+    Corrupt,
+    Denied,
+    DSAError,
+    Incompatible,
+    IsADirectory,
+    LocalError,
+    NotFound,
+    Timeout,
+    Unavailable,
+)
 from dsa_zmq.model import limits
 from dsa_zmq.protocol.operations import Locate, Located, Result
 from dsa_zmq.protocol.values import Attributes, ChunkPlaces
@@ -137,6 +148,8 @@ class Download:
             return self._finish(result)
         if not isinstance(result, Located):
             return self._finish(Unavailable(f"the master answered locate with {type(result).__name__}"))
+        if why := self._another(result.attributes):
+            return self._finish(Incompatible(f"the master told {why}", "update the older side, or read it again"))
         if not any(chunk.due_ns for index, chunk in self._chunks.items() if index // self._page_chunks == page):
             self._heard_ns = now_ns  # to be told the same places again is no progress
         effects: list[Effect] = [Know(result.nodes)]
@@ -151,6 +164,20 @@ class Download:
         if self._next == self._end or (page + 1) * self._page_chunks <= self._next:
             del self._pages[page]  # looked up again for resting chunks only
         return effects + self._advance(now_ns)
+
+    def _another(self, found: Attributes) -> str:
+        """What does not fit to the content that this download is of: chunks would be looked for where there are none."""
+        known = self._attributes
+        content = known.content if known is not None else self._wanted.content
+        chunk_bytes = known.chunk_bytes if known is not None else self._wanted.chunk_bytes
+        size = known.size if known is not None else found.size
+        if not content or (found.content, found.chunk_bytes, found.size) == (
+            content,
+            chunk_bytes or found.chunk_bytes,
+            size,
+        ):
+            return ""
+        return f"of another content than before of {self._wanted.path}: {found.size} bytes in chunks of {found.chunk_bytes}"
 
     def _describe(self, attributes: Attributes) -> list[Effect]:
         """What was found, and which chunks of it are wanted."""

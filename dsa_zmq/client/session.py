@@ -24,7 +24,8 @@ from actors.core import Address, Message
 from actors.requests import Backoff, Request, Requests
 from dsa_zmq.client.greeting import Greeting
 from dsa_zmq.client.pace import Pace
-from dsa_zmq.errors import DSAError, OutcomeUnknown, Overloaded, Timeout, Unavailable, from_code
+from dsa_zmq.client.plausible import implausible
+from dsa_zmq.errors import DSAError, Incompatible, OutcomeUnknown, Overloaded, Timeout, Unavailable, from_code
 from dsa_zmq.model.limits import MAX_CALLS, MAX_OPEN_CALLS
 from dsa_zmq.protocol.messages import Answers, Call, Calls, Refused, Welcome
 from dsa_zmq.protocol.operations import (
@@ -243,13 +244,27 @@ class Session:
             result = answer.result
             if isinstance(result, Failure):
                 settled += self._failed(entry, result, request.tries, now_ns)
-            elif isinstance(entry.operation, OpenSession):
+            elif why := implausible(entry.operation, result):
+                settled += self._not_believed(entry, why)
+            elif isinstance(result, SessionOpened):
                 self._opening = False
-                if isinstance(result, SessionOpened):
-                    self._session = result.session
+                self._session = result.session
             else:
                 settled.append((entry.token, result))
         return settled
+
+    def _not_believed(self, entry: _Open, why: str) -> list[Settled]:
+        """An answer that no master of ours gives. What a stored operation has done nobody knows."""
+        kind = Unavailable if entry.stored else Incompatible
+        asked = type(entry.operation).__name__
+        error = kind(
+            f"the answer of the master at {self.host} to {asked} makes no sense: it {why}",
+            "look into its log, and update the older side",
+        )
+        if isinstance(entry.operation, OpenSession):
+            self._opening = False
+            return self._settle_line(self._stored, error)
+        return [(entry.token, error)]
 
     def _failed(self, entry: _Open, failure: Failure, tries: int, now_ns: int) -> list[Settled]:
         error = from_code(failure.code, failure.message, failure.remedy, failure.path)

@@ -17,6 +17,7 @@ import enum
 from dataclasses import dataclass, field
 
 from dsa_zmq.client.effects import Carry, Effect, Progress
+from dsa_zmq.client.plausible import is_receipt
 from dsa_zmq.client.tasks import Outcome, Reconfirm, Slot, Write
 from dsa_zmq.model import limits
 from dsa_zmq.protocol.messages import PutShard, ShardGrant
@@ -142,7 +143,7 @@ class Shards:
         if chunk is None or shard is None or shard.node != task.node or shard.state is State.HELD:
             return []
         receipt = outcome.receipt
-        if receipt is not None and receipt.node == shard.node and receipt.index == shard.index:
+        if receipt is not None and (receipt.node, receipt.index) == (shard.node, shard.index) and is_receipt(receipt):
             return self._held(index, chunk, shard, receipt)
         code = outcome.failure.code if outcome.failure is not None else "unavailable"
         if code == "not-found" and shard.state is State.CONFIRMING:

@@ -66,6 +66,11 @@ CHUNK = limits.MIN_CHUNK_BYTES
 PAGE_CHUNKS = 4  # set by the fixture
 
 
+def mac_of(*said: Any) -> bytes:
+    """Of as many bytes as a real one."""
+    return blake3(repr(said).encode()).digest(16)
+
+
 @dataclass
 class Faults:
     """Chances per message."""
@@ -98,7 +103,7 @@ class ModelNode:
 
     def receipt(self, upload: int, chunk: int, index: int) -> Receipt:
         held = blake3(self.shards[chunk, index]).digest()
-        mac = repr((self.number, self.incarnation, upload, chunk, index, held)).encode()
+        mac = mac_of(self.number, self.incarnation, upload, chunk, index, held)
         return Receipt(self.number, index, self.incarnation, mac)
 
     def handle(self, message: Message, payload: list[bytes]) -> tuple[Message, list[bytes]] | None:
@@ -228,7 +233,7 @@ class ModelMaster:
                 return Failure("too-few-nodes", "too few nodes")
             chunk = next(self.ids)
             upload.plans[chunk] = dict(enumerate(chosen))
-            plans.append(ChunkPlan(chunk, [Place(node, index, b"m") for index, node in enumerate(chosen)]))
+            plans.append(ChunkPlan(chunk, [Place(node, index, b"m" * 16) for index, node in enumerate(chosen)]))
         return op.Allocated(number, f"copies={self.copies}", plans, self.addresses(), 0)
 
     def on_reallocate(self, operation: op.Reallocate) -> op.Result:
@@ -245,7 +250,7 @@ class ModelMaster:
             places.append((shard, chosen[0]))
         for shard, node in places:
             upload.plans[shard.chunk][shard.index] = node
-        answer = [Place(node, shard.index, b"m") for shard, node in places]
+        answer = [Place(node, shard.index, b"m" * 16) for shard, node in places]
         return op.Reallocated(answer, self.addresses(), 0)
 
     def check(self, number: int, chunks: list[StagedChunk]) -> op.Result | None:
@@ -259,9 +264,9 @@ class ModelMaster:
                     stale.append(PlacedShard(chunk.chunk, receipt.index, receipt.node))
                     continue
                 said = (receipt.node, receipt.incarnation, number, chunk.chunk, receipt.index, chunk.hash)
-                assert receipt.mac == repr(said).encode(), "a receipt for something else"
+                assert receipt.mac == mac_of(*said), "a receipt for something else"
         if stale:
-            return op.Confirm(stale, [b"m"] * len(stale), self.addresses(), 0)
+            return op.Confirm(stale, [b"m" * 16] * len(stale), self.addresses(), 0)
         return None
 
     def on_stage(self, operation: op.Stage) -> op.Result:
@@ -316,7 +321,7 @@ class ModelMaster:
         rows = found[1][operation.page * PAGE_CHUNKS :][:PAGE_CHUNKS]
         chunks = []
         for row in rows:
-            places = [Place(receipt.node, receipt.index, b"m") for receipt in row.receipts]
+            places = [Place(receipt.node, receipt.index, b"m" * 16) for receipt in row.receipts]
             chunks.append(ChunkPlaces(row.chunk, row.length, row.hash, places))
         pages = -(-len(found[1]) // PAGE_CHUNKS)
         return op.Located(found[0], operation.page, pages, chunks, self.addresses(), 0)

@@ -32,12 +32,12 @@ MIB = 1 << 20
 
 
 def write(owner, chunk, node, size=MIB):
-    put = PutShard(owner, chunk, 0, size, size, b"h" * 32, 0, b"m")
+    put = PutShard(owner, chunk, 0, size, size, b"h" * 32, 0, b"m" * 16)
     return Write(owner, (chunk, 0), node, size, put, bytes(size) if size < 100 else b"")
 
 
 def read(owner, chunk, node, size=MIB):
-    return Read(owner, (chunk, 0), node, size, ShardGrant(chunk, 0, size, 0, b"m"))
+    return Read(owner, (chunk, 0), node, size, ShardGrant(chunk, 0, size, 0, b"m" * 16))
 
 
 def courier(**options):

@@ -9,7 +9,7 @@ from dsa_zmq.client.session import Session
 from dsa_zmq.errors import Conflict, Incompatible, OutcomeUnknown, Overloaded, Timeout, Unavailable
 from dsa_zmq.protocol import operations as op
 from dsa_zmq.protocol.messages import Answer, Answers, Calls, Hello, Refused, Welcome
-from dsa_zmq.protocol.values import Attributes, Failure
+from dsa_zmq.protocol.values import Attributes, Entry, Failure
 
 SECOND = 1_000_000_000
 FOUND = op.Found(Attributes("file", 1))
@@ -270,20 +270,24 @@ def test_ended_session_is_replaced_and_what_never_ran_goes_again(talk):
 
 
 @pytest.mark.parametrize(
-    ("operation", "repeatable"),
-    [(op.MakeDirectory("/a"), False), (op.Abort(5), True), (op.Stage(5, 0, 4096, "copies=2", []), True)],
+    ("operation", "repeated"),
+    [
+        (op.MakeDirectory("/a"), None),
+        (op.Abort(5), op.Done(1)),
+        (op.Stage(5, 0, 4096, "copies=2", []), op.Staged(5, 0)),
+    ],
 )
-def test_what_was_sent_before_in_an_ended_session_is_unknown_unless_it_may_be_repeated(talk, operation, repeatable):
+def test_what_was_sent_before_in_an_ended_session_is_unknown_unless_it_may_be_repeated(talk, operation, repeated):
     token = talk.ask(operation)
     talk.open()
     (calls,) = talk.take()
     talk.wait(0.3)
     talk.take()
     talk.answer(calls, Failure("outcome-unknown", "no such session"))
-    if repeatable:
+    if repeated is not None:
         talk.open()
-        talk.answer(talk.take()[0])
-        assert talk.settled[token] == FOUND
+        talk.answer(talk.take()[0], repeated)
+        assert talk.settled[token] == repeated
     else:
         assert isinstance(talk.settled[token], OutcomeUnknown)
 
@@ -370,3 +374,20 @@ def test_no_more_changes_are_open_than_a_session_may_have(talk):
         for message in talk.take():
             talk.answer(message)
     assert most <= 1000
+
+
+@pytest.mark.parametrize(
+    ("operation", "answer", "kind"),
+    [
+        (op.Stat("/a"), op.Done(1), Incompatible),
+        (op.ListDirectory("/a", after="b"), op.Listing([Entry("a", FOUND.attributes)], True, 1), Incompatible),
+        (op.MakeDirectory("/a"), op.Nodes([]), Unavailable),
+    ],
+)
+def test_an_answer_that_cannot_be_one_is_an_error_that_says_so(talk, operation, answer, kind):
+    token = talk.ask(operation)
+    if kind is Unavailable:  # a stored one
+        talk.open()
+    talk.answer(talk.take()[-1], answer)
+    assert isinstance(talk.settled[token], kind)
+    assert f"to {type(operation).__name__} makes no sense" in talk.settled[token].message

@@ -243,7 +243,7 @@ def test_restarted_node_is_found_at_its_new_address_if_there_is_no_other(make_wo
     ticket = world.upload("/a", content(CHUNK))
     world.run_until(lambda: any(isinstance(message, PutShards) for _, message in world.sent))
     for node in world.nodes.values():
-        node.address += "0"
+        node.address = node.address.replace(":77", ":88")
         node.restart(keep=True)
     assert finish(world, ticket).size == CHUNK
     assert world.master.bytes_of("/a") == content(CHUNK)
