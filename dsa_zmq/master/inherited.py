@@ -23,9 +23,9 @@ class Inherited:
         self._known: dict[tuple[str, ...], str] = {}
 
     def find(self, asked: Allocate) -> str | None:
-        """For an upload without conditions that its path would have to be looked at for. Raises Invalid for a path that
-        can be none."""
-        if asked.upload or asked.redundancy or asked.if_absent or asked.if_version:
+        """For a small upload without conditions that its path would have to be looked at for. A large one is worth the look:
+        if its path cannot be written to, it ends before its bytes travel. Raises Invalid for a path that can be none."""
+        if asked.upload or asked.redundancy or asked.if_absent or asked.if_version or len(asked.lengths) > 1:
             return None
         return self._known.get(parts(asked.path)[:-1])
 

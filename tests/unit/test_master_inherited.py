@@ -31,7 +31,8 @@ def test_siblings_get_what_the_catalog_said(inherited: Inherited) -> None:
 
 
 def test_whatever_the_catalog_has_to_look_at_is_asked(inherited: Inherited) -> None:
-    for changes in ({"upload": 7}, {"redundancy": "copies=1"}, {"if_absent": True}, {"if_version": 3}):
+    looked_at = ({"upload": 7}, {"redundancy": "copies=1"}, {"if_absent": True}, {"if_version": 3}, {"lengths": [5, 5]})
+    for changes in looked_at:
         assert inherited.find(allocate("/a/b/new", **changes)) is None
 
 
