@@ -116,13 +116,16 @@ def main(args: Sequence[str] | None = None) -> int:
 
             traceback.print_exc()
         return reporting.report(error, session.json)
-    except BrokenPipeError:
-        return _quiet_pipe()
+    except BrokenPipeError:  # the reader has gone (``dsa cat x | head``): end without a word
+        _forget_output()
+        return 1
     except SystemExit as end:  # click ends so after a broken pipe
         return end.code if isinstance(end.code, int) else 1
     except OSError as error:  # of this machine: a full disk behind stdout, too many open files
         where = f"{error.filename}: " if error.filename else ""
-        return reporting.report(LocalError(f"{where}{error.strerror or error}"), session.json)
+        status = reporting.report(LocalError(f"{where}{error.strerror or error}"), session.json)
+        _forget_output()
+        return status
     except BaseException as error:  # noqa: BLE001 - the outermost frame: it is shown as our bug, with a log
         return reporting.report_bug(error, session.json, session.verbosity)
     return outcome if isinstance(outcome, int) else 0
@@ -154,8 +157,10 @@ def _explain(error: click.ClickException) -> tuple[str, str]:
     return message, ""
 
 
-def _quiet_pipe() -> int:
-    """The reader has gone (``dsa cat x | head``): end without a word, also when the interpreter flushes at its end."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 1
+def _forget_output() -> None:
+    """What could not be written is not tried again at the interpreter's end, which would say so in its own way."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
