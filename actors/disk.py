@@ -33,6 +33,10 @@ class DiskFile(Protocol):
         """Return only when the bytes written before are durable (fdatasync). After a failure their state is unknown."""
         ...
 
+    def forget(self, offset: int, size: int) -> None:
+        """A hint: these bytes are durable and will hardly be read soon: memory need not hold them."""
+        ...
+
     def size(self) -> int: ...
 
     def close(self) -> None: ...
@@ -125,6 +129,10 @@ class OsFile:
             os.fdatasync(self._fd)
         else:
             os.fsync(self._fd)
+
+    def forget(self, offset: int, size: int) -> None:
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self._fd, offset, size, os.POSIX_FADV_DONTNEED)
 
     def size(self) -> int:
         return os.fstat(self._fd).st_size

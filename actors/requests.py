@@ -69,6 +69,10 @@ class Requests(Generic[T]):
         heapq.heappush(self._due, (min(request.retry_ns, deadline_ns), number))
         return request
 
+    def find(self, number: int) -> Request[T] | None:
+        """The open request of that number, which stays open."""
+        return self._open.get(number)
+
     def close(self, number: int) -> Request[T] | None:
         """It was answered, or nobody wants the answer any more. None if it is not open: a late or repeated reply."""
         return self._open.pop(number, None)

@@ -18,6 +18,7 @@ from bench.processes import resident_bytes
 from bench.report import as_json, describe_machine, show, show_limits
 from bench.targets import DsaTarget, PosixTarget, S3Target, Target
 from bench.workloads import Measure, big_file, make_file, metadata, small_files
+from dsa_zmq.app import tune_process
 
 KINDS = ("small", "meta", "big")
 QUICK = {"size": 16 << 20, "small": 64, "entries": 200, "rounds": 1}  #: only to see that everything works
@@ -47,6 +48,7 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     options = parse()
+    tune_process()
     machine = describe_machine()
     scratch = Path(tempfile.mkdtemp(prefix="dsa-bench-", dir=options.scratch))
     try:

@@ -18,6 +18,7 @@ from actors.core import Job
 from actors.disk import OsDisk
 from dsa_zmq.master.catalog.catalog import Catalog
 from dsa_zmq.master.catalog.jobs import CollectGarbage, CountChunks, RegisterNode, Request
+from dsa_zmq.model.ids import next_incarnation
 from dsa_zmq.model.macs import node_key, receipt_mac
 from dsa_zmq.protocol.messages import Register
 from dsa_zmq.protocol.operations import (
@@ -34,6 +35,7 @@ from dsa_zmq.protocol.values import Receipt, StagedChunk
 
 BATCH = 64
 SECRET = b"b" * 32
+INCARNATION = next_incarnation(0, 7)  #: of every node: its first start
 WALL_NS = 1_700_000_000_000_000_000
 
 
@@ -45,10 +47,11 @@ class Load:
         self.catalog = Catalog.open(OsDisk(directory), rng=self.random, secret=SECRET, ballast_bytes=0)
         registrations = [
             Register(
-                0, 1, 1, b"", f"n{i}", bytes([i]) * 16, 1, f"tcp://h:{i}", "", "h", f"/{i}", "d", 1 << 40, 0, 0, 0, b""
+                0, 1, 1, b"", f"n{i}", bytes([i]) * 16, INCARNATION, f"tcp://h:{i}", "", "h", f"/{i}", "d", 1 << 40,
+                0, 0, 0, b"",
             )
             for i in range(4)
-        ]
+        ]  # fmt: skip
         self.nodes = self.catalog.run([RegisterNode(message, False, WALL_NS) for message in registrations])
         self.keys = [node_key(SECRET, node.node, node.store_id, node.generation) for node in self.nodes]
         self.session = self.catalog.run([Request(OpenSession(b"c" * 16, 1), 0, 0, 0, WALL_NS)])[0].session
@@ -70,10 +73,10 @@ class Load:
             at = (chunk // 2 + index) % 4
             node = self.nodes[at]
             mac = receipt_mac(
-                self.keys[at], cluster=self.catalog.cluster, node=node.node, store_id=node.store_id, incarnation=1,
-                upload=upload, chunk=chunk, index=index, shard_hash=digest,
+                self.keys[at], cluster=self.catalog.cluster, node=node.node, store_id=node.store_id,
+                incarnation=INCARNATION, upload=upload, chunk=chunk, index=index, shard_hash=digest,
             )  # fmt: skip
-            receipts.append(Receipt(node.node, index, 1, mac))
+            receipts.append(Receipt(node.node, index, INCARNATION, mac))
         path = f"/data/set-{len(self.files) // 1000:04d}/file-{len(self.files):08d}"
         self.files.append(path)
         staged = StagedChunk(chunk, 4096, digest, receipts)

@@ -63,24 +63,20 @@ def tcp_bytes_per_s(total: int, copies: int, rounds: int) -> float:
 
 
 def copy_bytes_per_s(source: Path, scratch: Path, rounds: int) -> float:
-    """``cp`` of a file inside the page cache, over an existing target."""
+    """``cp`` of a file inside the page cache to a new file."""
     target = scratch / "copy.bin"
     buffer = memoryview(bytearray(BLOCK))
 
     def once() -> float:
         start = time.perf_counter()
-        with (
-            source.open("rb", buffering=0) as reader,
-            target.open("r+b" if target.exists() else "wb", buffering=0) as writer,
-        ):
+        with source.open("rb", buffering=0) as reader, target.open("xb", buffering=0) as writer:
             while count := reader.readinto(buffer):
                 writer.write(buffer[:count])
-        return source.stat().st_size / (time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        target.unlink()
+        return source.stat().st_size / seconds
 
-    try:
-        return median_of(rounds, once)
-    finally:
-        target.unlink(missing_ok=True)
+    return median_of(rounds, once)
 
 
 def syncs_per_s(scratch: Path, count: int = 500) -> float:

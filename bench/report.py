@@ -98,7 +98,9 @@ def as_json(
     return {
         "target": name,
         "machine": machine,
-        "options": {key: str(value) if isinstance(value, Path) else value for key, value in options.items()},
+        "options": {  # the address of an endpoint may hold a secret
+            key: str(value) if isinstance(value, Path) else value for key, value in options.items() if key != "s3"
+        },
         "limits": limit,
         "measures": [asdict(one) for one in measures],
         "resident_bytes": memory,

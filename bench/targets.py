@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
+import tempfile
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,7 +20,8 @@ class Bulk(Protocol):
     """Calls that take many files at once."""
 
     def write_many(self, items: list[tuple[str, bytes]]) -> None: ...
-    def read_many(self, names: list[str], folder: Path) -> None: ...
+    def read_many(self, names: list[str]) -> list[bytes]: ...
+    def fetch_many(self, names: list[str], folder: Path) -> None: ...
 
 
 class Target(Protocol):
@@ -67,7 +70,12 @@ class DsaTarget:
     def write_many(self, items: list[tuple[str, bytes]]) -> None:
         _check(self._store.put_many((data, f"/{name}") for name, data in items))
 
-    def read_many(self, names: list[str], folder: Path) -> None:
+    def read_many(self, names: list[str]) -> list[bytes]:
+        contents = [io.BytesIO() for _ in names]
+        _check(self._store.get_many((f"/{name}", content) for name, content in zip(names, contents, strict=True)))
+        return [content.getvalue() for content in contents]
+
+    def fetch_many(self, names: list[str], folder: Path) -> None:
         _check(self._store.get_many((f"/{name}", folder / name) for name in names))
 
     def stat(self, name: str) -> int:
@@ -99,8 +107,8 @@ class PosixTarget:
     def __init__(self, root: Path) -> None:
         self.name = f"posix {root}"
         self.bulk: Bulk | None = None
-        self._root = root / "dsa-bench"
-        self._root.mkdir(parents=True, exist_ok=True)
+        root.mkdir(parents=True, exist_ok=True)
+        self._root = Path(tempfile.mkdtemp(prefix="dsa-bench-", dir=root))  # removed at the end: nobody else's
 
     def _publish(self, temporary: Path, name: str) -> None:
         path = self._root / name

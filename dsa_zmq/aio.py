@@ -1,7 +1,7 @@
 """The store for asyncio: the same methods as coroutines.
 
 Each operation runs in one of the store's own threads, which only waits: the work is done by the client's actor, as for the
-blocking :class:`dsa_zmq.client.store.Store`, and a thread less than the loop's default executor is taken from the program.
+blocking :class:`dsa_zmq.client.store.Store`. None is taken from the loop's default executor, but to connect and to close.
 Cancelling a coroutine gives its operation up; what that did by then is as if the process had ended there.
 
 >>> async with await aio.connect("dsa://localhost") as store:
@@ -27,7 +27,7 @@ from dsa_zmq.client.files import StoreWriter, TextWriter
 from dsa_zmq.client.sending import Buffer, Progress, Source
 from dsa_zmq.client.store import Store
 from dsa_zmq.client.tree import Usage
-from dsa_zmq.errors import DSAError
+from dsa_zmq.errors import DSAError, Invalid
 from dsa_zmq.model.limits import CONNECT_TIMEOUT_S
 from dsa_zmq.model.stat import Stat
 from dsa_zmq.protocol.operations import Capacity, HealthReport
@@ -50,6 +50,7 @@ class AsyncStore:
     def __init__(self, store: Store, threads: int = THREADS) -> None:
         self._store = store
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="dsa-aio")
+        self._closed = False
 
     def __repr__(self) -> str:
         return f"AsyncStore({self._store.url!r})"
@@ -64,11 +65,14 @@ class AsyncStore:
 
     async def close(self) -> None:
         """End the connection; operations under way fail. Idempotent."""
+        self._closed = True
         await asyncio.get_running_loop().run_in_executor(None, self._store.close)
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.shutdown(wait=False)  # what waits for a thread gets one, and hears at once that the store is closed
 
     async def _run(self, call: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:
         """Run a blocking call in a thread. If the coroutine is cancelled, so is what the call waits for."""
+        if self._closed:
+            raise Invalid("the store is closed", "connect again")
         scope = Scope()
 
         def body() -> _T:
@@ -111,7 +115,7 @@ class AsyncStore:
         """As :meth:`Store.put_many`."""
         return await self._run(self._store.put_many, items)
 
-    async def get_many(self, items: Iterable[tuple[str, str | os.PathLike[str]]]) -> list[Stat | DSAError]:
+    async def get_many(self, items: Iterable[tuple[str, str | os.PathLike[str] | IO[bytes]]]) -> list[Stat | DSAError]:
         """As :meth:`Store.get_many`."""
         return await self._run(self._store.get_many, items)
 

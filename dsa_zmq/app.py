@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import os
 import random
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from actors.core import Address, Handle
+from actors.core import Address, Handle, Job, Lane
 from dsa_zmq.client.store import Store, set_connector
 from dsa_zmq.config import MasterOptions, NodeOptions, advertised_endpoint, listen_host, master_endpoint
 from dsa_zmq.directory import DataDirectory, open_directory, unusable
@@ -83,8 +85,11 @@ def start(options: MasterOptions | NodeOptions) -> Server:
     return start_master(options) if isinstance(options, MasterOptions) else start_node(options)
 
 
-def start_master(options: MasterOptions) -> Server:
-    """Start a master; returns once it listens. Raises DSAError: the directory, a port, the catalog."""
+def start_master(options: MasterOptions, *, take_over: bool = False) -> Server:
+    """Start a master; returns once it listens. Raises DSAError: the directory, a port, the catalog.
+
+    ``take_over``: its catalog was found to be an old copy of another master's, and is to be the cluster's all the same.
+    """
     from dsa_zmq.master.secret import load_or_create_secret
     from dsa_zmq.master.service import MasterSettings, master_spec
 
@@ -105,7 +110,7 @@ def start_master(options: MasterOptions) -> Server:
 
     def spec(directory: DataDirectory) -> ActorSpec:
         disk = directory.disk
-        return master_spec(settings, disk, rng, load_or_create_secret(disk, rng))
+        return master_spec(settings, disk, rng, load_or_create_secret(disk, rng), take_over=take_over)
 
     return _serve("master", options.dir, spec)
 
@@ -154,7 +159,7 @@ def connect(url: str | None = None, timeout: float = CONNECT_TIMEOUT_S) -> Store
     """
     if url is None:
         url = os.environ.get(URL_VARIABLE) or DEFAULT_URL
-    if not timeout > 0:
+    if not 0 < timeout < math.inf:
         raise Invalid(f"a timeout of {timeout} s leaves no time to connect", "give some seconds")
     store = _store(url, {})
     look_s = min(LOOK_S, timeout / 4)  # kept back from the timeout to find out why nobody answers
@@ -197,6 +202,7 @@ def _serve(role: str, path: str, make_spec: Callable[[DataDirectory], ActorSpec]
     spec = None
     try:
         spec = make_spec(directory)
+        spec = replace(spec, lanes={name: closing_last(lane) for name, lane in spec.lanes.items()})
         return Server(role, _run(spec), spec, directory)
     except BaseException as error:
         if spec is not None:
@@ -205,6 +211,31 @@ def _serve(role: str, path: str, make_spec: Callable[[DataDirectory], ActorSpec]
         if isinstance(error, OSError) and not isinstance(error, DSAError):
             raise unusable(directory.path, error) from error
         raise
+
+
+def closing_last(lane: Lane) -> Lane:
+    """The same lane, whose ``on_close`` waits for the batch at work and lets no other begin.
+
+    A killed actor leaves its worker behind in the middle of a batch. Closed under its hands, files would fail it as if the
+    disk had; and the directory must not be given to the next process while somebody writes there.
+    """
+    on_close = lane.on_close
+    if on_close is None or lane.workers != 1:
+        return lane
+    at_work = threading.Lock()
+    ended = False
+
+    def handler(jobs: Sequence[Job]) -> Sequence[Any]:
+        with at_work:
+            return [Unavailable("this server has ended")] * len(jobs) if ended else lane.handler(jobs)
+
+    def close() -> None:
+        nonlocal ended
+        with at_work:
+            ended = True
+            on_close()
+
+    return replace(lane, handler=handler, on_close=close)
 
 
 def _close_lanes(spec: ActorSpec) -> None:

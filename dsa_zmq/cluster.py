@@ -155,14 +155,15 @@ class LocalCluster:
         return store
 
     def wait_healthy(self, timeout: float = HEALTHY_TIMEOUT_S) -> None:
-        """Return once every node that was ever registered is up, as the process that runs now. Raises Timeout, or
-        Unavailable if a server ends meanwhile."""
+        """Return once every node of this cluster is up, as the process that runs now. Raises Timeout, or Unavailable if a
+        server ends meanwhile. Nodes that others have added by hand do not count: they come and go as others like."""
         deadline = time.monotonic() + timeout
         running = set(self._hold.servers) - set(self.ended())
         states = dict.fromkeys(running - {MASTER}, "not registered")
         while True:
             with contextlib.suppress(ConnectionError, TimeoutError):  # a master that is just coming back
-                states.update((node.name, self._state(node)) for node in self._admin().nodes())
+                seen = [node for node in self._admin().nodes() if node.name in self._hold.servers]
+                states.update((node.name, self._state(node)) for node in seen)
                 if all(state == "up" for state in states.values()):
                     return
             for name in running & set(self.ended()):
@@ -175,8 +176,8 @@ class LocalCluster:
 
     def _state(self, node: NodeInfo) -> str:
         """As the master sees it, corrected by what we know: it takes a while to notice a death or a quick return."""
-        server = self._hold.servers.get(node.name)
-        if server is None or server.join(0) is not None:
+        server = self._hold.servers[node.name]
+        if server.join(0) is not None:
             return "not running"
         if node.state == "up" and node.address != server.endpoint("listen"):
             return "not registered again"

@@ -60,7 +60,10 @@ class DataDirectory:
 def open_directory(path: str | os.PathLike[str], kind: str) -> DataDirectory:
     """Make the directory if it is missing, lock it, and make sure that it is of this kind. Raises ConfigError."""
     real = Path(path).absolute()
+    _refuse_undecodable(real)
     make_directory(real)
+    if not (real / LOCK).exists():
+        _refuse_strangers(real, kind)  # before a lock file is left among them
     fd = _open_lock(real)
     try:
         if not _lock(fd):
@@ -106,6 +109,16 @@ def make_directory(path: Path) -> None:
         raise unusable(path, error) from error
 
 
+def _refuse_undecodable(path: Path) -> None:
+    """SQLite takes the names of its files as UTF-8 only."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise ConfigError(
+            f"directory {path} cannot be used: its path is not UTF-8", "give a directory with another path", str(path)
+        ) from None
+
+
 def _open_lock(path: Path) -> int:
     try:
         return os.open(path / LOCK, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
@@ -133,13 +146,7 @@ def _check_kind(path: Path, kind: str) -> None:
     try:
         text = (path / MARKER).read_bytes()
     except FileNotFoundError:
-        strangers = sorted(set(os.listdir(path)) - set(_IGNORED) - {f"{MARKER}.new"})
-        if strangers:
-            raise ConfigError(
-                f"directory {path} is not empty and is not {KINDS[kind]}: it contains {strangers[0]}",
-                "give an empty or a new directory",
-                str(path),
-            ) from None
+        _refuse_strangers(path, kind)
         OsDisk(path).replace_bytes(MARKER, json.dumps({"kind": kind, "format": FORMAT}).encode() + b"\n")
         return
     try:
@@ -161,6 +168,21 @@ def _check_kind(path: Path, kind: str) -> None:
         raise ConfigError(
             f"directory {path} has layout {layout}; this version reads up to {FORMAT}",
             "install a newer version of dsa-zmq",
+            str(path),
+        )
+
+
+def _refuse_strangers(path: Path, kind: str) -> None:
+    """A directory without a marker must have nothing in it. Raises ConfigError."""
+    try:
+        inside = set(os.listdir(path))
+    except OSError as error:
+        raise unusable(path, error) from error
+    strangers = sorted(inside - set(_IGNORED) - {f"{MARKER}.new"})
+    if strangers and MARKER not in inside:
+        raise ConfigError(
+            f"directory {path} is not empty and is not {KINDS[kind]}: it contains {strangers[0]}",
+            "give an empty or a new directory",
             str(path),
         )
 

@@ -36,9 +36,12 @@ class Life:
     ends_with_stdin: bool = False  #: stop when the other end of standard input closes, that is: when the parent dies
 
 
-def run_master(options: MasterOptions, life: Life) -> int:
-    """Run a master in this process until it ends or is told to; the exit status. Raises DSAError if it cannot start."""
-    return _serve(lambda: app.start_master(options), life)
+def run_master(options: MasterOptions, life: Life, *, take_over: bool = False) -> int:
+    """Run a master in this process until it ends or is told to; the exit status. Raises DSAError if it cannot start.
+
+    ``take_over`` as in :func:`dsa_zmq.app.start_master`.
+    """
+    return _serve(lambda: app.start_master(options, take_over=take_over), life)
 
 
 def run_node(options: NodeOptions, life: Life) -> int:

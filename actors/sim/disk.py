@@ -83,6 +83,9 @@ class SimFile:
     def datasync(self) -> None:
         self._disk.datasync(self._path, self._live())
 
+    def forget(self, offset: int, size: int) -> None:
+        self._live()
+
     def size(self) -> int:
         return self._live().size
 

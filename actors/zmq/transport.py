@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import zmq
 
@@ -14,9 +14,11 @@ from actors.wire import HEADER_BYTES, Buffer
 from actors.zmq.counters import Counters
 from actors.zmq.feeds import FeedReader, publish
 from actors.zmq.inbound import Inbound
-from actors.zmq.monitor import Monitors
 from actors.zmq.peers import Link, Listener
 from actors.zmq.sockets import Context, Socket, bind, connect
+
+if TYPE_CHECKING:
+    from actors.zmq.monitor import Monitors
 
 Drain = Callable[[], bool]
 """Handles what is readable, up to a cap; True if there may be more."""
@@ -43,7 +45,7 @@ class Transport:
         self._routing_id = routing_id
         self._inbound = inbound
         self._counters = counters
-        self._monitors = Monitors(counters) if monitored else None
+        self._monitors = _monitors(counters) if monitored else None
         self._listener: Listener | None = None
         self._links: dict[Address, Link] = {}
         self._sockets: list[Socket] = []  # all but those of the pipeline
@@ -181,3 +183,9 @@ class Transport:
             "links": len(self._links),
             "events_waiting": len(self.events),
         }
+
+
+def _monitors(counters: Counters) -> Monitors:
+    from actors.zmq.monitor import Monitors  # imports asyncio: a seventh of what a short-lived client costs to start
+
+    return Monitors(counters)

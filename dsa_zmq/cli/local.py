@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from dsa_zmq.cli.local_data import STATE, capacity_each, default_directory, refuse_second, settle_shape
+from dsa_zmq.cli.local_data import STATE, capacity_each, default_directory, read_state, refuse_second, settle_shape
 from dsa_zmq.cli.session import Command, Session, pass_session
 from dsa_zmq.cluster import LocalCluster
 from dsa_zmq.config import LocalOptions, options
@@ -101,7 +101,13 @@ def _run(session: Session, chosen: LocalOptions, directory: Path, ready_file: Pa
             with cluster:
                 if not announced:
                     _announce(session, directory, cluster.url)
-                state = {"pid": os.getpid(), "directory": str(directory), "url": cluster.url, "nodes": shape.nodes}
+                state = {
+                    "pid": os.getpid(),
+                    "directory": str(directory),
+                    "url": cluster.url,
+                    "nodes": shape.nodes,
+                    "temporary": temporary,
+                }
                 write_atomically(directory / STATE, state)
                 if ready_file is not None:
                     write_atomically(ready_file, state)
@@ -222,6 +228,7 @@ def down(session: Session, dir: str | None) -> int:
         raise NotFound(f"no cluster runs in {directory}", "name its directory with --dir, as 'dsa up' has printed it")
     if owner == 0:
         raise DSAError(f"{directory} is in use, but not said by whom", "find and stop the 'dsa up' that runs there")
+    is_temporary = bool(read_state(directory).get("temporary"))
     try:
         with contextlib.suppress(ProcessLookupError):  # it has ended since; the wait below sees the lock free
             os.kill(owner, signal.SIGTERM)
@@ -235,5 +242,5 @@ def down(session: Session, dir: str | None) -> int:
     if session.json:
         session.emit(directory=str(directory), stopped=owner)
     else:
-        click.echo(f"stopped   the data stays in {directory}" if directory.exists() else "stopped")
+        click.echo("stopped   and removed" if is_temporary else f"stopped   the data stays in {directory}")
     return 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
 import stat as bits
 import sys
 import time
@@ -122,8 +121,3 @@ def fields_of(entry: Stat) -> dict[str, object]:
             "chunks": entry.chunk_count,
         }
     return fields
-
-
-def local_shown(path: str) -> str:
-    """A path of this machine for people; undecodable bytes in it are escaped."""
-    return shown(os.fsencode(path).decode("utf-8", "backslashreplace")) if "\0" not in path else shown(path)

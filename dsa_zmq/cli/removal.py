@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dsa_zmq.cli import output
+from dsa_zmq.cli import output, reporting
 from dsa_zmq.cli.completion import RemotePath
 from dsa_zmq.cli.remote_paths import remote
 from dsa_zmq.cli.session import Command, Session, pass_session
@@ -83,9 +83,8 @@ def rm(session: Session, paths: tuple[str, ...], recursive: bool, dry_run: bool,
 def _is_confirmed(session: Session, store: Store, entries: Sequence[Stat]) -> bool:
     _show(session, store, entries)
     if not _can_ask(session):
-        click.echo(
-            "dsa: nothing was removed, because nobody can be asked here\n  say -y to remove all of this", err=True
-        )
+        message = "nothing was removed, because nobody can be asked here"
+        reporting.report_usage(message, "say -y to remove all of this", session.json)
         return False
     return click.confirm("Remove all of this?", err=True)
 

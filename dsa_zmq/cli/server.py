@@ -39,20 +39,32 @@ def _server_options(function: _F) -> _F:
     """,
 )
 @click.option("--dir", metavar="DIR", help="Where the catalog lives; made if it is missing.")
+@click.option("--take-over", is_flag=True, help="Use a catalog that was found to be an old copy, for good.")
 @_server_options
 @pass_session
 def master(
-    session: Session, /, config: str | None, log_json: bool, ready_file: str | None, end_with_stdin: bool, **given: Any
+    session: Session,
+    /,
+    config: str | None,
+    take_over: bool,
+    log_json: bool,
+    ready_file: str | None,
+    end_with_stdin: bool,
+    **given: Any,
 ) -> int:
     """Run a master until Ctrl-C or SIGTERM.
 
     It listens at 127.0.0.1:7700 for control, and at the next two ports for hints and heartbeats.
+
+    A master whose nodes have obeyed another one does not start again: its catalog is an old copy. --take-over makes it
+    the cluster's catalog all the same; what was stored since the copy was made may be missing then.
     """
     from dsa_zmq import config as configuration
     from dsa_zmq.process import Life, run_master
 
     options = configuration.options(configuration.MasterOptions, given, config)
-    return run_master(options, Life(log_json, session.verbosity, ready_file, end_with_stdin))
+    life = Life(log_json, session.verbosity, ready_file, end_with_stdin)
+    return run_master(options, life, take_over=take_over)
 
 
 @click.command(

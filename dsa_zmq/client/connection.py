@@ -33,24 +33,33 @@ class Connection:
     def __init__(self, factory: HandleFactory) -> None:
         self._factory = factory
         self._lock = threading.Lock()
-        self._handle: Handle | None = None
+        self._grip = _Grip()
         self._closed = False
         _connections.add(self)
+        # Dropped without close, it would leave the actor's threads and sockets behind.
+        weakref.finalize(self, _Grip.release, self._grip).atexit = False
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else "idle" if self._handle is None else "started"
+        state = "closed" if self._closed else "idle" if self._grip.handle is None else "started"
         return f"<Connection {state}>"
 
     def _started(self) -> Handle:
-        handle = self._handle
+        handle = self._grip.handle
         if handle is not None:
             return handle
         with self._lock:
             if self._closed:
                 raise Invalid("the store is closed", "connect again")
-            if self._handle is None:
-                self._handle = self._factory()
-            return self._handle
+            if self._grip.handle is None:
+                self._grip.handle = self._factory()
+            return self._grip.handle
+
+    def _replaced(self, ended: Handle) -> Handle:
+        """Another actor for one that has died; it is a new client to the servers."""
+        with self._lock:
+            if self._grip.handle is ended:
+                self._grip.handle = None
+        return self._started()
 
     def call(self, call: AnyCall) -> None:
         """Hand a call to the actor."""
@@ -58,33 +67,33 @@ class Connection:
         try:
             handle.call(call)
         except Closed:
-            with self._lock:
-                if self._handle is handle:
-                    self._handle = None  # it has died; the next one is a new client to the servers
-            self._started().call(call)
+            self._replaced(handle).call(call)
 
-    def alive(self) -> bool:
-        """Whether the actor runs."""
-        handle = self._handle
-        return handle is not None and handle.join(0) is None
+    def watch(self) -> Callable[[], bool]:
+        """Tells whether the actor that gets the next calls still runs. Take it before the call that is to be waited for:
+        when that actor dies, nobody answers its calls, also if another one has taken its place meanwhile."""
+        handle = self._started()
+        if handle.join(0) is not None:
+            handle = self._replaced(handle)
+        return lambda: handle.join(0) is None
 
     def ask(self, operation: Operation, timeout_s: float = 0) -> Result:
         """One operation: its answer, or its error raised. ``timeout_s`` 0: the usual time-out."""
-        waiter = Waiter()
+        waiter, alive = Waiter(), self.watch()
         self.call(AskMaster(operation, waiter, int(timeout_s * 1e9)))
-        result: Result = waiter.wait(self.alive)
+        result: Result = waiter.wait(alive)
         return result
 
     def hello(self, timeout_s: float) -> Welcome:
         """Make sure that a master answers; Unavailable if none does in time."""
-        waiter = Waiter()
+        waiter, alive = Waiter(), self.watch()
         self.call(Connect(waiter, int(timeout_s * 1e9)))
-        welcome: Welcome = waiter.wait(self.alive)
+        welcome: Welcome = waiter.wait(alive)
         return welcome
 
     def cancel(self, owner: int, error: DSAError | None = None) -> None:
         """Give up a transfer; fine if it or the actor has ended."""
-        handle = self._handle
+        handle = self._grip.handle
         if handle is not None:
             try:
                 handle.call(Cancel(owner, error))
@@ -99,15 +108,28 @@ class Connection:
         """Orderly end. Idempotent; the connection cannot be used again."""
         with self._lock:
             self._closed = True
-            handle, self._handle = self._handle, None
-        if handle is not None:
-            handle.stop()
+        self._grip.release()
 
     def _after_fork(self) -> None:
-        if self._handle is not None:
-            _abandoned.append(self._handle)
-            self._handle = None
+        if self._grip.handle is not None:
+            _abandoned.append(self._grip.handle)
+            self._grip.handle = None
         self._lock = threading.Lock()  # another thread may have held it at the fork
+
+
+class _Grip:
+    """The actor of a connection; apart from it, so that its finalizer can reach it."""
+
+    __slots__ = ("handle",)
+
+    def __init__(self) -> None:
+        self.handle: Handle | None = None
+
+    def release(self) -> None:
+        """Orderly end. Idempotent."""
+        handle, self.handle = self.handle, None
+        if handle is not None:
+            handle.stop()
 
 
 _connections: weakref.WeakSet[Connection] = weakref.WeakSet()

@@ -89,6 +89,7 @@ class Copies:
         return self.rounds >= MAX_ROUNDS and set(self.failed.values()) == {"denied"}
 
     def story(self, node_name: Callable[[int], str]) -> str:
-        """What happened, for people: ``n1: corrupt, n2: unavailable``."""
-        told = (f"{node_name(node)}: {code}" for node, code in sorted(self.blame.items()))
-        return ", ".join(told) or "no node in reach"
+        """What happened, for people: ``n1: corrupt, n2: unavailable``. Every node that may have it is named."""
+        told = {place.node: "not asked" for place in self.places}
+        told |= dict.fromkeys(self.asked, "no answer") | self.blame
+        return ", ".join(f"{node_name(node)}: {code}" for node, code in sorted(told.items())) or "no node in reach"

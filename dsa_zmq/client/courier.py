@@ -19,8 +19,10 @@ from dataclasses import dataclass, field
 from actors.core import Address
 from actors.credit import Credit
 from dsa_zmq.client.line import Line
+from dsa_zmq.client.pace import Pace
 from dsa_zmq.client.tasks import Outcome, Outgoing, Read, Slot, Task, go_together, key_of, message_of
 from dsa_zmq.model import limits
+from dsa_zmq.model.ids import start_of
 from dsa_zmq.protocol.messages import (
     Ping,
     Pong,
@@ -33,7 +35,7 @@ BATCH_BYTES = 256 << 10  #: small shards go together up to this; larger messages
 PING_NS = 1_000_000_000  #: of silence before a node is asked whether it lives, and between such questions
 AGAIN_NS = 2_000_000_000  #: of silence of a living node before it is asked the same once more
 SMALL_BYTES = 32 << 10  #: messages below this cost more than their bytes
-SMALL_FLIGHTS = 2  #: small messages under way to one node: while they are, other small shards gather for the next
+SMALL_FLIGHTS = 2  #: small messages under way to one node: one being worked on, one that arrives meanwhile
 BATCH_SHARDS = 128  #: far below the frame limit of a message
 MAX_FLIGHTS = 256  #: messages under way to one node: well below the queue of a connection, which drops what exceeds it
 
@@ -60,6 +62,8 @@ class _Node:
     pinged_ns: int = 0
     newest_answered: int = 0
     small_flights: int = 0
+    pace: Pace = field(default_factory=Pace)  #: of these
+    hurry: bool = False  #: a large shard waits: small ones before it do not gather
 
 
 class Courier:
@@ -104,15 +108,18 @@ class Courier:
         return known.name if known and known.name else f"node {node}"
 
     def know(self, nodes: Iterable[NodeAddress]) -> list[Outcome]:
-        """Addresses as the master tells them. A node that has moved or was restarted loses what was under way to it."""
+        """Addresses as the master tells them. A node that has moved or was restarted loses what was under way to it.
+
+        The master's word also decides between two processes of the same start (of a directory and of its copy).
+        """
         lost: list[Outcome] = []
         for told in nodes:
             node = self._nodes.get(told.node)
             if node is None:
                 self._nodes[told.node] = _Node(Address(told.address), told.incarnation, told.name)
-            elif told.incarnation < node.incarnation:
+            elif start_of(told.incarnation) < start_of(node.incarnation):
                 continue  # an older answer, overtaken by a newer one
-            elif told.incarnation > node.incarnation or told.address != node.address:
+            elif (told.incarnation, told.address) != (node.incarnation, node.address):
                 lost += self._fail_node(told.node, node, _failure(f"node {told.name} was restarted"))
                 node.address, node.incarnation, node.name = Address(told.address), told.incarnation, told.name
             else:
@@ -122,7 +129,9 @@ class Courier:
 
     def submit(self, task: Task) -> None:
         """Take charge of a task. Its node must be known."""
-        self._nodes[task.node].waiting.append(task)
+        node = self._nodes[task.node]
+        node.waiting.append(task)
+        node.hurry = node.hurry or task.size >= SMALL_BYTES
         self._ready[task.node] = None
 
     def flush(self, now_ns: int) -> list[Outgoing]:
@@ -133,13 +142,15 @@ class Courier:
         for node_id in list(self._ready):
             node, served = self._nodes[node_id], False
             while node.waiting and len(node.flights) < MAX_FLIGHTS:
-                if node.waiting[0].size < SMALL_BYTES and node.small_flights >= SMALL_FLIGHTS:
+                if node.waiting[0].size < SMALL_BYTES and not self._small_may_leave(node, now_ns):
                     break
                 batch = self._take_batch(node_id, node.waiting)
                 if not batch:
                     break
                 small = batch[0].size < SMALL_BYTES
-                node.small_flights += small
+                if small:
+                    node.small_flights += 1
+                    node.pace.sent(now_ns)
                 self._number += 1
                 if not node.flights:
                     node.heard_ns = now_ns
@@ -152,19 +163,31 @@ class Courier:
                 del self._ready[node_id]
                 if node.waiting:
                     self._ready[node_id] = None
+                else:
+                    node.hurry = False
         return sent
+
+    def _small_may_leave(self, node: _Node, now_ns: int) -> bool:
+        """Small shards gather behind one message with small ones, as calls to the master do."""
+        if node.small_flights < SMALL_FLIGHTS:
+            return not node.small_flights or node.hurry or node.pace.late(now_ns)
+        return False
 
     def _take_batch(self, node_id: int, waiting: deque[Task]) -> list[Task]:
         first = waiting[0]
         batch: list[Task] = []
+        keys: set[Slot] = set()
         size = 0
         while waiting and len(batch) < BATCH_SHARDS:
             task = waiting[0]
-            if batch and (size + task.size > BATCH_BYTES or not go_together(first, task)):
+            key = key_of(task)
+            # Two readers of one file want the same shard, and a request names each shard once.
+            if batch and (size + task.size > BATCH_BYTES or key in keys or not go_together(first, task)):
                 break
             if not self._credit.take(node_id, task.size):
                 break
             size += task.size
+            keys.add(key)
             batch.append(waiting.popleft())
         return batch
 
@@ -218,7 +241,9 @@ class Courier:
         node.newest_answered = max(node.newest_answered, number)
         flight = node.flights.pop(number)
         self._line.moved(sum(task.size for task in flight.tasks))
-        node.small_flights -= flight.small
+        if flight.small:
+            node.small_flights -= 1
+            node.pace.answered(flight.sent_ns, now_ns)
         return flight
 
     # --- what goes wrong -------------------------------------------------------------------------------------------
@@ -233,11 +258,14 @@ class Courier:
 
     def pong(self, message: Pong, now_ns: int) -> tuple[list[Outcome], list[Outgoing]]:
         """A node's process lives. If it was asked long ago and has said nothing since, the question may have been lost with
-        a connection: ask once more, since every request may be repeated. A new process knows of no question."""
+        a connection: ask once more, since every request may be repeated. A new process knows of no question, and that an
+        earlier one, or a copy of the node, lives at its address is no sign of life of the one that was asked."""
         node = self._nodes.get(message.node)
         if node is None:
             return [], []
-        if message.incarnation > node.incarnation:
+        if message.incarnation != node.incarnation:
+            if start_of(message.incarnation) <= start_of(node.incarnation):
+                return [], []
             node.incarnation = message.incarnation
             return self._fail_node(message.node, node, _failure(f"node {node.name} was restarted")), []
         node.alive_ns = now_ns

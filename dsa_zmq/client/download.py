@@ -22,7 +22,18 @@ from dsa_zmq.client.copies import Copies
 from dsa_zmq.client.effects import Ask, Carry, Deliver, Described, Effect, Finish, Know, Progress, Release, Verify
 from dsa_zmq.client.suspicion import Suspicion
 from dsa_zmq.client.tasks import Outcome, Read, Task
-from dsa_zmq.errors import Corrupt, Denied, DSAError, Incompatible, IsADirectory, LocalError, Timeout, Unavailable
+from dsa_zmq.errors import (
+    Conflict,
+    Corrupt,
+    Denied,
+    DSAError,
+    Incompatible,
+    IsADirectory,
+    LocalError,
+    NotFound,
+    Timeout,
+    Unavailable,
+)
 from dsa_zmq.model import limits
 from dsa_zmq.protocol.operations import Locate, Located, Result
 from dsa_zmq.protocol.values import Attributes, ChunkPlaces
@@ -132,6 +143,8 @@ class Download:
         if isinstance(result, DSAError):
             if result.indefinite and self._attributes is not None and now_ns - self._heard_ns < self._timeout_ns:
                 return [] if self._rest_again(page, now_ns) else [self._locate(page)]
+            if isinstance(result, NotFound) and (self._attributes is not None or self._wanted.content):
+                return self._finish(self._replaced())
             return self._finish(result)
         if not isinstance(result, Located):
             return self._finish(Unavailable(f"the master answered locate with {type(result).__name__}"))
@@ -367,6 +380,11 @@ class Download:
 
     # --- the end -----------------------------------------------------------------------------------------------------
 
+    def _replaced(self) -> DSAError:
+        """What is being read has been let go. That says nothing of the path, which may well show something else."""
+        path = self._wanted.path
+        return Conflict(f"{path} was overwritten or removed while it was read", "read it again", path)
+
     def _corrupt(self, index: int, chunk: Copies) -> DSAError:
         return Corrupt(
             f"chunk {index} of {self._wanted.path} has no good copy left ({chunk.story(self._node_name)})",
@@ -375,14 +393,12 @@ class Download:
         )
 
     def _timed_out(self) -> DSAError:
-        path, seconds = self._wanted.path, f"{self._timeout_ns / 1e9:.0f} s"
+        path, seconds = self._wanted.path, f"{self._timeout_ns / 1e9:g} s"
         for index, chunk in self._chunks.items():
-            if chunk.due_ns or chunk.blame:
+            if chunk.due_ns or chunk.blame or chunk.asked:
                 problem = f"chunk {index} of {path} could not be read for {seconds} ({chunk.story(self._node_name)})"
                 return Unavailable(problem, "start the nodes that hold it; 'dsa nodes' shows which are down", path)
-        nodes = sorted({self._node_name(node) for chunk in self._chunks.values() for node in chunk.asked})
-        waits = ", ".join(nodes) if nodes else "the master"
-        return Timeout(f"download of {path} made no progress for {seconds}; it waits for {waits}", path=path)
+        return Timeout(f"download of {path} made no progress for {seconds}; it waits for the master", path=path)
 
     def _finish(self, result: Attributes | DSAError) -> list[Effect]:
         return [*self._drop_all(), Finish(result)]

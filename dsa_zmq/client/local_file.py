@@ -32,7 +32,7 @@ class LocalFile:
         try:
             descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
             return cls(descriptor, path, os.fstat(descriptor).st_size)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise local_error(error, path) from error
 
     def read_at(self, size: int, offset: int) -> bytes:
@@ -106,6 +106,6 @@ class LocalFile:
             return os.write(self._descriptor, view)
 
 
-def local_error(error: OSError, path: str) -> LocalError:
-    """An error of this machine's file system as ours: it names the file and the cause."""
-    return LocalError(f"{path}: {error.strerror or error}", "", path)
+def local_error(error: OSError | ValueError, path: str) -> LocalError:
+    """An error of this machine's file system (or a path that is none) as ours: it names the file and the cause."""
+    return LocalError(f"{path}: {getattr(error, 'strerror', None) or error}", "", path)

@@ -6,15 +6,15 @@ import os
 import queue
 import stat
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import IO, Any
 
 from blake3 import blake3
 
 from dsa_zmq.client.calls import StartDownload, StartUpload, Whole
 from dsa_zmq.client.connection import Connection
 from dsa_zmq.client.local_file import LocalFile
-from dsa_zmq.client.receiving import Incoming, Receiver, file_wanted
-from dsa_zmq.client.sending import Buffer, Progress, Sender, open_source
+from dsa_zmq.client.receiving import Incoming, Outlet, Receiver, file_wanted
+from dsa_zmq.client.sending import Buffer, Progress, Sender, flat, look_at
 from dsa_zmq.client.tickets import Event, Stream, next_event
 from dsa_zmq.errors import DSAError, LocalError
 from dsa_zmq.model import paths
@@ -39,6 +39,7 @@ class ManyPuts:
         self._sender = sender
         self._at_once = at_once
         self._progress = progress
+        self._alive = connection.watch()
         self._events: Events = queue.SimpleQueue()
         self._open: dict[int, tuple[int, str, LocalFile | None]] = {}  # item -> owner, path, file to be closed
         self._open_bytes = 0
@@ -71,7 +72,7 @@ class ManyPuts:
         """Begin a transfer; its outcome if that is known at once."""
         owner = self._connection.new_owner()
         ticket = Stream(item, self._events, self._progress)
-        if isinstance(source, bytes | bytearray | memoryview) and len(source) <= self._sender.chunk_bytes:
+        if isinstance(source, bytes | bytearray | memoryview) and flat(source).nbytes <= self._sender.chunk_bytes:
             data = bytes(source)
             whole = Whole(blake3(data).digest(), data)
             self._connection.call(StartUpload(owner, self._sender.target(path, len(data)), whole, ticket))
@@ -83,12 +84,13 @@ class ManyPuts:
         return None
 
     def _start_file(self, item: int, owner: int, name: str, path: str, ticket: Stream) -> None:
-        file, attributes = open_source(name)
+        status = look_at(name)
+        if not stat.S_ISREG(status.st_mode):
+            raise LocalError(f"{name} is not a regular file", "put it by itself", name)
+        file = LocalFile.open_to_read(name)
         try:
-            if not stat.S_ISREG(attributes.st_mode):
-                raise LocalError(f"{name} is not a regular file", "put it by itself", name)
-            mode = stat.S_IMODE(attributes.st_mode)
-            target = self._sender.target(path, file.size, mtime_ns=attributes.st_mtime_ns, mode=mode)
+            mode = stat.S_IMODE(status.st_mode)
+            target = self._sender.target(path, file.size, mtime_ns=status.st_mtime_ns, mode=mode)
             self._sender.start_file(owner, file, target, ticket)
         except BaseException:
             file.close()
@@ -98,7 +100,7 @@ class ManyPuts:
 
     def _hear(self) -> Iterator[tuple[int, Outcome]]:
         """Wait for one event; an outcome if it was an end."""
-        item, event, value = next_event(self._events, self._connection.alive)
+        item, event, value = next_event(self._events, self._alive)
         if event is Event.END:
             _, path, file = self._open.pop(item)
             if file is not None:
@@ -108,7 +110,7 @@ class ManyPuts:
 
 
 class ManyGets:
-    """Gets ``(path, local file)`` pairs. Used once."""
+    """Gets ``(path, target)`` pairs; targets are local files by name, or open binary files. Used once."""
 
     def __init__(
         self, connection: Connection, receiver: Receiver, at_once: int = AT_ONCE, progress: Progress = None
@@ -117,22 +119,23 @@ class ManyGets:
         self._receiver = receiver
         self._at_once = at_once
         self._progress = progress
+        self._alive = connection.watch()
         self._events: Events = queue.SimpleQueue()
-        self._open: dict[int, tuple[int, str, Incoming]] = {}
+        self._open: dict[int, tuple[int, str, Incoming | Outlet]] = {}
         self._sizes: dict[int, int] = {}  # item -> bytes, of the files of several chunks
 
-    def run(self, items: Iterable[tuple[str, str | os.PathLike[str]]]) -> list[Outcome]:
+    def run(self, items: Iterable[tuple[str, str | os.PathLike[str] | IO[bytes]]]) -> list[Outcome]:
         """One outcome each, in order."""
         return _in_order(self.each(items))
 
-    def each(self, items: Iterable[tuple[str, str | os.PathLike[str]]]) -> Iterator[tuple[int, Outcome]]:
+    def each(self, items: Iterable[tuple[str, str | os.PathLike[str] | IO[bytes]]]) -> Iterator[tuple[int, Outcome]]:
         """Number of the pair and outcome, as they end. Closed early, it gives up what is under way."""
         try:
             for item, (path, name) in enumerate(items):
                 while len(self._open) >= self._at_once or sum(self._sizes.values()) >= AT_ONCE_BYTES:
                     yield from self._hear()
                 try:
-                    self._start(item, paths.normalize(path), os.fspath(name))
+                    self._start(item, paths.normalize(path), name)
                 except DSAError as error:
                     yield item, error
             while self._open:
@@ -142,15 +145,21 @@ class ManyGets:
                 self._connection.cancel(owner)
                 incoming.discard()
 
-    def _start(self, item: int, path: str, name: str) -> None:
-        incoming = Incoming(name)
+    def _start(self, item: int, path: str, target: str | os.PathLike[str] | IO[bytes]) -> None:
+        incoming: Incoming | Outlet
+        if isinstance(target, str | os.PathLike):
+            incoming = Incoming(os.fspath(target))
+        else:
+            incoming = Outlet(target, path)
         owner = self._connection.new_owner()
-        self._connection.call(StartDownload(owner, file_wanted(path), Stream(item, self._events, self._progress)))
+        self._connection.call(
+            StartDownload(owner, file_wanted(path, incoming), Stream(item, self._events, self._progress))
+        )
         self._open[item] = owner, path, incoming
 
     def _hear(self) -> Iterator[tuple[int, Outcome]]:
         """Wait for one event; an outcome if it was an end, also an early one."""
-        item, event, value = next_event(self._events, self._connection.alive)
+        item, event, value = next_event(self._events, self._alive)
         if item not in self._open:
             return  # given up after an error on this side
         owner, path, incoming = self._open[item]

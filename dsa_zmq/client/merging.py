@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
+from dsa_zmq.client.sending import storable_time
 from dsa_zmq.errors import DSAError, Incompatible, InternalError, LocalError, NoSpace, TooFewNodes, Unavailable
 from dsa_zmq.errors import Timeout as DSATimeout
 from dsa_zmq.model.stat import Stat
@@ -46,7 +47,8 @@ class TreeResult:
 
 def is_unchanged(status: os.stat_result, found: Stat) -> bool:
     """A local file and one in the store have the same size and time. (Modes are for the caller to compare.)"""
-    return status.st_size == found.size and abs(status.st_mtime_ns - found.mtime_ns) < TIME_GRAIN_NS
+    moved_ns = storable_time(status.st_mtime_ns) - found.mtime_ns
+    return status.st_size == found.size and abs(moved_ns) < TIME_GRAIN_NS
 
 
 def has_mode(status: os.stat_result, found: Stat) -> bool:

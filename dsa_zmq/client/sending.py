@@ -24,6 +24,8 @@ from dsa_zmq.errors import DSAError, Invalid, LocalError
 from dsa_zmq.model.chunking import Chunker
 from dsa_zmq.protocol.values import Attributes
 
+MAX_NUMBER = (1 << 63) - 1  #: of numbers in messages and in the catalog
+
 Progress: TypeAlias = Callable[[int], object] | None
 """Called with the number of bytes that have become safe (or arrived) since the last call, in another thread."""
 
@@ -65,11 +67,11 @@ class Sender:
             path,
             self._chunk_bytes,
             length,
-            time.time_ns() if mtime_ns is None else mtime_ns,
-            0o644 if mode is None else mode,
+            time.time_ns() if mtime_ns is None else storable_time(mtime_ns),
+            0o644 if mode is None else number_within("mode", mode, 0o7777),
             redundancy,
             if_absent,
-            if_version or 0,
+            number_within("if_version", if_version or 0, MAX_NUMBER),
         )
 
     def send(self, source: Source, path: str, progress: Progress, **options: Any) -> Attributes:
@@ -85,16 +87,17 @@ class Sender:
         raise Invalid(f"{type(source).__name__} is nothing that can be put", "give a path, a binary file or bytes")
 
     def _send_file(self, name: str, path: str, progress: Progress, options: dict[str, Any]) -> Attributes:
-        file, attributes = open_source(name)
+        status = look_at(name)
+        if not stat.S_ISREG(status.st_mode):
+            with _open_stream(name) as stream:
+                return self.send_stream(read_pieces(stream, self._chunk_bytes), path, progress, **options)
+        file = LocalFile.open_to_read(name)
         try:
-            if not stat.S_ISREG(attributes.st_mode):
-                with open(name, "rb") as stream:
-                    return self.send_stream(read_pieces(stream, self._chunk_bytes), path, progress, **options)
-            options = {"mtime_ns": attributes.st_mtime_ns, "mode": stat.S_IMODE(attributes.st_mode), **_given(options)}
-            waiter = Waiter(progress)
+            options = {"mtime_ns": status.st_mtime_ns, "mode": stat.S_IMODE(status.st_mode), **_given(options)}
+            waiter, alive = Waiter(progress), self._connection.watch()
             owner = self._connection.new_owner()
             self.start_file(owner, file, self.target(path, file.size, **options), waiter)
-            return self._wait(owner, waiter)
+            return self._wait(owner, waiter, alive)
         finally:
             file.close()
 
@@ -107,22 +110,20 @@ class Sender:
             self._connection.call(StartUpload(owner, target, file, ticket))
 
     def _send_bytes(self, data: Buffer, path: str, progress: Progress, options: dict[str, Any]) -> Attributes:
-        view = memoryview(data).cast("B") if len(data) else memoryview(b"")
+        view = flat(data)
         if view.nbytes > self._chunk_bytes:
             return self.send_stream(iter([view]), path, progress, **options)
         owned = data if isinstance(data, bytes) else bytes(view)
-        waiter = Waiter(progress)
+        waiter, alive = Waiter(progress), self._connection.watch()
         owner = self._connection.new_owner()
         target = self.target(path, len(owned), **options)
         self._connection.call(StartUpload(owner, target, Whole(blake3(owned).digest(), owned), waiter))
-        return self._wait(owner, waiter)
+        return self._wait(owner, waiter, alive)
 
-    def _wait(self, owner: int, waiter: Waiter) -> Attributes:
+    def _wait(self, owner: int, waiter: Waiter, alive: Callable[[], bool]) -> Attributes:
         try:
-            result: Attributes = waiter.wait(self._connection.alive)
-        except DSAError:
-            raise
-        except BaseException:
+            result: Attributes = waiter.wait(alive)
+        except BaseException:  # of an ended transfer it has no effect
             self._connection.cancel(owner)
             raise
         return result
@@ -154,6 +155,7 @@ class FeedWriter:
         self._chunker = Chunker(target.chunk_bytes)
         self._pending: bytes | memoryview | None = None  # a full chunk that may be the last
         self._stream: Stream | None = None
+        self._alive: Callable[[], bool] | None = None  # of the actor that the upload was begun with
         self._owner = 0
         self._index = 0
         self._until = 0
@@ -175,32 +177,32 @@ class FeedWriter:
         if rest is not None:
             self._push(rest)
         last, self._pending = self._pending, None
-        if self._stream is None:
+        if self._stream is None or self._alive is None:
             return self._publish_whole(last if last is not None else b"")
         assert last is not None  # a started stream has handed over all chunks but one
         self._supply(last, last=True)
         while True:
-            event, value = self._stream.next(self._connection.alive)
+            event, value = self._stream.next(self._alive)
             if event is Event.END:
                 self._ended = True
                 assert isinstance(value, Attributes)
                 return value
 
     def _publish_whole(self, data: bytes | memoryview) -> Attributes:
-        waiter = Waiter(self._progress)
+        waiter, alive = Waiter(self._progress), self._connection.watch()
         self._owner = self._connection.new_owner()
         self._connection.call(StartUpload(self._owner, self._target, Whole(blake3(data).digest(), data), waiter))
-        result: Attributes = waiter.wait(self._connection.alive)
+        result: Attributes = waiter.wait(alive)
         self._ended = True
         return result
 
     def _supply(self, chunk: bytes | memoryview, last: bool) -> None:
-        if self._stream is None:
-            self._stream = Stream(progress=self._progress)
+        if self._stream is None or self._alive is None:
+            self._stream, self._alive = Stream(progress=self._progress), self._connection.watch()
             self._owner = self._connection.new_owner()
             self._connection.call(StartUpload(self._owner, self._target, Feed(), self._stream))
         while (told := self._stream.poll()) is not None or self._index >= self._until:
-            event, value = told or self._stream.next(self._connection.alive)
+            event, value = told or self._stream.next(self._alive)
             if event is Event.WANT:
                 self._until = value
         self._connection.call(Supply(self._owner, self._index, blake3(chunk).digest(), chunk, last))
@@ -214,22 +216,55 @@ class FeedWriter:
         self._pending = None
 
 
-def open_source(name: str) -> tuple[LocalFile, os.stat_result]:
-    """Open a local file to be put; :class:`LocalError` names it."""
-    if os.path.isdir(name):
-        raise LocalError(f"{name} is a directory", "put its files one by one, or use 'dsa cp'", name)
-    file = LocalFile.open_to_read(name)
+def storable_time(mtime_ns: int) -> int:
+    """The nearest moment that a 64-bit number of nanoseconds can tell: from 1677 to 2262."""
+    return max(-MAX_NUMBER, min(mtime_ns, MAX_NUMBER))
+
+
+def number_within(name: str, value: int, most: int) -> int:
+    """Itself; :class:`Invalid` for what no message can carry."""
+    if not 0 <= value <= most:
+        raise Invalid(f"{name} {value} is not possible", f"give a number from 0 to {most}")
+    return value
+
+
+def look_at(name: str) -> os.stat_result:
+    """What a local file or stream to be put is; :class:`LocalError` for a directory, or if there is nothing.
+
+    Looked at before it is opened: of a file that is replaced meanwhile the time is then too old, and the next comparison
+    notices.
+    """
     try:
-        return file, os.stat(name)
-    except OSError as error:
-        file.close()
+        status = os.stat(name)
+    except (OSError, ValueError) as error:
         raise local_error(error, name) from error
+    if stat.S_ISDIR(status.st_mode):
+        raise LocalError(f"{name} is a directory", "put its files one by one, or use 'dsa cp'", name)
+    return status
+
+
+def _open_stream(name: str) -> IO[bytes]:
+    """A pipe or device. Opened once: its writer may come and go only once."""
+    try:
+        return open(name, "rb")
+    except OSError as error:
+        raise local_error(error, name) from error
+
+
+def flat(data: Buffer) -> memoryview:
+    """Its bytes, whatever they are the bytes of; a copy only if they do not lie side by side."""
+    view = memoryview(data)
+    if not view.nbytes:
+        return memoryview(b"")
+    return view.cast("B") if view.c_contiguous else memoryview(view.tobytes())
 
 
 def read_pieces(stream: Any, size: int) -> Iterator[Buffer]:
     """What a binary file has left, in pieces of about ``size`` bytes."""
     while True:
         piece = stream.read(size)
+        if piece is None:
+            raise LocalError("the source has no bytes right now, and does not wait for them", "make it a blocking one")
         if not piece:
             return
         if isinstance(piece, str):

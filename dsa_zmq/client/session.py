@@ -1,8 +1,9 @@
 """The client's talk with the master: greeting, numbering, batching, retries, the session of stored operations. Pure.
 
-Natural batching: while messages are under way, new operations wait, and then leave together in one. So a lone caller
-waits for nothing, and a hundred callers share a few messages. Operations that change the catalog (*stored* ones) and all
-others wait in separate lines, since the former take as long as a disk's sync.
+Natural batching: while a message is under way, new operations wait, and then leave together in the next. So a lone caller
+waits for nothing, and a hundred callers share a few messages. An answer that takes longer than usual is not waited
+for: then a second message may leave (:mod:`~dsa_zmq.client.pace`). Operations that change the catalog (*stored* ones) and
+all others wait in separate lines, since the former take as long as a disk's sync.
 
     greeting --Welcome--> ready --silence or lost connection--> greeting (next host) ...
 
@@ -20,8 +21,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from actors.core import Address, Message
-from actors.requests import Backoff, Requests
+from actors.requests import Backoff, Request, Requests
 from dsa_zmq.client.greeting import Greeting
+from dsa_zmq.client.pace import Pace
 from dsa_zmq.client.plausible import implausible
 from dsa_zmq.errors import DSAError, Incompatible, OutcomeUnknown, Overloaded, Timeout, Unavailable, from_code
 from dsa_zmq.model.limits import MAX_CALLS, MAX_OPEN_CALLS
@@ -57,6 +59,7 @@ Token = Any
 class _Message:
     """One Calls message under way: it occupies its line until something of it was answered or is repeated."""
 
+    sent_ns: int
     under_way: bool = True
 
 
@@ -80,6 +83,7 @@ class _Open:
 class _Line:
     waiting: deque[_Open] = field(default_factory=deque)
     under_way: int = 0
+    pace: Pace = field(default_factory=Pace)
 
 
 Settled = tuple[Token, Result | Welcome | DSAError]
@@ -166,16 +170,19 @@ class Session:
             while line.waiting and line.under_way < MESSAGES_UNDER_WAY:
                 if line is self._stored and len(self._open_stored) >= MAX_OPEN_CALLS:
                     break
+                if line.under_way and not line.pace.late(now_ns):
+                    break
                 message = self._pack(line, now_ns)
                 sent.append((self.host, message))
         return sent
 
     def _pack(self, line: _Line, now_ns: int) -> Calls:
         stored = line is self._stored
-        under_way = _Message()
+        under_way = _Message(now_ns)
         if not self._requests:
             self._heard_ns = now_ns  # silence counts from the first question
         line.under_way += 1
+        line.pace.sent(now_ns)
         calls: list[Call] = []
         size = 0
         while line.waiting and len(calls) < MAX_CALLS:
@@ -226,10 +233,13 @@ class Session:
         self.term, self._heard_ns = message.term, now_ns
         settled: list[Settled] = []
         for answer in message.answers:
-            request = self._requests.close(answer.number)
-            if request is None:
+            request = self._requests.find(answer.number)
+            if request is None or _may_be_done(request, answer.result):
                 continue
+            self._requests.close(answer.number)
             entry = request.item
+            if entry.message is not None and entry.message.under_way:
+                self._line(entry).pace.answered(entry.message.sent_ns, now_ns)
             self._leave(entry)
             result = answer.result
             if isinstance(result, Failure):
@@ -276,11 +286,14 @@ class Session:
         self._stored.waiting.append(entry)
         return []
 
+    def _line(self, entry: _Open) -> _Line:
+        return self._stored if entry.stored else self._free
+
     def _leave(self, entry: _Open) -> None:
         """This operation's message no longer occupies its line; the operation is open no more."""
         if entry.message is not None and entry.message.under_way:
             entry.message.under_way = False
-            (self._stored if entry.stored else self._free).under_way -= 1
+            self._line(entry).under_way -= 1
         if entry.stored:
             self._open_stored.pop(entry.number, None)
 
@@ -378,6 +391,13 @@ class Session:
             if request.item.token is not None:
                 settled.append((request.item.token, error))
         return settled
+
+
+def _may_be_done(request: Request[_Open], result: Result) -> bool:
+    """Overload is told before anybody looks whether an earlier try was done, so it says nothing of that one: only a further
+    try under the same number can have its effect once."""
+    overloaded = isinstance(result, Failure) and result.code == Overloaded.code
+    return overloaded and request.item.stored and request.tries > 1
 
 
 def _estimate(operation: Operation) -> int:

@@ -13,15 +13,14 @@ from dsa_zmq.client.connection import Connection, HandleFactory
 from dsa_zmq.client.download import Wanted
 from dsa_zmq.client.files import StoreWriter, open_kind, open_to_read, open_to_write
 from dsa_zmq.client.many import ManyGets, ManyPuts, Outcome
-from dsa_zmq.client.receiving import NO_WINDOW, READER_WINDOW, Receiver
-from dsa_zmq.client.sending import Buffer, FeedWriter, Progress, Sender, Source
+from dsa_zmq.client.receiving import NO_WINDOW, READER_WINDOW, Receiver, write_all
+from dsa_zmq.client.sending import MAX_NUMBER, Buffer, FeedWriter, Progress, Sender, Source, number_within
 from dsa_zmq.client.tree import Usage, glob, stat_of, usage, walk
 from dsa_zmq.errors import (
     AlreadyExists,
     DSAError,
     Invalid,
     IsADirectory,
-    LocalError,
     NotADirectory,
     NotFound,
     Unavailable,
@@ -151,10 +150,7 @@ class Store:
             return stat_of(path, self._receiver.fetch(path, os.fspath(dst), progress))
         found = self.stat(path)
         for part in self._stream(found, 0, None, progress):
-            try:
-                dst.write(part)
-            except OSError as error:
-                raise LocalError(f"cannot write to the target of {path}: {error}") from error
+            write_all(dst, part, path)
         return found
 
     def put_many(self, items: Iterable[tuple[str | os.PathLike[str] | Buffer, str]]) -> list[Stat | DSAError]:
@@ -166,8 +162,8 @@ class Store:
         """
         return [_outcome(each) for each in ManyPuts(self._connection, self._sender).run(items)]
 
-    def get_many(self, items: Iterable[tuple[str, str | os.PathLike[str]]]) -> list[Stat | DSAError]:
-        """Get many ``(path, local file)`` pairs, many at once; outcomes as :meth:`put_many`."""
+    def get_many(self, items: Iterable[tuple[str, str | os.PathLike[str] | IO[bytes]]]) -> list[Stat | DSAError]:
+        """Get many ``(path, target)`` pairs, many at once; targets as in :meth:`get`, outcomes as :meth:`put_many`."""
         return [_outcome(each) for each in ManyGets(self._connection, self._receiver).run(items)]
 
     def iter_put_many(
@@ -179,7 +175,7 @@ class Store:
             yield item, _outcome(outcome)
 
     def iter_get_many(
-        self, items: Iterable[tuple[str, str | os.PathLike[str]]], *, progress: Progress = None
+        self, items: Iterable[tuple[str, str | os.PathLike[str] | IO[bytes]]], *, progress: Progress = None
     ) -> Generator[tuple[int, Stat | DSAError], None, None]:
         """As :meth:`get_many`, for any number of pairs; see :meth:`iter_put_many`."""
         for item, outcome in ManyGets(self._connection, self._receiver, progress=progress).each(items):
@@ -344,12 +340,14 @@ class Store:
     ) -> Stat:
         """Make a directory. ``redundancy``, as in ``copies=3``, is what new files in it get."""
         path = paths.normalize(path)
+        mode = number_within("mode", mode, 0o7777)
         made = self._ask(op.MakeDirectory(path, parents, exist_ok, mode, redundancy), op.Found)
         return stat_of(path, made.attributes)
 
     def rm(self, path: str, recursive: bool = False, if_version: int | None = None) -> None:
         """Remove a file or an empty directory; with ``recursive`` a whole tree, at once."""
-        self._ask(op.Remove(paths.normalize(path), recursive, if_version or 0), op.Done)
+        version = number_within("if_version", if_version or 0, MAX_NUMBER)
+        self._ask(op.Remove(paths.normalize(path), recursive, version), op.Done)
 
     def mv(self, src: str, dst: str, *, replace: bool = False) -> Stat:
         """Rename, at once, whatever the size. ``dst`` is the new name, and must be free unless ``replace``."""

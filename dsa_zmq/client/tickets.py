@@ -19,7 +19,7 @@ POLL_S = 1.0  #: how often a waiting thread looks whether the actor still lives 
 class Waiter:
     """Waits for one result. Bytes that are delivered on the way are collected in ``parts``."""
 
-    __slots__ = ("_cancelled", "_lock", "_progress", "_result", "parts")
+    __slots__ = ("_cancelled", "_lock", "_progress", "_raised", "_result", "parts")
 
     def __init__(self, progress: Callable[[int], object] | None = None) -> None:
         self._lock = threading.Lock()
@@ -27,6 +27,7 @@ class Waiter:
         self._cancelled = False
         self._result: Any = None
         self._progress = progress
+        self._raised: BaseException | None = None  # by the caller's own progress function
         self.parts: list[memoryview | bytes] = []
 
     def finish(self, result: Any) -> None:
@@ -45,8 +46,13 @@ class Waiter:
         self.parts.append(data)
 
     def progress(self, size: int) -> None:
-        if self._progress is not None:
+        if self._progress is None:
+            return
+        try:
             self._progress(size)
+        except BaseException as error:  # noqa: BLE001 - the caller's own: it is raised there, and not in the actor
+            self._progress, self._raised = None, error
+            self._release()
 
     def want(self, until: int) -> None:
         """A whole source needs no asking."""
@@ -56,7 +62,7 @@ class Waiter:
 
     def wait(self, alive: Callable[[], bool]) -> Any:
         """The result; raises it if it is an error. InternalError if the actor died, Cancelled if this thread's scope was
-        cancelled."""
+        cancelled, and whatever the progress function raised."""
         scope = current_scope()
         if scope is None:
             self._wait(alive)
@@ -68,6 +74,8 @@ class Waiter:
                 scope.end()
             if self._cancelled:
                 raise Cancelled
+        if self._raised is not None:
+            raise self._raised
         if isinstance(self._result, DSAError):
             raise self._result
         return self._result
@@ -86,6 +94,7 @@ class Event(enum.Enum):
     DESCRIBED = "described"
     END = "end"
     CANCELLED = "cancelled"
+    RAISED = "raised"
 
 
 class Stream:
@@ -116,8 +125,13 @@ class Stream:
         self._sink.put((self.key, Event.WANT, until))
 
     def progress(self, size: int) -> None:
-        if self._progress is not None:
+        if self._progress is None:
+            return
+        try:
             self._progress(size)
+        except BaseException as error:  # noqa: BLE001 - as for Waiter
+            self._progress = None
+            self._sink.put((self.key, Event.RAISED, error))
 
     def next(self, alive: Callable[[], bool]) -> tuple[Event, Any]:
         """The next event; raises the result of the end if it is an error."""
@@ -132,6 +146,8 @@ class Stream:
             _, event, value = self._sink.get_nowait()
         except queue.Empty:
             return None
+        if event is Event.RAISED:
+            raise value
         if event is Event.END and isinstance(value, DSAError):
             raise value
         return event, value
@@ -151,7 +167,8 @@ class _Waker:
 
 
 def next_event(sink: Sink, alive: Callable[[], bool]) -> tuple[Any, Event, Any]:
-    """Wait for the next event of any stream of a queue; InternalError if the actor died, Cancelled as for Waiter."""
+    """Wait for the next event of any stream of a queue; Raises what a Waiter raises,
+    other than results."""
     scope = current_scope()
     if scope is None:
         return _next_event(sink, alive)
@@ -168,10 +185,14 @@ def next_event(sink: Sink, alive: Callable[[], bool]) -> tuple[Any, Event, Any]:
 def _next_event(sink: Sink, alive: Callable[[], bool]) -> tuple[Any, Event, Any]:
     while True:
         try:
-            return sink.get(timeout=POLL_S)
+            told = sink.get(timeout=POLL_S)
         except queue.Empty:
             if not alive() and sink.empty():
                 raise dead() from None
+            continue
+        if told[1] is Event.RAISED:
+            raise told[2]
+        return told
 
 
 def dead() -> DSAError:

@@ -23,6 +23,7 @@ from dsa_zmq.master.catalog.jobs import (
     ExpireUploads,
     LoadNodes,
     LoadStaged,
+    MarkStale,
     NodeRow,
     Request,
 )
@@ -31,9 +32,10 @@ from dsa_zmq.master.garbage import CATALOG_LANE, Garbage
 from dsa_zmq.master.grants import Granter
 from dsa_zmq.master.health import HealthCheck
 from dsa_zmq.master.members import Members
-from dsa_zmq.master.registration import Registrar, StaleMaster, check_version
+from dsa_zmq.master.registration import Registrar, StaleMaster, check_version, two_masters
 from dsa_zmq.master.settings import MasterSettings, nanoseconds
 from dsa_zmq.master.uploads import Uploads
+from dsa_zmq.model.ids import start_of
 from dsa_zmq.protocol.messages import (
     PROTOCOL_VERSION,
     Answer,
@@ -91,6 +93,8 @@ class MasterActor(Actor):
         self._garbage = Garbage(settings, term, self._members, allocator)
         self._waiting: dict[int, AllocateChecked | None] = {}  #: calls that wait for nodes to report
         self._health = HealthCheck(self._members, settings.default_redundancy)
+        self._marked_term = 0  #: the highest of another master that our catalog was marked with
+        self._is_stale = False  #: a higher one was: nothing more is done but to end
 
     # --- life -----------------------------------------------------------------------------------------------------
 
@@ -103,6 +107,8 @@ class MasterActor(Actor):
         ctx.log("master-started", term=self._term, cluster=self._cluster.hex(), version=__version__)
 
     def on_message(self, ctx: Context, sender: Peer, message: Message, payload: Sequence[memoryview]) -> None:
+        if self._is_stale:
+            return
         if sender.channel is Channel.FEED:
             if isinstance(message, Heartbeat):
                 self._on_heartbeat(ctx, sender, message)
@@ -126,6 +132,8 @@ class MasterActor(Actor):
                 ctx.log("unexpected-message", peer=sender.address, kind=type(message).__name__)
 
     def on_timer(self, ctx: Context, token: Token) -> None:
+        if self._is_stale:
+            return
         if token == _TICK:
             ctx.set_timer(_TICK, self._heartbeat_ns)
             self._on_tick(ctx)
@@ -133,6 +141,10 @@ class MasterActor(Actor):
             self._garbage.collect(ctx, self._at(ctx).served_ns)
 
     def on_result(self, ctx: Context, token: Token, result: Any) -> None:
+        if token == ("marked",):
+            self._on_marked(ctx, result)
+        if self._is_stale or token == ("marked",):
+            return
         if isinstance(result, DSAError):
             result = failure(result)
         if isinstance(result, Exception):
@@ -298,14 +310,30 @@ class MasterActor(Actor):
         try:
             begun = self._registrar.begin(sender.address, message, at.served_ns, at.wall_ns)
         except StaleMaster as stale:
-            ctx.log("stale-master", own_term=self._term, seen_term=stale.seen_term, node=stale.node)
-            ctx.stop(STATUS_STALE)
+            self._on_stale(ctx, stale)
+            if not self._is_stale:
+                self._refuse_node(ctx, sender.address, message, failure(two_masters(stale)))
         except DSAError as error:
             self._refuse_node(ctx, sender.address, message, failure(error))
         else:
             if begun is not None:
                 serial, job = begun
                 ctx.run(("register", sender.address, serial), CATALOG_LANE, job)
+
+    def _on_stale(self, ctx: Context, stale: StaleMaster) -> None:
+        """A node has obeyed another master. That is made durable before we stop: each further start would raise our term,
+        in the end above the other's."""
+        self._is_stale = stale.seen_term > self._term
+        if stale.seen_term > self._marked_term:
+            self._marked_term = stale.seen_term
+            ctx.log("stale-master", own_term=self._term, seen_term=stale.seen_term, node=stale.node)
+            ctx.run(("marked",), CATALOG_LANE, MarkStale(self._term, stale.seen_term, stale.node, ctx.wall_ns()))
+
+    def _on_marked(self, ctx: Context, result: Exception | None) -> None:
+        if result is not None:
+            ctx.log("stale-mark-failed", error=f"{type(result).__name__}: {result}")
+        if self._is_stale:
+            ctx.stop(STATUS_STALE)
 
     def _on_register_result(self, ctx: Context, peer: Any, serial: int, result: NodeRow | Failure) -> None:
         message = self._registrar.finish(peer, serial)
@@ -315,9 +343,12 @@ class MasterActor(Actor):
             self._refuse_node(ctx, peer, message, result)
             return
         served_ns = self._at(ctx).served_ns
+        if (former := self._members.namesake(result)) is not None:
+            why = "shards on the former store are void until its disk returns under this name"
+            ctx.log("store-replaced", node=result.name, former=former.row.node, id=result.node, why=why)
         earlier = self._members.register(result, peer, message, served_ns)
         if earlier is not None:
-            ctx.send(earlier, Fence(f"incarnation {result.incarnation} of this node has registered"))
+            ctx.send(earlier, Fence(f"start {start_of(result.incarnation)} of this node has registered"))
         self._garbage.forget(result.node)
         ctx.log("node-registered", node=result.name, id=result.node, incarnation=result.incarnation)
         registered = Registered(

@@ -5,8 +5,6 @@ What is given out is a proposal: a node that proves unreachable is replaced by R
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from dsa_zmq.errors import Conflict, Invalid
 from dsa_zmq.master.grants import SECOND_NS, Granter, shard_bytes
 from dsa_zmq.master.horizon import Horizon
@@ -20,6 +18,9 @@ from dsa_zmq.protocol.operations import Allocate, Allocated, Reallocate, Realloc
 from dsa_zmq.protocol.values import ChunkPlan, NodeAddress, Place
 
 _MAX_ID = (1 << 63) - 1  #: ids are signed SQL integers
+GROUP_BYTES = 64 << 10  #: files up to this size cost messages and syncs, not bytes
+GROUP_FILES = 16  #: share their nodes: as many as one client with a handful of threads has under way
+GROUP_NS = 10_000_000  #: and are begun within so long
 _MAX_NODES_NAMED = 1_000  #: in ``avoid`` and ``held``: more than a cluster has
 
 
@@ -32,6 +33,7 @@ class Allocator:
         self._ids = IdSource(term)
         self._granter = granter
         self._uploads = uploads
+        self._groups = _Groups()
         self._horizon = Horizon(lease_ns + GRANT_S * SECOND_NS, self._floor)
 
     def redundancy_of(self, asked: Allocate) -> str | None:
@@ -63,22 +65,23 @@ class Allocator:
         self._uploads.check_room(self._uploads.get(asked.upload), len(asked.lengths))
         room = _Room(up, self._uploads)
         upload = asked.upload or self._ids.next()  # before its chunks: whatever is older than it is not of it
-        anchor = asked.anchor
+        anchor, avoid = asked.anchor, frozenset(asked.avoid)
         chosen: list[tuple[int, int, list[int]]] = []
         for offset, length in enumerate(asked.lengths):
-            chunk = self._ids.next()
+            chunk = seed = self._ids.next()
             anchor = anchor or chunk
             size = shard_bytes(redundancy, length)
+            if not asked.upload and len(asked.lengths) == 1 and length <= GROUP_BYTES:
+                seed = self._groups.seed(chunk, served_ns)
             nodes = place(
                 self._policy,
-                chunk=chunk,
+                chunk=seed,
                 position=asked.first + offset,
                 anchor=anchor,
                 members=room.members,
                 count=parsed.shards,
                 shard_bytes=size,
-                avoid=frozenset(asked.avoid),
-                held=frozenset(),
+                avoid=avoid,
             )
             for node in nodes:
                 room.take(node, size)
@@ -100,7 +103,7 @@ class Allocator:
         """Another node for each shard asked, or an error and no change.
 
         Only for chunks that this upload was given and has not staged. Those of an earlier term are not known any more and
-        are believed. Raises TooFewNodes, NoSpace, :class:`Invalid` or :class:`Conflict`.
+        are believed. Raises TooFewNodes, NoSpace, :class:`Invalid`, :class:`Conflict` or Overloaded.
         """
         _check_reallocate(asked)
         state = self._uploads.get(asked.upload)
@@ -129,12 +132,21 @@ class Allocator:
             taken.add(node)
             mac = self._granter.write(room.state(node).row, asked.upload, shard.chunk, shard.index, length, expires_s)
             places.append(Place(node, shard.index, mac))
-        if state is None:
-            self._uploads.adopt([asked.upload], served_ns)
-        self._uploads.renew(asked.upload, served_ns)
+        if not self._uploads.renew(asked.upload, served_ns):
+            self._uploads.begin(asked.upload, "", served_ns)
         for shard, chosen in zip(asked.shards, places, strict=True):
             self._uploads.move(asked.upload, shard.chunk, shard.index, chosen.node)
         return Reallocated(places, room.addresses({chosen.node for chosen in places}), expires_s)
+
+    def renew(self, upload: int, served_ns: int) -> bool:
+        """Another full lease. An upload of an earlier term that speaks up in this way is in progress again, else the horizon
+        would pass it while its client waits for slow input. False if it has ended. Raises :class:`Overloaded`.
+        """
+        if not self._uploads.renew(upload, served_ns):
+            if not self._may_be_old(upload):
+                return False
+            self._uploads.begin(upload, "", served_ns)
+        return True
 
     def advance_horizon(self, served_ns: int) -> int:
         """What the catalog may condemn: see :mod:`dsa_zmq.master.horizon`."""
@@ -142,8 +154,11 @@ class Allocator:
 
     def _check_old(self, upload: int) -> None:
         """An unknown upload may be one of an earlier term that was not heard of since; anything else has ended."""
-        if not self._horizon.value <= upload < self._floor:
+        if not self._may_be_old(upload):
             raise _ended(upload)
+
+    def _may_be_old(self, upload: int) -> bool:
+        return max(self._horizon.value, id_floor(1)) <= upload < self._floor
 
     def _check_owned(self, state: UploadState | None, chunk: int, length: int) -> None:
         if chunk < self._floor:
@@ -163,27 +178,39 @@ class Allocator:
         return {node for other, node in outstanding.nodes.items() if other != index}
 
 
+class _Groups:
+    """Small files that are begun together get the same nodes, so that their shards travel and are synced together.
+
+    Spread one by one over many nodes, each of them would cost every node a message and a sync. Which nodes a group gets
+    is as evenly spread as it is for single chunks.
+    """
+
+    def __init__(self) -> None:
+        self._seed = 0
+        self._files = 0
+        self._since_ns = 0
+
+    def seed(self, chunk: int, served_ns: int) -> int:
+        """What to place this file's only chunk by: the chunk of the first file of its group."""
+        if self._files >= GROUP_FILES or served_ns - self._since_ns > GROUP_NS or not self._seed:
+            self._seed, self._files, self._since_ns = chunk, 0, served_ns
+        self._files += 1
+        return self._seed
+
+
 class _Room:
     """The members of one request, with their free space as it shrinks by what the request takes."""
 
     def __init__(self, up: list[NodeState], uploads: Uploads) -> None:
         self._states = {state.row.node: state for state in up}
-        self._at = {state.row.node: at for at, state in enumerate(up)}
-        self.members = [
-            Member(
-                node=state.row.node,
-                name=state.row.name,
-                capacity=state.row.capacity,
-                free=max(0, state.free - uploads.reserved_bytes(state.row.node)),
-                zone=state.row.zone,
-                host=state.row.host,
-            )
-            for state in up
-        ]
+        self._members = {}
+        for node, state in self._states.items():
+            row, free = state.row, max(0, state.free - uploads.reserved_bytes(node))
+            self._members[node] = Member(node, row.name, row.capacity, free, row.zone, row.host)
+        self.members = list(self._members.values())
 
     def take(self, node: int, size_bytes: int) -> None:
-        at = self._at[node]
-        self.members[at] = replace(self.members[at], free=self.members[at].free - size_bytes)
+        self._members[node].free -= size_bytes
 
     def state(self, node: int) -> NodeState:
         return self._states[node]

@@ -7,7 +7,7 @@ are added here.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from dsa_zmq.errors import DSAError, Invalid, TooFewNodes
@@ -16,6 +16,7 @@ from dsa_zmq.master.calls import failure
 from dsa_zmq.master.catalog.jobs import AllocateChecked, LocatedRows, Totals
 from dsa_zmq.master.grants import Granter, complete_confirm, complete_located
 from dsa_zmq.master.health import complete_capacity
+from dsa_zmq.master.inherited import Inherited
 from dsa_zmq.master.members import Members
 from dsa_zmq.master.uploads import Uploads
 from dsa_zmq.protocol.operations import (
@@ -65,6 +66,7 @@ class Desk:
     granter: Granter
     allocator: Allocator
     settling: bool = True
+    inherited: Inherited = field(default_factory=Inherited)
 
     def begin(self, operation: Operation, at: Moment) -> Result | Next:
         """An operation has come in: its answer, or how to go on."""
@@ -77,12 +79,13 @@ class Desk:
                 case Reallocate():
                     return self.allocator.reallocate(operation, self.members.up(at.served_ns), at.served_ns, at.wall_ns)
                 case Allocate():
-                    redundancy = self.allocator.redundancy_of(operation)
+                    redundancy = self.allocator.redundancy_of(operation) or self.inherited.find(operation)
                     return Next.CATALOG if redundancy is None else self._allocate(operation, redundancy, at)
                 case Stage() | Commit():
                     self.uploads.renew(operation.upload, at.served_ns)
                     return Next.CATALOG
                 case _:
+                    self.inherited.follow(operation)
                     return Next.CATALOG
         except TooFewNodes as error:
             return Next.WAIT if self.settling else failure(error)
@@ -96,6 +99,7 @@ class Desk:
                 case _, LocatedRows():
                     return complete_located(result, self.members, self.granter, at.served_ns, at.wall_ns)
                 case Allocate(), AllocateChecked():
+                    self.inherited.learn(operation, result.redundancy)
                     return self._allocate(operation, result.redundancy, at)
                 case _, Totals():
                     return complete_capacity(result, self.members, self.uploads, at.served_ns)
@@ -117,7 +121,7 @@ class Desk:
                 case Abort(), Done():
                     self.uploads.end(operation.upload)
                 case _:
-                    pass
+                    self.inherited.follow(operation)
         except TooFewNodes as error:
             return Next.WAIT if self.settling else failure(error)
         except DSAError as error:
@@ -132,4 +136,4 @@ class Desk:
     def _renew(self, operation: Renew, at: Moment) -> Done:
         if len(operation.uploads) > MAX_RENEWALS:
             raise Invalid(f"{len(operation.uploads)} uploads cannot be renewed at once")
-        return Done(sum(self.uploads.renew(upload, at.served_ns) for upload in operation.uploads))
+        return Done(sum(self.allocator.renew(upload, at.served_ns) for upload in operation.uploads))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from dsa_zmq.master.catalog.jobs import ChunkCounts, CountChunks, Totals
@@ -25,6 +26,7 @@ class ChunkCount:
     unavailable: frozenset[int]
     chunks: list[int] = field(default_factory=lambda: [0, 0, 0, 0])  #: healthy, degraded, endangered, lost
     bytes: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
+    void: Counter[str] = field(default_factory=Counter)  #: shards on removed stores, by the name of their node
 
     def slice(self, after: int = 0) -> CountChunks:
         return CountChunks(after, COUNT_ROWS, self.unavailable)
@@ -33,6 +35,7 @@ class ChunkCount:
         """Take a slice's counts in. Returns the next slice, or None at the end."""
         self.chunks = [a + b for a, b in zip(self.chunks, counted.chunks, strict=True)]
         self.bytes = [a + b for a, b in zip(self.bytes, counted.bytes, strict=True)]
+        self.void.update(counted.void)
         return self.slice(counted.next) if counted.next else None
 
 
@@ -94,7 +97,7 @@ def report(count: ChunkCount, members: Members, served_ns: int, default_redundan
         lost_chunks=lost,
         nodes_up=len(members.up(served_ns)),
         nodes=len(members),
-        notes=notes(members, served_ns, default_redundancy),
+        notes=notes(members, served_ns, default_redundancy) + _void(count.void),
         healthy_bytes=healthy_bytes,
         degraded_bytes=degraded_bytes,
         endangered_bytes=endangered_bytes,
@@ -128,6 +131,15 @@ def notes(members: Members, served_ns: int, default_redundancy: str) -> list[str
         )
     said += _shared_fate(members)
     return said
+
+
+def _void(shards: Mapping[str, int]) -> list[str]:
+    """A sentence for each node that has left shards on another store."""
+    return [
+        f"node '{name}' came back with another store: {count} shard{'s are' if count > 1 else ' is'} on its former one, void"
+        " until that disk returns; bring it back, or store the files again"
+        for name, count in sorted(shards.items())
+    ]
 
 
 def _shared_fate(members: Members) -> list[str]:

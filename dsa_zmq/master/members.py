@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from actors.core import Address
 from actors.liveness import Liveness, LivenessTable, Sign
 from dsa_zmq.master.catalog.jobs import NodeRow
+from dsa_zmq.model.ids import start_of
 from dsa_zmq.protocol.messages import Heartbeat, Register
 from dsa_zmq.protocol.values import NodeAddress, NodeInfo
 
@@ -40,7 +41,6 @@ class NodeState:
     shards: int = 0
     failure: str = ""
     shown: str = SUSPECT  #: the state at the last look, to tell changes
-    since_ns: int = 0  #: serving time of the last change
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,7 @@ class Members:
     """All nodes that are not removed. Times are serving time (:class:`actors.liveness.ServingClock`) in nanoseconds."""
 
     def __init__(self, suspect_ns: int, down_ns: int) -> None:
+        self._suspect_ns = suspect_ns
         self._down_ns = down_ns
         self._liveness: LivenessTable[int] = LivenessTable(suspect_ns, down_ns)
         self._nodes: dict[int, NodeState] = {}
@@ -67,7 +68,7 @@ class Members:
         """The catalog's rows, after a start. Nodes that have registered meanwhile stay as they are."""
         for row in rows:
             if not row.removed and row.node not in self._nodes:
-                self._nodes[row.node] = NodeState(row, since_ns=served_ns)
+                self._nodes[row.node] = NodeState(row)
                 self._liveness.add(row.node, row.incarnation, served_ns)
 
     def register(self, row: NodeRow, peer: Address, message: Register, served_ns: int) -> Address | None:
@@ -75,15 +76,14 @@ class Members:
 
         Returns the control connection of the node's earlier process if there was one: it is to be fenced.
         """
-        for node, state in list(self._nodes.items()):
-            if state.row.name == row.name and node != row.node:
-                self._remove(node)
+        if (namesake := self.namesake(row)) is not None:
+            self._remove(namesake.row.node)
         for other in self._nodes.values():
             if other.peer == peer and other.row.node != row.node:
                 other.peer = None  # one connection speaks for one node: the last that it claimed to be
         known = self._nodes.get(row.node)
         earlier = known.peer if known is not None and known.peer != peer else None
-        state = known or NodeState(row, since_ns=served_ns)
+        state = known or NodeState(row)
         state.row = row
         state.peer = peer
         state.used = _bytes(message.used, row.capacity)
@@ -94,10 +94,15 @@ class Members:
         return earlier
 
     def heartbeat(self, message: Heartbeat, served_ns: int) -> Sign:
-        """A heartbeat came. It counts only if node and incarnation match; an older one is of a process to be fenced."""
+        """A heartbeat came. It counts only if node and incarnation match. OLDER is of a process to be fenced: of an earlier
+        start, or of the same one in a copy of the directory."""
         sign = self._liveness.heard(message.node, message.incarnation, served_ns)
+        if sign is Sign.UNKNOWN:
+            return sign
+        state = self._nodes[message.node]
+        if sign is Sign.NEWER and start_of(message.incarnation) == start_of(state.row.incarnation):
+            return Sign.OLDER  # the greater of two nonces is not later
         if sign is Sign.CURRENT:
-            state = self._nodes[message.node]
             state.used = _bytes(message.used, state.row.capacity)
             state.free = _bytes(message.free, state.row.capacity)
             state.shards = max(0, message.shards)
@@ -111,7 +116,7 @@ class Members:
             now = self.state(node, served_ns)
             if now != state.shown:
                 changes.append(Change(node, state.row.name, state.shown, now))
-                state.shown, state.since_ns = now, served_ns
+                state.shown = now
         return changes
 
     def _remove(self, node: int) -> None:
@@ -172,6 +177,23 @@ class Members:
             not self._liveness.confirmed(state.row.node) and self.silence_ns(state.row.node, served_ns) < self._down_ns
             for state in self._claimed(message)
         )
+
+    def lingers(self, message: Register, served_ns: int) -> bool:
+        """Whether a process with another store may still run under this name in this very place, since it was heard just
+        now. The directory's lock does not prove its end: a disk that is mounted over its place, or taken away below it,
+        leaves it running where the next process does not see it.
+        """
+        return any(
+            state.row.name == message.name
+            and state.row.store_id != message.store_id
+            and (state.row.host, state.row.path) == (message.host, message.path)
+            and self.silence_ns(state.row.node, served_ns) < self._suspect_ns
+            for state in self._nodes.values()
+        )
+
+    def namesake(self, row: NodeRow) -> NodeState | None:
+        """The node that has this one's name, if it is another."""
+        return next((s for s in self._nodes.values() if s.row.name == row.name and s.row.node != row.node), None)
 
     def _claimed(self, message: Register) -> Iterator[NodeState]:
         """The nodes whose store id or name this registration claims from elsewhere."""

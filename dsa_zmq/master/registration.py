@@ -9,6 +9,7 @@ from dsa_zmq.errors import Incompatible, Invalid, Overloaded, Unavailable
 from dsa_zmq.master.catalog.jobs import RegisterNode
 from dsa_zmq.master.members import Members
 from dsa_zmq.model.addresses import WILDCARDS, split_endpoint
+from dsa_zmq.model.ids import TERM_BITS
 from dsa_zmq.model.limits import NAME_BYTES
 from dsa_zmq.protocol.messages import OLDEST_VERSION, PROTOCOL_VERSION, Hello, Register
 
@@ -18,12 +19,21 @@ _MAX_NUMBER = (1 << 63) - 1
 
 
 class StaleMaster(Exception):
-    """A node has seen a master of a higher term: this process is of the past and must stop for good."""
+    """A node has obeyed another master. One of a higher term: this process is of the past and must stop for good. One of
+    this very term: two run on copies of one catalog, and neither can know which is to go."""
 
     def __init__(self, seen_term: int, node: str) -> None:
-        super().__init__(f"node '{node}' has seen term {seen_term}")
+        super().__init__(f"node '{node}' has obeyed another master, of term {seen_term}")
         self.seen_term = seen_term
         self.node = node
+
+
+def two_masters(stale: StaleMaster) -> Unavailable:
+    """What a node is told that has obeyed another master of our term. Not for good: it waits until the operator chose."""
+    return Unavailable(
+        f"node '{stale.node}' has met another master of term {stale.seen_term}: two copies of one catalog run",
+        "stop the master that should not run, and restart the other with 'dsa master --take-over'",
+    )
 
 
 def check_version(message: Hello | Register, who: str) -> None:
@@ -72,12 +82,14 @@ class Registrar:
         if message.cluster and message.seen_term > self._term:
             raise StaleMaster(message.seen_term, message.name)
         if message.cluster and message.seen_term == self._term and message.seen_master not in (b"", self._master):
-            raise Unavailable(  # not for good: the node waits until the operator has chosen
-                f"node '{message.name}' has met another master of term {self._term}: two copies of one catalog run",
-                "stop the master that should not run, and restart the other",
-            )
+            raise StaleMaster(message.seen_term, message.name)
         if self._members.may_have_rival(message, served_ns):
             raise Unavailable("the master has just started and is still listening for its nodes", "try again")
+        if self._members.lingers(message, served_ns):
+            raise Unavailable(
+                f"node '{message.name}' was heard just now from '{message.path}' with another store",
+                "wait until it counts as silent; if it still runs, stop it",
+            )
         known = self._inflight.get(peer)
         if known is not None and known.message.store_id == message.store_id:
             known.message = message
@@ -108,7 +120,7 @@ def _check_fields(message: Register) -> None:
     if len(message.store_id) != 16 or len(message.seen_master) not in (0, 16):
         raise Invalid(f"node '{message.name}' names a store or a master by something that is no id")
     numbers = (message.incarnation, message.capacity, message.used, message.free, message.seen_term)
-    if not all(0 <= number <= _MAX_NUMBER for number in numbers):
+    if not all(0 <= number <= _MAX_NUMBER for number in numbers) or message.seen_term >= 1 << TERM_BITS:
         raise Invalid(f"node '{message.name}' gives numbers out of range")
     texts = (message.address, message.zone, message.host, message.path, message.disk)
     if any(len(text) > _MAX_TEXT for text in texts):

@@ -20,15 +20,30 @@ BATCH_JOBS = 256  #: in one transaction: more would only make the first of them 
 
 
 def master_spec(
-    settings: MasterSettings, disk: Disk, rng: random.Random, secret: bytes, *, wall_ns: int = 0
+    settings: MasterSettings,
+    disk: Disk,
+    rng: random.Random,
+    secret: bytes,
+    *,
+    wall_ns: int = 0,
+    scrambled: bool = False,
+    take_over: bool = False,
 ) -> ActorSpec:
     """What a runtime needs to start a master on this disk. Opening the catalog raises the term, which is the incarnation.
 
     ``wall_ns`` is when the root directory was made, if the catalog is new. ``rng`` must be the system's entropy in life.
-    Raises DSAError if the catalog cannot be opened. The caller makes sure that no other process has the same directory.
+    ``scrambled`` as in :class:`~dsa_zmq.master.catalog.sql.Database`. ``take_over`` is the operator's word that a catalog
+    which was found to be an old copy is to be used all the same, once. Raises DSAError if the catalog cannot be opened. The
+    caller makes sure that no other process has the same directory.
     """
     catalog = Catalog.open(
-        disk, rng=rng, secret=secret, default_redundancy=settings.default_redundancy, wall_ns=wall_ns
+        disk,
+        rng=rng,
+        secret=secret,
+        default_redundancy=settings.default_redundancy,
+        wall_ns=wall_ns,
+        scrambled=scrambled,
+        take_over=take_over,
     )
     actor = MasterActor(settings, cluster=catalog.cluster, term=catalog.term, master=rng.randbytes(16), secret=secret)
     return ActorSpec(

@@ -61,7 +61,7 @@ class Uploads:
         return state
 
     def adopt(self, uploads: Iterable[int], served_ns: int) -> None:
-        """Uploads that the catalog has pages of, after a start. Their number was bounded when they began."""
+        """Uploads that the catalog has pages of. Their number was bounded when they began."""
         for upload in uploads:
             self._uploads.setdefault(upload, UploadState(upload, ""))
             self._leases.renew(upload, served_ns)

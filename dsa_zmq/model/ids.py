@@ -47,3 +47,21 @@ class IdSource:
     def upcoming(self) -> int:
         """The id that :meth:`next` would return: everything below it was given out or never will be."""
         return self._next
+
+
+NONCE_BITS = 24  #: of a node's incarnation: of 16 million copies one repeats the original's; leaves 10^11 starts
+
+
+def next_incarnation(previous: int, nonce: int) -> int:
+    """The incarnation of a node's next process: a counter that grows with every start, and random bits below it.
+
+    The counter orders the starts. The nonce tells apart two processes that follow the same start: of a directory and of its
+    copy, whose counters are equal. So only :func:`start_of` may be compared by order: of two processes of the same start
+    neither is the later one.
+    """
+    return (start_of(previous) + 1) << NONCE_BITS | (nonce & ((1 << NONCE_BITS) - 1))
+
+
+def start_of(incarnation: int) -> int:
+    """Which start of its node this process is, counted from 1."""
+    return incarnation >> NONCE_BITS

@@ -29,9 +29,12 @@ _GOLDEN = 0x9E3779B97F4A7C15  #: 2^64 / golden ratio: the step of splitmix64, ke
 _UNIT = 2.0**-53  #: a double holds 53 random bits exactly
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Member:
-    """A node that is up, as placement sees it. Sizes in bytes; ``zone`` and ``host`` are its failure domains."""
+    """A node that is up, as placement sees it. Sizes in bytes; ``zone`` and ``host`` are its failure domains.
+
+    Placement changes nothing in it. Whoever places several chunks counts ``free`` down between them.
+    """
 
     node: int
     name: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from dsa_zmq.errors import Invalid
 
@@ -34,6 +35,7 @@ class Redundancy:
         return self.shards * length
 
 
+@lru_cache(maxsize=64)  # every request names one, and there are few
 def parse_redundancy(text: str) -> Redundancy:
     """``"copies=N"`` to its value; :class:`Invalid` for anything else."""
     match = _COPIES.fullmatch(text)

@@ -16,7 +16,7 @@ from dsa_zmq.model.addresses import endpoint, split_endpoint, with_host
 from dsa_zmq.node.authority import Authority
 from dsa_zmq.node.data_plane import DataPlane, as_failure
 from dsa_zmq.node.identity import Identity, check_term
-from dsa_zmq.node.jobs import READ, WRITE, DropBatch, LookAtStore, Remember, StoreStatus
+from dsa_zmq.node.jobs import READ, WRITE, DropBatch, GiveBackStart, LookAtStore, Remember, StoreStatus
 from dsa_zmq.node.registration import SILENT_HEARTBEATS, Registration, hint_is_news
 from dsa_zmq.node.store import ShardKey, Usage
 from dsa_zmq.protocol.messages import (
@@ -71,6 +71,7 @@ class NodeActor(Actor):
         self._looking = False
         self._interval_ns = int(answer_s * SECOND)
         self._accepted: tuple[Authority, Registered] | None = None  # while it is being made durable
+        self._refusal: DSAError | None = None  # for good; this process is about to end
         self._drops: dict[int, Drop] = {}
         self.ignored: Counter[str] = Counter()  #: messages that no peer of ours would send, by kind
 
@@ -130,6 +131,8 @@ class NodeActor(Actor):
                 self._on_dropped(ctx, number, result)
             case "remember":
                 self._on_remembered(ctx, result)
+            case "give-back":
+                self._on_given_back(ctx, result)
             case "look":
                 self._on_status(ctx, result)
 
@@ -158,7 +161,7 @@ class NodeActor(Actor):
         return endpoint(host, port or split_endpoint(bound)[1])
 
     def _on_registered(self, ctx: Context, message: Registered) -> None:
-        if not self._registration.is_answer(message) or self._accepted is not None:
+        if not self._registration.is_answer(message) or self._accepted is not None or self._refusal is not None:
             return
         known = self._identity
         try:
@@ -206,10 +209,20 @@ class NodeActor(Actor):
             return
         error, final = self._registration.refusal(message)
         ctx.log("registration-refused", code=error.code, reason=str(error), final=final)
-        if final:
-            ctx.stop(error.exit_status)
-        else:
+        if not final:
             self._ask_again(ctx, unanswered=False)
+        elif self._data.authority is not None:
+            ctx.stop(error.exit_status)
+        elif self._refusal is None and self._accepted is None:
+            self._refusal = error
+            ctx.cancel_timer("register")
+            ctx.run("give-back", WRITE, GiveBackStart())
+
+    def _on_given_back(self, ctx: Context, result: DSAError | None) -> None:
+        assert self._refusal is not None, "only a refused start is given back"
+        if result is not None:
+            ctx.log("start-not-given-back", reason=str(result))
+        ctx.stop(self._refusal.exit_status)
 
     def _on_hint(self, ctx: Context, hint: Hint) -> None:
         authority = self._data.authority

@@ -34,6 +34,9 @@ from dsa_zmq.protocol.values import Failure
 
 MAX_SHARDS = MAX_PAYLOAD_FRAMES  #: in one request
 PENDING_BYTES = 64 << 20  #: default bound on puts, and again on reads, that are under way
+SHARD_OVERHEAD_BYTES = (
+    1 << 10
+)  #: of memory beside a shard's bytes: a million shards of one byte weigh far more than a MiB
 
 Request = PutShards | GetShards | ConfirmShards
 
@@ -47,7 +50,7 @@ class _Conversation:
     refused: list[DSAError | None]
     authority: Authority
     lane: str
-    weight: int  #: bytes that it holds
+    weight: int  #: bytes of memory that it holds, or will
 
 
 @dataclass(slots=True)
@@ -67,9 +70,7 @@ class DataPlane:
     def on_request(self, ctx: Context, sender: Address, request: Request, payload: Sequence[memoryview]) -> None:
         """Begin, or refuse at once."""
         lane = WRITE if isinstance(request, PutShards) else READ
-        weight = sum(frame.nbytes for frame in payload)
-        if lane == READ:
-            weight = sum(shard.length for shard in request.shards if 0 < shard.length <= MAX_CHUNK_BYTES)
+        weight = _weight(request, payload)
         problem = self._problem(request, payload, lane, weight)
         if problem is not None or self.authority is None:
             error = problem or Unavailable("this node is not registered with its master yet", "try again")
@@ -109,8 +110,8 @@ class DataPlane:
             return Invalid("a request that names a shard twice", "name each once")
         if len(payload) != (len(request.shards) if lane == WRITE else 0):
             return Invalid(f"a request for {len(request.shards)} shards with {len(payload)} payload frames")
-        if isinstance(request, GetShards) and weight > MAX_PAYLOAD_BYTES:
-            return Invalid(f"a request for {weight} bytes", f"ask for {MAX_PAYLOAD_BYTES} at most at once")
+        if isinstance(request, GetShards) and (size := sum(_lengths(request))) > MAX_PAYLOAD_BYTES:
+            return Invalid(f"a request for {size} bytes", f"ask for {MAX_PAYLOAD_BYTES} at most at once")
         if self.pending[lane] and self.pending[lane] + weight > self.limit_bytes:
             return Overloaded("this node is busy with other requests", "try again in a moment")
         return None
@@ -118,6 +119,20 @@ class DataPlane:
     def check_invariants(self) -> None:
         for lane, bytes_ in self.pending.items():
             assert bytes_ == sum(talk.weight for talk in self._under_way.values() if talk.lane == lane)
+
+
+def _weight(request: Request, payload: Sequence[memoryview]) -> int:
+    """Bytes of memory until the reply: the shards', and what goes with each. A confirmation reads one after the other."""
+    overhead = SHARD_OVERHEAD_BYTES * len(request.shards)
+    if isinstance(request, PutShards):
+        return overhead + sum(frame.nbytes for frame in payload)
+    lengths = _lengths(request)
+    return overhead + (sum(lengths) if isinstance(request, GetShards) else max(lengths, default=0))
+
+
+def _lengths(request: Request) -> list[int]:
+    """Of the shards that there can be; the others are refused."""
+    return [shard.length for shard in request.shards if 0 < shard.length <= MAX_CHUNK_BYTES]
 
 
 def _shards(request: Request) -> Sequence[PutShard | ShardGrant]:

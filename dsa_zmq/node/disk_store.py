@@ -318,8 +318,9 @@ class DiskStore:
 
     def _quarantine(self, row: Row, why: str) -> Corrupt:
         with contextlib.suppress(Unavailable), self._guard():  # found again at the next read if it cannot be noted now
-            if self._index.quarantine(row):
-                self._damaged += 1
+            with contextlib.suppress(apsw.FullError):  # not even with the ballast's room: that is no fault of the disk
+                self._despite_full_disk(lambda: self._index.quarantine(row))
+            self._damaged = self._index.damaged_count()
         name = _name(ShardKey(row.chunk, row.index))
         return Corrupt(f"{name} is damaged: {why}", "it is repaired from another node")
 
@@ -365,7 +366,7 @@ class DiskStore:
                 self._damaged = self._index.damaged_count()
             self._space.index = self._index.size_bytes()
 
-    def _despite_full_disk(self, change: Callable[[], None]) -> None:
+    def _despite_full_disk(self, change: Callable[[], object]) -> None:
         """Changes are repeatable: a commit may have happened although the checkpoint that followed it found no room."""
         try:
             change()

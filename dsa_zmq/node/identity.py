@@ -1,8 +1,8 @@
 """Who this node's directory is, in one small file that is replaced durably and as a whole.
 
 The *store id* is random, made when the directory is formatted: a wiped disk is a new store. The *incarnation* grows with
-every start, so an older copy of a disk, and messages to an earlier process, are recognised. The newest master that was
-heard (term and id) is remembered, so that an earlier one is never obeyed again.
+every start and has a random part, so that an older copy of a disk, and messages to an earlier process, are recognised. The
+newest master that was heard (term and id) is remembered, so that an earlier one is never obeyed again.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from blake3 import blake3
 
 from actors.disk import Disk
 from dsa_zmq.errors import ConfigError, Conflict, Corrupt, DSAError, Incompatible, Unavailable
+from dsa_zmq.model.ids import NONCE_BITS, next_incarnation
 from dsa_zmq.node.failure import is_full
 from dsa_zmq.node.space import BALLAST
 
@@ -29,7 +30,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """What a node knows of itself. A value: what is on the disk changes by :class:`IdentityFile`."""
 
     store_id: bytes  #: 16 bytes
-    incarnation: int  #: of this process
+    incarnation: int  #: of this process, see :func:`dsa_zmq.model.ids.next_incarnation`
     cluster: bytes = b""  #: 16 bytes; empty before the first registration
     node: int = 0  #: given by the master; 0 before the first registration
     name: str = ""
@@ -49,18 +50,25 @@ class _Document(msgspec.Struct, kw_only=True):
 class IdentityFile:
     """The identity of one open directory. Thread-safe; what a method returns is durable."""
 
-    def __init__(self, disk: Disk, identity: Identity) -> None:
+    def __init__(self, disk: Disk, identity: Identity, previous: int = 0) -> None:
         self._disk = disk
         self._identity = identity
+        self._previous = previous  # incarnation of the process before this one; 0: there was none
         self._lock = threading.Lock()
 
     @property
     def identity(self) -> Identity:
         return self._identity
 
+    def give_back_start(self) -> None:
+        """This process was refused and has done nothing as a node: its start does not count, so that a copy of a directory
+        that is started again and again does not climb past the original. Unavailable if the disk fails."""
+        with self._lock:
+            self._replace(msgspec.structs.replace(self._identity, incarnation=self._previous))
+
     def remember(self, *, term: int, master: bytes, cluster: bytes, node: int) -> Identity:
         """A master has registered this node. Refuses one that is older than the newest seen (Conflict), a second one of
-        the same term (Conflict), and one of another cluster (Incompatible)."""
+        the same term (Conflict), and one of another cluster (Incompatible). Unavailable if the disk fails."""
         with self._lock:
             old = self._identity
             if old.cluster and old.cluster != cluster:
@@ -72,10 +80,19 @@ class IdentityFile:
                 raise Incompatible(f"this directory is node {old.node}, the master calls it {node}", "ask the operator")
             check_term(old, term, master)
             new = msgspec.structs.replace(old, cluster=cluster, node=node, seen_term=term, seen_master=master)
-            if new != old:
-                _write(self._disk, new)
-                self._identity = new
+            self._replace(new)
             return new
+
+    def _replace(self, new: Identity) -> None:
+        if new == self._identity:
+            return
+        try:
+            _write(self._disk, new)
+        except OSError as error:
+            if isinstance(error, DSAError):
+                raise
+            raise _unusable(error) from error
+        self._identity = new
 
 
 def check_term(identity: Identity, term: int, master: bytes) -> None:
@@ -95,10 +112,14 @@ def open_identity(disk: Disk, rng: random.Random, name: str = "") -> IdentityFil
     ConfigError for a directory that is not a node's, or of a newer format; Corrupt for a damaged file; Unavailable if the
     disk fails.
     """
+    nonce, previous = rng.getrandbits(NONCE_BITS), 0
     try:
         if disk.exists(FILE):
             old = _decode(disk.read_bytes(FILE))
-            identity = msgspec.structs.replace(old, incarnation=old.incarnation + 1, name=name or old.name)
+            previous = old.incarnation
+            identity = msgspec.structs.replace(
+                old, incarnation=next_incarnation(previous, nonce), name=name or old.name
+            )
         else:
             foreign = [entry for entry in disk.listdir("") if entry not in _IGNORED]
             if foreign:
@@ -106,13 +127,13 @@ def open_identity(disk: Disk, rng: random.Random, name: str = "") -> IdentityFil
                     f"the data directory is not empty and not a DSA node directory (it contains {foreign[0]!r})",
                     "choose an empty directory",
                 )
-            identity = Identity(store_id=rng.randbytes(16), incarnation=1, name=name)
+            identity = Identity(store_id=rng.randbytes(16), incarnation=next_incarnation(0, nonce), name=name)
         _write(disk, identity)
     except OSError as error:
         if isinstance(error, DSAError):
             raise
-        raise Unavailable(f"the data directory cannot be used: {error.strerror or error}", "check the disk") from error
-    return IdentityFile(disk, identity)
+        raise _unusable(error) from error
+    return IdentityFile(disk, identity, previous)
 
 
 def _write(disk: Disk, identity: Identity) -> None:
@@ -145,6 +166,10 @@ def _decode(data: bytes) -> Identity:
         return msgspec.json.decode(document.identity, type=Identity)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise _damaged(str(error)) from error
+
+
+def _unusable(error: OSError) -> Unavailable:
+    return Unavailable(f"the data directory cannot be used: {error.strerror or error}", "check the disk")
 
 
 def _damaged(why: str) -> Corrupt:

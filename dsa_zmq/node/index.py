@@ -197,13 +197,15 @@ class Index:
 
     def apply(
         self, *, sequence: int, segments: Sequence[SegmentState], rows: Sequence[Row] = (),
-        gone: Sequence[ShardKey] = (), pins: Iterable[tuple[int, int]] = (),
+        gone: Sequence[ShardKey] = (), pins: Sequence[tuple[int, int]] = (),
     ) -> None:  # fmt: skip
         """Rows as they are now, keys that are there no more, and the segments that this changed."""
         with self._transaction():
             self._db.executemany(_UPSERT, rows)
-            self._db.executemany("DELETE FROM shards WHERE chunk = ? AND idx = ?", gone)
-            self._db.executemany("INSERT OR IGNORE INTO pins (victim, killer) VALUES (?, ?)", pins)
+            if gone:
+                self._db.executemany("DELETE FROM shards WHERE chunk = ? AND idx = ?", gone)
+            if pins:
+                self._db.executemany("INSERT OR IGNORE INTO pins (victim, killer) VALUES (?, ?)", pins)
             self._write_segments(segments)
             self._db.execute("UPDATE meta SET value = ? WHERE name = 'sequence'", (sequence,))
         self.sequence = sequence
@@ -212,11 +214,10 @@ class Index:
         rows = [(s.number, s.generation.to_bytes(8, "little"), s.size, int(s.sealed), s.end, s.live) for s in segments]
         self._db.executemany("INSERT OR REPLACE INTO segments VALUES (?, ?, ?, ?, ?, ?)", rows)
 
-    def quarantine(self, row: Row) -> bool:
+    def quarantine(self, row: Row) -> None:
         """Mark a shard as damaged, if its entry is still this one."""
         sql = "UPDATE shards SET state = 1 WHERE chunk = ? AND idx = ? AND segment = ? AND offset = ? AND state = 0"
         self._db.execute(sql, (row.chunk, row.index, row.segment, row.offset))
-        return self._db.changes() > 0
 
     def forget_segment(self, number: int) -> None:
         """The file is gone: so are its pins."""

@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import Any
 
 from actors.core import Job, Lane
-from dsa_zmq.errors import Conflict, DSAError
+from dsa_zmq.errors import Conflict, DSAError, Unavailable
 from dsa_zmq.node.identity import IdentityFile
 from dsa_zmq.node.store import NewShard, ShardInfo, ShardKey, ShardStore, Usage
 
@@ -43,6 +43,10 @@ class Remember(Job, frozen=True):
     node: int
 
 
+class GiveBackStart(Job, frozen=True):
+    """This process was refused before it did anything. -> None, or the DSAError of the disk"""
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """One shard to read, of exactly that length."""
@@ -58,7 +62,7 @@ class GetBatch(Job, frozen=True):
 
 
 class VerifyBatch(Job, frozen=True):
-    """-> a list of ShardInfo or DSAError, one each"""
+    """For receipts. -> a list of ShardInfo or DSAError, one each"""
 
     shards: tuple[Wanted, ...]
 
@@ -111,6 +115,8 @@ def _alone(store: ShardStore, identity: IdentityFile, job: Job) -> Any:
             return _outcome(
                 lambda: identity.remember(term=job.term, master=job.master, cluster=job.cluster, node=job.node)
             )
+        case GiveBackStart():
+            return _outcome(identity.give_back_start)
     return TypeError(f"{type(job).__name__} is not a job of the write lane")
 
 
@@ -119,6 +125,8 @@ def _read(store: ShardStore, job: Job) -> Any:
         case GetBatch():
             return [_outcome(lambda wanted=wanted: _get(store, wanted)) for wanted in job.shards]  # type: ignore[misc]
         case VerifyBatch():
+            if store.failure:
+                return [_promises_nothing(store.failure)] * len(job.shards)
             return [_outcome(lambda wanted=wanted: _verify(store, wanted)) for wanted in job.shards]  # type: ignore[misc]
         case LookAtStore():
             return StoreStatus(store.usage(), store.failure)
@@ -138,6 +146,12 @@ def _verify(store: ShardStore, wanted: Wanted) -> ShardInfo:
     info = store.verify(wanted.key)
     _check_length(info, wanted)
     return info
+
+
+def _promises_nothing(why: str) -> Unavailable:
+    """A failed store may show what its disk does not have: it is read from, and each read is verified by who asked, but
+    nothing more is said to be there durably."""
+    return Unavailable(f"the node's store has failed: {why}", "store the shard on another node")
 
 
 def _check_length(info: ShardInfo, wanted: Wanted) -> None:

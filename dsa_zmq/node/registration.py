@@ -30,7 +30,6 @@ class Registration:
     number: int = 0  #: of the latest Register
     tries: int = 0  #: since the last success
     asking: bool = False
-    hints_heard: int = 0
 
     def ask(self) -> int:
         """Begin the next attempt; returns its number."""

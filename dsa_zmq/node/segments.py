@@ -44,7 +44,6 @@ FILE_HEADER_BYTES = _FILE.size + _CRC.size
 RECORD_HEADER_BYTES = _RECORD.size + _CRC.size
 ENTRY_BYTES = _ENTRY.size
 TRAILER_BYTES = _FOOTER.size + _CRC.size
-_NO_HASH = bytes(32)
 
 SCAN_WINDOW_BYTES = 1 << 20  #: read at once while scanning: bounds memory, and is large enough for full speed
 SECTOR_BYTES = 512  #: the least that a disk fails to read
@@ -293,11 +292,6 @@ class _Window:
         self._data = read_anyway(self._file, wanted, self._start)
         if len(self._data) < wanted:  # a file shorter than it should be reads as zeros, as a hole would
             self._data += bytes(wanted - len(self._data))
-
-
-def drop_record(chunk: int, index: int, sequence: int, offset: int) -> Record:
-    """The record that says: this shard is gone."""
-    return Record(DROP, chunk, index, 0, 0, _NO_HASH, sequence, offset)
 
 
 def pad(length: int) -> bytes:

@@ -29,6 +29,12 @@ from dsa_zmq.node.segments import (
 from dsa_zmq.node.space import SPARES, Space
 from dsa_zmq.node.store import NewShard, ShardKey
 
+# What was written in bulk does not stay in the page cache: it would push out what is read, and every page of it would be a
+# new one, which costs ten times the copy (on virtual machines far more). Reads fill the cache as usual.
+FORGET_BYTES = 256 << 10
+# Preallocated blocks that were never written cost each sync a change of the file system's own tables. So small writes turn
+# some of them into written ones ahead, with zeros, as a segment reads there anyway: one such change for many syncs.
+ZEROS_AHEAD = bytes(256 << 10)
 BUFFERS_PER_CALL = 1000  #: IOV_MAX is 1,024 on Linux and macOS
 _NO_HASH = bytes(32)
 
@@ -48,6 +54,7 @@ class _Active:
     file: DiskFile
     entries: bytearray
     planned: int
+    written: int = 0  #: blocks before this offset have been written
     buffers: list[bytes | memoryview] = field(default_factory=list)
 
     def room(self) -> int:
@@ -69,10 +76,21 @@ class _Active:
         if seal:
             footer, offset = encode_footer(self.entries, self.state.generation, self.state.size)
             self.file.pwritev([footer], offset)
+        elif position > self.written:
+            self._write_ahead(position)
         self.file.datasync()
+        if position - self.state.end >= FORGET_BYTES:
+            self.file.forget(self.state.end, position - self.state.end)
         self.buffers.clear()
         self.state.end = self.state.size if seal else self.planned
         self.state.sealed = seal
+
+    def _write_ahead(self, position: int) -> None:
+        """Zeros behind ``position``, unless writes are so large that each pays for itself."""
+        ahead = min(len(ZEROS_AHEAD), self.state.size - position)
+        if ahead and position - self.state.end < FORGET_BYTES:
+            self.file.pwritev([memoryview(ZEROS_AHEAD)[:ahead]], position)
+            self.written = position + ahead
 
 
 class SegmentWriter:

@@ -77,7 +77,7 @@ class Register(Message, frozen=True, tag=10, array_like=True):
     cluster: bytes  #: b"" if the store was never in one
     name: str
     store_id: bytes  #: 16 bytes, random, made when the directory was formatted
-    incarnation: int
+    incarnation: int  #: which start of which process: a counter and a nonce, see ``model.ids.next_incarnation``
     address: str  #: endpoint of the data port, as others should use it
     zone: str
     host: str  #: machine id: the failure domain

@@ -151,7 +151,7 @@ class Commit(Value, frozen=True, tag=25):
     length: int  #: bytes of the whole content
     chunk_bytes: int
     chunk_count: int
-    redundancy: str
+    redundancy: str  #: of an empty file, which has no upload, "" = the directory's
     chunks: list[StagedChunk]  #: the last page
     mtime_ns: int
     mode: int = 0o644

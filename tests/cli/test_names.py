@@ -137,6 +137,17 @@ def test_a_dry_run_only_tells(filled: Dsa) -> None:
     assert filled.tree() == before
 
 
+def test_with_json_what_keeps_it_from_removing_is_an_error_in_json(filled: Dsa) -> None:
+    ran = filled("rm", "-r", "--json", f"{filled.home}/sub")
+    assert ran.status == 2
+    assert ran.error == {
+        "code": "usage",
+        "message": "nothing was removed, because nobody can be asked here",
+        "remedy": "say -y to remove all of this",
+    }
+    assert [plan["remove"] for plan in ran.objects] == [f"{filled.home}/sub"]
+
+
 def test_nothing_is_removed_if_one_of_the_paths_is_missing(filled: Dsa) -> None:
     before = filled.tree()
     assert filled("rm", f"{filled.home}/a", f"{filled.home}/nope").status == 3

@@ -37,6 +37,17 @@ def test_bytes_are_read_back_where_they_were_written(disk: Disk) -> None:
     assert disk.read_bytes("a") == content
 
 
+def test_forgotten_bytes_are_still_there(disk: Disk) -> None:
+    file = disk.open("a", create=True)
+    data = os.urandom(100_000)
+    file.pwritev([data], 0)
+    file.datasync()
+    file.forget(1000, 50_000)
+    file.forget(0, 1 << 30)
+    assert file.pread(200_000, 0) == data
+    file.close()
+
+
 def test_a_gap_reads_as_zeros(disk: Disk) -> None:
     file = disk.open("a", create=True)
     file.pwritev([b"end"], 10_000)

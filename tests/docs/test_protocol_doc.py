@@ -15,6 +15,7 @@ import pytest
 from actors import limits as bus_limits
 from dsa_zmq.errors import BY_CODE, DSAError
 from dsa_zmq.model import limits, macs
+from dsa_zmq.model.ids import NONCE_BITS
 from dsa_zmq.protocol import messages, operations, values
 
 TEXT = (Path(__file__).parents[2] / "docs" / "PROTOCOL.md").read_text()
@@ -127,11 +128,15 @@ def test_the_layouts_of_the_macs_have_their_size() -> None:
         f"up to {limits.RETRY_MAX_S:g} s",
         f"its deadline ({limits.REQUEST_TIMEOUT_S:g} s",
         f"another lease of {limits.UPLOAD_LEASE_S} s",
-        f"a lease of {limits.SESSION_LEASE_S:,} s",
-        f"Answers live at most {limits.REPLY_KEEP_S:,} s",
+        f"when nothing new was asked in it for {limits.REPLY_KEEP_S:,} s",
         f"Grants last {limits.GRANT_S} s; nodes allow {limits.GRANT_SLACK_S} s more",
         f"first {macs.MAC_BYTES} bytes of keyed BLAKE3",
     ],
 )
 def test_numbers_are_those_of_the_code(statement: str) -> None:
     assert statement in PROSE
+
+
+def test_the_parts_of_an_incarnation_are_as_documented() -> None:
+    assert f"| {NONCE_BITS} and up |" in TEXT
+    assert f"| 0 to {NONCE_BITS - 1} |" in TEXT

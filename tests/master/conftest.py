@@ -18,6 +18,7 @@ from actors.testing import Probe, Received
 from dsa_zmq.master.actor import MasterActor
 from dsa_zmq.master.garbage import CATALOG_LANE
 from dsa_zmq.master.service import MasterSettings, load_or_create_secret, master_spec
+from dsa_zmq.model.ids import NONCE_BITS
 from dsa_zmq.model.macs import receipt_mac
 from dsa_zmq.protocol.codec import CODEC
 from dsa_zmq.protocol.messages import (
@@ -132,7 +133,7 @@ class Client:
 class Node:
     """A scripted node: registers when told, beats, gives receipts, and drops what it is told to."""
 
-    def __init__(self, world: MasterWorld, number: int, incarnation: int, **changes: Any) -> None:
+    def __init__(self, world: MasterWorld, number: int, start: int, nonce: int, **changes: Any) -> None:
         self.world = world
         self.drops = True  #: answer Drop
         self.beats = True
@@ -146,7 +147,7 @@ class Node:
                 cluster=b"",
                 name=f"n{number}",
                 store_id=bytes([number]) * 16,
-                incarnation=incarnation,
+                incarnation=start << NONCE_BITS | nonce,
                 address=f"tcp://10.0.1.{number}:7710",
                 zone="",
                 host=f"host{number}",
@@ -158,7 +159,7 @@ class Node:
                 seen_term=0,
                 seen_master=b"",
             ),
-            **{"incarnation": incarnation, **changes},
+            **changes,
         )
         self.probe = Probe(reply=self._reply, at_timer=self._beat)
         self.actor_name = f"node-{self.form.name}-{self.form.path.strip('/')}"
@@ -247,12 +248,13 @@ class MasterWorld:
         self.master: SimHandle = None  # type: ignore[assignment]
         self.actor: MasterActor = None  # type: ignore[assignment]
 
-    def start(self, **changes: Any) -> None:
+    def start(self, *, take_over: bool = False, **changes: Any) -> None:
         """Start a master on the disk; a restart if there was one."""
         self.settings = dataclasses.replace(self.settings, **changes)
         self.starts += 1
         rng = random.Random(f"{self.runtime.seed} start {self.starts}")
-        spec = master_spec(self.settings, self.disk, rng, load_or_create_secret(self.disk, rng))
+        secret = load_or_create_secret(self.disk, rng)
+        spec = master_spec(self.settings, self.disk, rng, secret, take_over=take_over)
         lane = spec.lanes[CATALOG_LANE]
 
         def run(jobs: Sequence[Job]) -> Sequence[Any]:
@@ -275,8 +277,8 @@ class MasterWorld:
             client.open_session()
         return client
 
-    def node(self, number: int, incarnation: int = 1, **changes: Any) -> Node:
-        return Node(self, number, incarnation, **changes)
+    def node(self, number: int, start: int = 1, *, nonce: int = 0xABC, **changes: Any) -> Node:
+        return Node(self, number, start, nonce, **changes)
 
     def nodes(self, count: int) -> list[Node]:
         """So many nodes, registered."""

@@ -11,8 +11,9 @@ import pytest
 from dsa_zmq.errors import ConfigError
 from dsa_zmq.master.catalog.jobs import DropsDone, LoadDrops, RegisterNode
 from dsa_zmq.master.secret import SECRET_FILE, load_or_create_secret
-from dsa_zmq.protocol.messages import Drop, Dropped, Fence, Hint, Refused, Registered
-from dsa_zmq.protocol.operations import Found, ListNodes, Locate, Remove, Stat
+from dsa_zmq.model.ids import NONCE_BITS
+from dsa_zmq.protocol.messages import Answers, Call, Calls, Drop, Dropped, Fence, Hint, Refused, Registered
+from dsa_zmq.protocol.operations import Found, Health, ListNodes, Locate, Remove, Stat
 from dsa_zmq.protocol.values import ShardRef
 
 
@@ -104,7 +105,7 @@ def test_heartbeats_of_strangers_and_of_other_incarnations_keep_nobody_alive(wor
     first.beats = False
     for _ in range(24):
         world.run_for(0.5)
-        second.publish(first.heartbeat(incarnation=2))
+        second.publish(first.heartbeat(incarnation=2 << NONCE_BITS))
         second.publish(first.heartbeat(node=77))
     assert client.states() == {"n1": "down", "n2": "up"}
 
@@ -163,6 +164,72 @@ def test_an_older_copy_of_a_directory_is_refused(world: Any) -> None:
     assert refused.failure.code == "conflict"
 
 
+def test_a_store_that_was_replaced_returns_with_all_that_it_holds_and_drops_what_was_removed(world: Any) -> None:
+    nodes = world.nodes(2)
+    client = world.client()
+    for name in ("/kept", "/removed"):
+        client.upload(name, nodes)
+    former = nodes[0]
+    former.handle.kill()
+    empty = world.node(1, path="/data", store_id=b"e" * 16)
+    refused = empty.register()
+    assert isinstance(refused, Refused)  # the former one was heard just now
+    assert refused.failure.code == "unavailable"
+    world.run_for(3)
+    assert isinstance(empty.register(), Registered)
+    assert empty.registered.node == 3
+    assert world.runtime.story("store-replaced")
+    assert "2 shards are on its former one" in str(client.ask(Health()).notes)
+    client.ask(Remove("/removed"))
+    world.wait(lambda: len(nodes[1].shards) == 1)
+    empty.handle.kill()
+    world.run_for(3)
+    back = world.node(1, 2, cluster=former.form.cluster)
+    back.shards = set(former.shards)
+    assert isinstance(back.register(), Registered)
+    assert back.registered.node == 1
+    world.wait(lambda: len(back.shards) == 1)
+    report = client.ask(Health())
+    assert (report.healthy_chunks, report.degraded_chunks, report.endangered_chunks) == (1, 0, 0)
+    assert not any("former" in note for note in report.notes)
+    assert {place.node for place in client.ask(Locate("/kept")).chunks[0].places} == {1, 2}
+    assert client.states() == {"n1": "up", "n2": "up"}
+
+
+def test_a_store_that_was_replaced_is_refused_while_its_namesake_lives(world: Any) -> None:
+    (former,) = world.nodes(1)
+    former.handle.kill()
+    world.run_for(11)
+    other = world.node(1, path="/other", store_id=b"e" * 16, address="tcp://10.0.1.9:7710")
+    assert isinstance(other.register(), Registered)
+    back = world.node(1, 2, path="/data", cluster=other.form.cluster)
+    refused = back.register()
+    assert isinstance(refused, Refused)
+    assert refused.failure.code == "conflict"
+    assert "--name" in refused.failure.remedy
+    assert other.received(Fence) == []
+    assert isinstance(back.register(name="shelf"), Registered)
+    assert world.client().states() == {"n1": "up", "shelf": "up"}
+
+
+@pytest.mark.parametrize("nonce", [0, 0xDEF])
+def test_a_copy_from_one_start_ago_is_refused_and_if_it_beats_all_the_same_it_is_fenced(world: Any, nonce: int) -> None:
+    (original,) = world.nodes(1)
+    copy = world.node(1, nonce=nonce, cluster=original.form.cluster)
+    refused = copy.register()
+    assert isinstance(refused, Refused)
+    assert refused.failure.code == "conflict"
+    assert "older copy" in refused.failure.message
+    copy.registered = original.registered
+    copy.handle.call(
+        lambda ctx: ctx.join_feed(publish_to=world.settings.subscribe, subscribe_to=world.settings.publish)
+    )
+    copy.handle.call(lambda ctx: ctx.set_timer("beat", 0))
+    world.wait(lambda: copy.received(Fence), 10)
+    assert original.received(Fence) == []
+    assert world.client().states() == {"n1": "up"}
+
+
 def test_a_store_of_another_cluster_is_refused(world: Any) -> None:
     refused = world.node(1).register(cluster=b"x" * 16, seen_term=99, seen_master=b"y" * 16)
     assert isinstance(refused, Refused)
@@ -206,6 +273,24 @@ def test_a_master_that_hears_of_a_higher_term_stops_for_good(world: Any) -> None
     node.send(msgspec.structs.replace(node.form, seen_term=5, seen_master=b"y" * 16))
     assert world.master.join(10) == 4
     assert world.runtime.story("stale-master")
+    for _ in range(10):  # a supervisor that does not give up
+        with pytest.raises(ConfigError, match="a master of term 5, this catalog is of term 1"):
+            world.start()
+    world.start(take_over=True)
+    assert isinstance(node.register(), Registered)
+    assert node.registered.term == 6
+
+
+def test_a_master_that_knows_of_a_higher_term_answers_nobody_any_more(world: Any) -> None:
+    (node,) = world.nodes(1)
+    call = Calls(0, 0, [Call(1, ListNodes())])
+    node.send(call)
+    world.wait(lambda: node.received(Answers))
+    node.send(msgspec.structs.replace(node.form, seen_term=5, seen_master=b"y" * 16))
+    node.send(call)
+    assert world.master.join(10) == 4
+    world.run_for(1)
+    assert len(node.received(Answers)) == 1
 
 
 def test_a_node_that_met_another_master_of_the_same_term_is_refused_until_one_of_them_ends(world: Any) -> None:
@@ -214,6 +299,12 @@ def test_a_node_that_met_another_master_of_the_same_term_is_refused_until_one_of
     assert isinstance(refused, Refused)
     assert refused.failure.code == "unavailable"
     assert "two copies of one catalog" in refused.failure.message
+    assert isinstance(world.node(2).register(), Registered)  # who has met only this one goes on with it
+    world.crash()
+    with pytest.raises(ConfigError, match="two masters have run on copies of one catalog"):
+        world.start()
+    world.start(take_over=True)
+    assert isinstance(node.register(), Registered)
 
 
 def test_hints_tell_the_term_and_a_node_registers_again_after_a_restart(world: Any) -> None:

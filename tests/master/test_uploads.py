@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from dsa_zmq.master.catalog.jobs import ExpireUploads
+from dsa_zmq.master.catalog.jobs import ExpireUploads, Request
 from dsa_zmq.protocol.operations import (
     Allocate,
     Allocated,
@@ -14,6 +14,9 @@ from dsa_zmq.protocol.operations import (
     Done,
     Found,
     Locate,
+    MakeDirectory,
+    Move,
+    Remove,
     Renew,
     Stage,
     Staged,
@@ -48,7 +51,7 @@ def test_receipts_of_an_earlier_incarnation_are_to_be_confirmed_with_write_grant
     assert isinstance(confirm, Confirm)
     assert [shard.node for shard in confirm.shards] == [again.registered.node]
     assert len(confirm.grants) == 1
-    assert confirm.nodes[0].incarnation == 2
+    assert confirm.nodes[0].incarnation == again.form.incarnation
     again.shards |= nodes[0].shards
     (chunk,) = commit.chunks
     nodes[0] = again
@@ -171,7 +174,7 @@ def test_nodes_get_the_time_that_connections_need_even_if_liveness_is_quick(worl
     world.run_for(3)
     assert client.results(number) == []
     for back in (1, 2):
-        world.node(back, incarnation=2).register()
+        world.node(back, start=2).register()
     world.wait(lambda: client.results(number), 1)
     assert isinstance(client.results(number)[0], Allocated)
 
@@ -192,3 +195,28 @@ def test_a_new_cluster_without_nodes_refuses_at_once(world: Any) -> None:
     asked = world.runtime.now_ns
     assert client.ask(Allocate(0, "/f", 1 << 20, 0, [5])).code == "too-few-nodes"
     assert world.runtime.now_ns - asked < 10**9
+
+
+def test_new_files_get_what_their_directory_gives_also_when_it_was_just_made_anew(world: Any) -> None:
+    nodes = world.nodes(3)
+    client = world.client()
+
+    def given() -> list[str]:
+        numbers = client.calls(*[Allocate(0, f"/d/{name}", 1 << 20, 0, [5]) for name in "abc"], session=0)
+        world.eventually(lambda: all(client.results(number) for number in numbers))
+        return [client.results(number)[0].redundancy for number in numbers]
+
+    client.ask(MakeDirectory("/d", redundancy="copies=3"))
+    assert given() == ["copies=3"] * 3
+    asked = world.ran(Request)
+    assert given() == ["copies=3"] * 3
+    assert world.ran(Request) == asked  # no question to the catalog
+    client.ask(Remove("/d", recursive=True))
+    client.ask(MakeDirectory("/d", redundancy="copies=1"))
+    assert given() == ["copies=1"] * 3
+    client.ask(MakeDirectory("/e", redundancy="copies=3"))
+    client.ask(Move("/d", "/old"))
+    assert given() == ["copies=2"] * 3  # the root's
+    client.ask(Move("/e", "/d"))
+    assert given() == ["copies=3"] * 3
+    assert isinstance(client.upload("/d/f", nodes, redundancy=""), Found)

@@ -25,6 +25,7 @@ from dsa_zmq.client.settings import ClientSettings
 from dsa_zmq.client.store import Store
 from dsa_zmq.config import NodeOptions
 from dsa_zmq.model.addresses import parse_url, split_endpoint
+from dsa_zmq.model.ids import start_of
 from dsa_zmq.protocol.values import NodeInfo
 
 DEADLINE_S = 10.0
@@ -180,7 +181,7 @@ class ProxiedCluster(dsa_zmq.LocalCluster):
         server = self._hold.servers.get(node.name)
         if server is None or server.join(0) is not None:
             return "not running"
-        return node.state if node.incarnation == self._starts[node.name] else "not registered again"
+        return node.state if start_of(node.incarnation) == self._starts[node.name] else "not registered again"
 
     @property
     def front(self) -> str:

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 import dsa_zmq
+from dsa_zmq import app
+from dsa_zmq.config import NodeOptions
 from dsa_zmq.errors import ConfigError, DSAError, Invalid, Timeout
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
@@ -59,6 +61,35 @@ def test_a_given_directory_is_kept_and_found_again(processes: bool, tmp_path: Pa
         store.write_bytes("/kept", data)
     with dsa_zmq.LocalCluster(2, processes=processes, directory=tmp_path) as cluster, cluster.connect() as store:
         assert store.read_bytes("/kept") == data
+
+
+def test_a_node_whose_disk_was_not_mounted_has_everything_again_when_it_is(tmp_path: Path) -> None:
+    data = os.urandom(16_000_000)  # enough chunks that every node has some
+    place = tmp_path / "node-1"
+    with dsa_zmq.LocalCluster(3, directory=tmp_path) as cluster, cluster.connect() as store:
+        store.write_bytes("/file", data)
+        cluster.kill(0)
+        place.rename(tmp_path / "unmounted")
+        cluster.restart(0)
+        cluster.wait_healthy()
+        report = store.health()
+        assert report.endangered_chunks > 0
+        assert any("'node-1' came back with another store" in note for note in report.notes)
+        assert store.read_bytes("/file") == data
+        cluster.kill(0)
+        place.rename(tmp_path / "mount point")
+        (tmp_path / "unmounted").rename(place)
+        cluster.restart(0)
+        cluster.wait_healthy()
+        deadline = time.monotonic() + 10
+        while (report := store.health()).endangered_chunks:  # a report may be a second old
+            assert time.monotonic() < deadline, report
+            time.sleep(0.05)
+        assert report.healthy_chunks == 3
+        assert report.lost_chunks == report.degraded_chunks == 0
+        assert not any("another store" in note for note in report.notes)
+        cluster.kill(1)
+        assert store.read_bytes("/file") == data
 
 
 @BOTH
@@ -168,3 +199,17 @@ def test_a_node_that_is_not_there_is_no_node() -> None:
             cluster.kill(node)
     with pytest.raises(ConnectionError, match="not running"):
         cluster.kill(0)
+
+
+def test_a_node_that_somebody_added_by_hand_is_not_waited_for(tmp_path: Path) -> None:
+    with dsa_zmq.LocalCluster(1, "copies=1", directory=tmp_path / "c") as cluster:
+        port = cluster.url.rpartition(":")[2]
+        options = NodeOptions(master=f"127.0.0.1:{port}", path=str(tmp_path / "guest"), name="guest", port=0, reserve=0)
+        guest = app.start_node(options)
+        with cluster.connect() as store:
+            deadline = time.monotonic() + 10
+            while {node.name for node in store.nodes()} != {"node-1", "guest"}:
+                assert time.monotonic() < deadline
+        guest.stop()
+    with dsa_zmq.LocalCluster(1, "copies=1", directory=tmp_path / "c") as cluster, cluster.connect() as store:
+        store.write_bytes("/still", b"here")

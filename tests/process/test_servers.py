@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -114,6 +115,34 @@ def test_the_log_is_json_on_request(tmp_path: Path) -> None:
     events = [line["event"] for line in lines]
     assert "serving" in events
     assert events[-1] == "ended"
+
+
+def test_a_master_on_an_old_copy_ends_and_starts_again_only_to_take_over(tmp_path: Path) -> None:
+    cluster = dsa_zmq.LocalCluster(1, "copies=1", directory=tmp_path / "c")
+    with cluster:
+        pass
+    shutil.copytree(tmp_path / "c" / "master", tmp_path / "old")
+    with cluster:
+        cluster.restart_master()
+        cluster.wait_healthy()
+    (tmp_path / "quick.toml").write_text("[master]\nheartbeat_s = 0.1\nsuspect_s = 0.2\ndown_s = 0.5\n")
+    line = ("master", "--dir", tmp_path / "old", "--port", "0", "--config", tmp_path / "quick.toml")
+    node = ("node", "--path", tmp_path / "c" / "node-1", "--port", "0", "--capacity", "2GB")
+    with server(tmp_path, *line) as (process, endpoints):
+        with server(tmp_path, *node, "--master", f"127.0.0.1:{port_of(endpoints)}"):
+            assert process.wait(DEADLINE_S) == 4
+        ended = dsa(*line)
+        assert ended.returncode == 2
+        assert "it is an old copy" in ended.stderr
+        assert str(tmp_path / "old") in ended.stderr
+        assert "--take-over" in ended.stderr
+    with server(tmp_path, *line, "--take-over") as (_, endpoints):
+        master = f"127.0.0.1:{port_of(endpoints)}"
+        with server(tmp_path, *node, "--master", master), dsa_zmq.connect(f"dsa://{master}") as store:
+            deadline = time.monotonic() + DEADLINE_S
+            while [info.state for info in store.nodes()] != ["up"]:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
 
 
 # --- what keeps them from starting ------------------------------------------------------------------------------------

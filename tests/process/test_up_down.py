@@ -109,3 +109,10 @@ def test_tmp_and_a_directory_exclude_each_other(tmp_path: Path) -> None:
     ended = dsa("up", "--tmp", "--dir", tmp_path)
     assert ended.returncode == 2
     assert "give one of them" in ended.stderr
+
+
+def test_down_does_not_say_that_temporary_data_stays() -> None:
+    ended = dsa("--json", "up", "--tmp", "-d", *SMALL)
+    directory = json.loads(ended.stdout)["directory"]
+    ended = dsa("down", "--dir", directory)
+    assert (ended.returncode, ended.stdout) == (0, "stopped   and removed\n")

@@ -15,6 +15,7 @@ from actors.sim.disk import SimDisk
 from actors.sim.process import EPOCH_NS
 from actors.sim.runtime import SimHandle, SimRuntime
 from dsa_zmq.errors import ConfigError, Corrupt
+from dsa_zmq.model.ids import start_of
 from dsa_zmq.model.limits import GRANT_SLACK_S, MAX_CHUNK_BYTES
 from dsa_zmq.model.macs import READ, WRITE, grant_mac, receipt_mac
 from dsa_zmq.node.service import NodeSettings, node_spec
@@ -151,7 +152,9 @@ class World:
     def get(self, *grants: ShardGrant) -> tuple[ShardData, list[bytes]]:
         return self.ask(GetShards(2, list(grants)))
 
-    def receipt(self, chunk: int, data: bytes, incarnation: int = 1, upload: int = UPLOAD) -> Receipt:
+    def receipt(self, chunk: int, data: bytes, upload: int = UPLOAD) -> Receipt:
+        """Of the present process."""
+        incarnation = self.spec.incarnation
         mac = receipt_mac(
             KEY, cluster=CLUSTER, node=NODE, store_id=self.store_id, incarnation=incarnation, upload=upload, chunk=chunk,
             index=0, shard_hash=blake3(data).digest(),
@@ -383,7 +386,7 @@ def test_messages_of_others_are_ignored_and_counted(world: World) -> None:
 
 
 def test_puts_beyond_the_bound_are_answered_overloaded(data: bytes) -> None:
-    world = World(pending_bytes=12_000).until_registered()
+    world = World(pending_bytes=13_000).until_registered()
     world.sim.slow_down(world.spec.name, 1000)
     for chunk in range(10, 14):
         message = PutShards(chunk, [world.put_shard(chunk, data)])
@@ -396,7 +399,7 @@ def test_puts_beyond_the_bound_are_answered_overloaded(data: bytes) -> None:
 
 
 def test_gets_beyond_the_bound_are_answered_overloaded(data: bytes) -> None:
-    world = World(pending_bytes=12_000).until_registered()
+    world = World(pending_bytes=13_000).until_registered()
     world.put((10, data))
     world.sim.slow_down(world.spec.name, 1000)
     for number in range(4):
@@ -405,6 +408,35 @@ def test_gets_beyond_the_bound_are_answered_overloaded(data: bytes) -> None:
     world.sim.run_until(lambda: len(world.client.of(ShardData)) == 4)
     failures = [answer.shards[0].failure for answer in world.client.of(ShardData)]
     assert [failure and failure.code for failure in failures].count("overloaded") == 2
+
+
+def test_the_number_of_tiny_shards_under_way_is_bounded_too(data: bytes) -> None:
+    world = World(pending_bytes=13_000).until_registered()
+    world.sim.slow_down(world.spec.name, 1000)
+    for number in range(40):
+        message = PutShards(number, [world.put_shard(100 + number, data[:1])])
+        world.client_handle.call(lambda ctx, message=message: ctx.send(DATA, message, [data[:1]]))
+    world.sim.run_until(lambda: len(world.client.of(PutDone)) == 40)
+    failures = [done.outcomes[0].failure for done in world.client.of(PutDone)]
+    assert [failure and failure.code for failure in failures].count(None) == 12
+
+
+def test_a_confirmation_weighs_what_it_holds_at_a_time_so_that_it_neither_shuts_out_reads_nor_waits_for_their_end(
+    data: bytes,
+) -> None:
+    world = World(pending_bytes=24_000).until_registered()
+    world.put(*((chunk, data) for chunk in range(10, 16)))
+    world.sim.slow_down(world.spec.name, 1000)
+    grants = [world.grant(chunk, 5000, WRITE) for chunk in range(10, 16)]  # 30,000 bytes
+    for message in (
+        GetShards(1, [world.grant(10, 5000)]),
+        ConfirmShards(2, grants),
+        GetShards(3, [world.grant(11, 5000)]),
+    ):
+        world.client_handle.call(lambda ctx, message=message: ctx.send(DATA, message))
+    world.sim.run_until(lambda: len(world.client.of(ShardData)) == 2 and world.client.of(PutDone)[-1].number == 2)
+    assert all(outcome.receipt for outcome in world.client.of(PutDone)[-1].outcomes)
+    assert all(answer.shards[0].failure is None for answer in world.client.of(ShardData))
 
 
 def test_waiting_puts_of_many_clients_share_one_sync(data: bytes) -> None:
@@ -428,10 +460,10 @@ def test_a_restart_gives_receipts_of_a_new_incarnation(world: World, data: bytes
     world.start()
     world.until_registered()
     answer, _ = world.ask(ConfirmShards(7, [world.grant(10, 5000, WRITE), world.grant(11, 5000, WRITE)]))
-    assert answer.outcomes[0] == PutOutcome(10, 0, receipt=world.receipt(10, data, incarnation=2))
+    assert answer.outcomes[0] == PutOutcome(10, 0, receipt=world.receipt(10, data))
     assert answer.outcomes[1].failure.code == "not-found"
     registers = world.master.of(Register)
-    assert [(r.incarnation, r.cluster, r.seen_term) for r in (registers[0], registers[-1])] == [
+    assert [(start_of(r.incarnation), r.cluster, r.seen_term) for r in (registers[0], registers[-1])] == [
         (1, b"", 0),
         (2, CLUSTER, 5),
     ]
@@ -456,7 +488,7 @@ def test_before_it_is_registered_a_node_answers_unavailable(data: bytes) -> None
     assert failure is not None
     assert failure.code == "unavailable"
     assert world.get(world.grant(10, 5000))[0].shards[0].failure.code == "unavailable"  # type: ignore[union-attr]
-    assert world.ask(Ping(4))[0] == Pong(4, 0, 1)
+    assert world.ask(Ping(4))[0] == Pong(4, 0, world.spec.incarnation)
 
 
 def test_a_node_asks_until_the_master_answers(data: bytes) -> None:
@@ -525,7 +557,7 @@ def test_heartbeats_tell_what_the_store_has(world: World, data: bytes) -> None:
     world.put((10, data))
     world.sim.run_until(lambda: world.master.of(Heartbeat) and world.master.of(Heartbeat)[-1].shards == 1)
     first, last = world.master.of(Heartbeat)[0], world.master.of(Heartbeat)[-1]
-    assert (last.node, last.incarnation, last.term, last.failure) == (NODE, 1, 5, "")
+    assert (last.node, last.incarnation, last.term, last.failure) == (NODE, world.spec.incarnation, 5, "")
     assert last.free <= first.free - 5000
     assert last.used >= first.used + 5000
 
@@ -540,6 +572,19 @@ def test_a_failed_store_is_told_puts_are_refused_and_gets_served(world: World, d
     assert world.master.of(Heartbeat)[-1].free == 0
     assert world.put((12, data))[0].failure is not None
     assert world.get(world.grant(10, 5000))[1] == [data]
+
+
+def test_what_a_failed_sync_left_behind_is_never_confirmed(world: World, data: bytes) -> None:
+    world.put((10, data))
+    world.disk.failing_syncs = 1
+    assert world.put((11, data))[0].failure is not None
+    for _ in range(2):
+        answer, _ = world.ask(ConfirmShards(7, [world.grant(10, 5000, WRITE), world.grant(11, 5000, WRITE)]))
+        assert [outcome.receipt for outcome in answer.outcomes] == [None, None]
+        assert answer.outcomes[0].failure.code == "unavailable"
+        world.sim.crash(world.spec.name)  # the page cache survives, and shows what the disk may lack
+        world.start()
+        world.until_registered()
 
 
 def test_the_master_can_drop_shards_durably(world: World, data: bytes) -> None:
@@ -585,7 +630,7 @@ def test_an_orderly_stop_closes_the_store(world: World, data: bytes) -> None:
 
 
 def test_a_node_says_who_it_is(world: World) -> None:
-    assert world.ask(Ping(4))[0] == Pong(4, NODE, 1)
+    assert world.ask(Ping(4))[0] == Pong(4, NODE, world.spec.incarnation)
     assert world.ask(Hello(5, 1, 1, "test"))[0] == Welcome(5, 1, CLUSTER, 5, "node", "n3")
     refused, _ = world.ask(Hello(6, 0, 0, "old"))
     assert refused.failure.code == "incompatible"

@@ -543,6 +543,49 @@ def test_a_disk_filled_by_others_is_no_space_and_no_failure(disk: SimDisk) -> No
     assert store.failure == ""
 
 
+def test_damage_found_on_a_full_disk_is_noted_and_fails_nothing(disk: SimDisk) -> None:
+    store = open_store(disk)
+    disk.capacity_bytes = 1 << 20
+    held = fill(store)
+    store.close()  # the index begins a new WAL, for which there will be no room
+    store = open_store(disk)
+    disk.capacity_bytes -= disk.free_bytes()[0]
+    for key in held:
+        path, at = place(disk, shard(key.chunk))
+        disk.flip_bit(path, at + 5)
+        with pytest.raises(Corrupt):
+            store.get(key)
+        assert store.failure == ""
+    assert [info.key for info in store.damaged(10_000)] == held
+    assert store.usage().shards == 0
+    assert store.drop(held) == held
+    put_all(store, shard(6000))
+    assert store.failure == ""
+
+
+def test_damage_that_cannot_be_noted_at_all_fails_nothing_and_is_found_again(disk: SimDisk) -> None:
+    store = open_store(disk)
+    disk.capacity_bytes = 1 << 20
+    held = fill(store)
+    store.close()
+    store = open_store(disk)
+    disk.unlink("ballast")
+    disk.capacity_bytes -= disk.free_bytes()[0]
+    for key in held:
+        path, at = place(disk, shard(key.chunk))
+        disk.flip_bit(path, at + 5)
+        with pytest.raises(Corrupt):
+            store.get(key)
+        assert store.failure == ""
+    noted = len(store.damaged(10_000))
+    assert noted < len(held)
+    assert store.usage().shards == len(held) - noted
+    for key in held:
+        with pytest.raises(Corrupt):
+            store.get(key)
+    assert store.failure == ""
+
+
 @pytest.mark.parametrize("power", [True, False])
 def test_a_store_opens_and_drops_on_a_full_disk(disk: SimDisk, power: bool) -> None:
     store = open_store(disk)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from actors.core import Address
 from dsa_zmq.errors import Conflict, DSAError, Invalid, NoSpace, Overloaded, TooFewNodes
 from dsa_zmq.master import uploads as uploads_module
-from dsa_zmq.master.allocation import Allocator
+from dsa_zmq.master.allocation import GROUP_BYTES, GROUP_FILES, GROUP_NS, Allocator
 from dsa_zmq.master.catalog.jobs import LocatedRows, NodeRow
 from dsa_zmq.master.grants import Granter, complete_confirm, complete_located
 from dsa_zmq.master.members import Members
@@ -93,6 +93,30 @@ def test_every_place_carries_a_write_grant_that_its_node_accepts() -> None:
             assert place.mac == expected
     named = {address.node for address in allocated.nodes}
     assert named == {place.node for plan in allocated.chunks for place in plan.places}
+
+
+def nodes_of(allocated: Any) -> list[tuple[int, ...]]:
+    return [tuple(place.node for place in plan.places) for plan in allocated.chunks]
+
+
+def test_small_files_that_are_begun_together_share_their_nodes() -> None:
+    desk = Desk(nodes=8)
+    groups = [[nodes_of(desk.allocate(lengths=[4096]))[0] for _ in range(GROUP_FILES)] for _ in range(20)]
+    assert all(len(set(group)) == 1 for group in groups)
+    assert len({group[0] for group in groups}) > 10
+
+
+def test_files_that_are_large_or_begun_apart_are_spread_one_by_one() -> None:
+    desk = Desk(nodes=8)
+    large = [nodes_of(desk.allocate(lengths=[GROUP_BYTES + 1]))[0] for _ in range(30)]
+    assert len(set(large)) > 10
+    desk = Desk(nodes=8)
+    desk.members = Members(10**12, 10**12)  # silence is of no account here
+    for node in range(1, 9):
+        desk.add(node, 100 * MIB)
+    apart = [nodes_of(desk.allocate(lengths=[4096], now=(GROUP_NS + 1) * i))[0] for i in range(30)]
+    assert len(set(apart)) > 10
+    assert len(set(nodes_of(desk.allocate(lengths=[GROUP_BYTES] * 30)))) > 10
 
 
 def test_ids_are_of_this_term_and_never_given_twice_even_after_a_failure() -> None:
@@ -195,6 +219,38 @@ def test_an_upload_of_an_earlier_term_is_believed_only_until_the_horizon_has_pas
     assert desk.allocator.advance_horizon(span + 1) == id_floor(TERM)
     with pytest.raises(Conflict, match="ended"):
         desk.allocate(upload=old, redundancy="copies=2")
+
+
+def test_an_upload_of_an_earlier_term_whose_client_only_renews_its_lease_is_in_progress() -> None:
+    old = id_floor(TERM) - 5
+    desk = Desk()
+    span = LEASE_NS + GRANT_S * 10**9
+    assert desk.allocator.renew(old, 0)
+    desk.allocator.advance_horizon(span - 1)
+    assert desk.allocator.renew(old, span - 1)
+    assert desk.allocator.advance_horizon(span) == old
+    assert desk.allocate(upload=old, redundancy="copies=3").redundancy == "copies=3"
+
+
+def test_renewing_what_has_ended_or_never_was_begins_nothing() -> None:
+    desk = Desk()
+    ended = desk.allocate().upload
+    desk.uploads.end(ended)
+    assert not any(desk.allocator.renew(upload, 0) for upload in (ended, 0, -1, 12345, id_floor(1) - 1, 1 << 63))
+    assert len(desk.uploads) == 0
+
+
+def test_uploads_of_earlier_terms_are_bounded_in_number_however_they_speak_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads_module, "MAX_UPLOADS", 3)
+    desk = Desk()
+    old = id_floor(TERM) - 9
+    for upload in (old, old + 1, old + 2):
+        desk.allocator.renew(upload, 0)
+    with pytest.raises(Overloaded):
+        desk.allocator.renew(old + 3, 0)
+    with pytest.raises(Overloaded):
+        desk.reallocate(Reallocate(old + 3, [PlacedShard(old, 0, 1)], [MIB], [[]]))
+    assert len(desk.uploads) == 3
 
 
 def test_a_moved_shard_goes_to_a_node_that_holds_no_other_shard_of_its_chunk() -> None:

@@ -59,10 +59,10 @@ def test_slices_add_up_and_everybody_who_asks_meanwhile_gets_the_same_report() -
     assert first is not None
     assert first.after == 0
     assert check.ask(8, 0) is None
-    second = check.counted(ChunkCounts(55, [1, 2, 3, 4], [10, 20, 30, 40]), 5)
+    second = check.counted(ChunkCounts(55, [1, 2, 3, 4], [10, 20, 30, 40], {"n2": 1, "n1": 5}), 5)
     assert isinstance(second, CountChunks)
     assert second.after == 55
-    step = check.counted(ChunkCounts(0, [10, 0, 0, 1], [100, 0, 0, 5]), 6)
+    step = check.counted(ChunkCounts(0, [10, 0, 0, 1], [100, 0, 0, 5], {"n1": 2}), 6)
     assert isinstance(step, tuple)
     report, asking = step
     assert asking == [7, 8]
@@ -74,6 +74,12 @@ def test_slices_add_up_and_everybody_who_asks_meanwhile_gets_the_same_report() -
         5,
     )
     assert (report.healthy_bytes, report.lost_bytes, report.nodes_up) == (110, 45, 2)
+    assert report.notes == [
+        "node 'n1' came back with another store: 7 shards are on its former one, void until that disk returns; "
+        "bring it back, or store the files again",
+        "node 'n2' came back with another store: 1 shard is on its former one, void until that disk returns; "
+        "bring it back, or store the files again",
+    ]
     assert check.fresh(6 + CACHE_NS - 1) is report
     assert check.fresh(6 + CACHE_NS) is None
 

@@ -13,10 +13,13 @@ from actors.core import Address
 from actors.liveness import Sign
 from dsa_zmq.master.catalog.jobs import NodeRow
 from dsa_zmq.master.members import DOWN, FAILED, SUSPECT, UP, Members
+from dsa_zmq.model.ids import NONCE_BITS, next_incarnation
 from dsa_zmq.protocol.messages import Heartbeat, Register
 
 SUSPECT_NS, DOWN_NS = 30, 100
 CAPACITY = 1_000
+LATER = 2 << NONCE_BITS  #: an incarnation of the second start
+NONCES = st.sampled_from((0, 0xABC, (1 << NONCE_BITS) - 1))
 
 
 def node_row(node: int, **changes: Any) -> NodeRow:
@@ -24,7 +27,7 @@ def node_row(node: int, **changes: Any) -> NodeRow:
         node=node,
         name=f"n{node}",
         store_id=bytes([node]) * 16,
-        incarnation=1,
+        incarnation=next_incarnation(0, 0xABC),
         generation=1,
         zone="",
         host=f"host{node}",
@@ -98,11 +101,11 @@ class MembersMachine(RuleBasedStateMachine):
     def wait(self, delay: int) -> None:
         self.now += delay
 
-    @rule(node=st.integers(1, 4), newer=st.booleans())
-    def register(self, node: int, newer: bool) -> None:
+    @rule(node=st.integers(1, 4), newer=st.booleans(), nonce=NONCES)
+    def register(self, node: int, newer: bool, nonce: int) -> None:
         row = self.rows.get(node, node_row(node))
         if newer:
-            row = msgspec.structs.replace(row, incarnation=row.incarnation + 1)
+            row = msgspec.structs.replace(row, incarnation=next_incarnation(row.incarnation, nonce))
         before = self.rows.get(node)
         earlier = self.members.register(row, peer_of(row), registration(row), self.now)
         replaced = before is not None and node in self.connected and before.incarnation < row.incarnation
@@ -113,15 +116,25 @@ class MembersMachine(RuleBasedStateMachine):
         self.spoke.add(node)
         self.connected.add(node)
 
-    @rule(node=st.integers(1, 5), step=st.sampled_from((-1, 0, 0, 0, 1)), failure=st.sampled_from(("", "", "EIO")))
-    def beat(self, node: int, step: int, failure: str) -> None:
+    @rule(
+        node=st.integers(1, 5),
+        step=st.sampled_from((-1, 0, 0, 0, 1)),
+        nonce=st.none() | NONCES,
+        failure=st.sampled_from(("", "", "EIO")),
+    )
+    def beat(self, node: int, step: int, nonce: int | None, failure: str) -> None:
+        """Of another start, of another process of this start, or (without ``step`` and ``nonce``) of the node itself."""
         row = self.rows.get(node, node_row(node))
-        message = heartbeat(row, incarnation=row.incarnation + step, failure=failure, free=-5, used=10**30)
+        incarnation = row.incarnation + (step << NONCE_BITS)
+        if nonce is not None:
+            incarnation = next_incarnation(incarnation - (1 << NONCE_BITS), nonce)
+        message = heartbeat(row, incarnation=incarnation, failure=failure, free=-5, used=10**30)
         sign = self.members.heartbeat(message, self.now)
         if node not in self.rows:
             assert sign is Sign.UNKNOWN
         else:
-            assert sign is {-1: Sign.OLDER, 0: Sign.CURRENT, 1: Sign.NEWER}[step]
+            same_start = Sign.CURRENT if incarnation == row.incarnation else Sign.OLDER
+            assert sign is {-1: Sign.OLDER, 0: same_start, 1: Sign.NEWER}[step]
         if sign is Sign.CURRENT:
             self.heard[node] = self.now
             self.spoke.add(node)
@@ -183,10 +196,10 @@ def test_a_connection_speaks_for_the_last_node_that_it_claimed_to_be() -> None:
 def test_a_copied_directory_meets_its_living_original_as_a_rival_and_a_restarted_node_does_not() -> None:
     row = node_row(1)
     members = registered(row)
-    copied = registration(row, path="/copy", incarnation=2)
+    copied = registration(row, path="/copy", incarnation=LATER)
     assert members.rival(copied, 10) is not None
     assert members.rival(copied, DOWN_NS) is None
-    assert members.rival(registration(row, incarnation=2), 10) is None
+    assert members.rival(registration(row, incarnation=LATER), 10) is None
     assert members.rival(registration(node_row(2)), 10) is None
 
 
@@ -195,14 +208,28 @@ def test_another_store_under_a_living_node_s_name_has_a_rival() -> None:
     assert members.rival(registration(node_row(2, name="n1")), 10) is not None
 
 
+def test_another_store_in_a_node_s_place_has_to_wait_until_that_node_is_silent() -> None:
+    members = registered(node_row(1))
+    other = registration(node_row(1), store_id=b"x" * 16)
+    assert members.rival(other, 0) is None
+    assert members.lingers(other, SUSPECT_NS - 1)
+    assert not members.lingers(other, SUSPECT_NS)
+    assert not members.lingers(registration(node_row(1), incarnation=LATER), 0)
+    assert not members.lingers(registration(node_row(2)), 0)
+    unheard = Members(SUSPECT_NS, DOWN_NS)
+    unheard.load([node_row(1)], 0)
+    assert unheard.lingers(other, SUSPECT_NS - 1)
+    assert not unheard.lingers(other, SUSPECT_NS)
+
+
 def test_right_after_a_start_an_unheard_original_may_still_live() -> None:
     row = node_row(1)
     members = Members(SUSPECT_NS, DOWN_NS)
     members.load([row], 0)
-    copied = registration(row, host="elsewhere", incarnation=2)
+    copied = registration(row, host="elsewhere", incarnation=LATER)
     assert members.may_have_rival(copied, DOWN_NS - 1)
     assert not members.may_have_rival(copied, DOWN_NS)
-    assert not members.may_have_rival(registration(row, incarnation=2), 0)
+    assert not members.may_have_rival(registration(row, incarnation=LATER), 0)
     members.heartbeat(heartbeat(row), 5)
     assert not members.may_have_rival(copied, 6)
     assert members.rival(copied, 6) is not None

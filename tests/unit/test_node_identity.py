@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 
@@ -11,6 +12,7 @@ from blake3 import blake3
 
 from actors.sim.disk import SimDisk
 from dsa_zmq.errors import ConfigError, Conflict, Corrupt, Incompatible, Unavailable
+from dsa_zmq.model.ids import start_of
 from dsa_zmq.node.identity import FILE, Identity, IdentityFile, open_identity
 from dsa_zmq.node.space import BALLAST
 
@@ -22,8 +24,13 @@ def disk() -> SimDisk:
     return SimDisk(random.Random(1))
 
 
-def open_(disk: SimDisk, name: str = "n1") -> IdentityFile:
-    return open_identity(disk, random.Random(2), name)
+def open_(disk: SimDisk, name: str = "n1", seed: int = 2) -> IdentityFile:
+    """Start a process that draws by ``seed``."""
+    return open_identity(disk, random.Random(seed), name)
+
+
+def starts(file: IdentityFile) -> int:
+    return start_of(file.identity.incarnation)
 
 
 def remember(
@@ -34,7 +41,7 @@ def remember(
 
 def test_an_empty_directory_is_formatted_with_a_random_store_id(disk: SimDisk) -> None:
     identity = open_(disk).identity
-    assert (len(identity.store_id), identity.incarnation, identity.name) == (16, 1, "n1")
+    assert (len(identity.store_id), start_of(identity.incarnation), identity.name) == (16, 1, "n1")
     assert (identity.cluster, identity.node, identity.seen_term, identity.seen_master) == (b"", 0, 0, b"")
     other = open_identity(SimDisk(random.Random(1)), random.Random(3)).identity
     assert other.store_id != identity.store_id
@@ -42,10 +49,35 @@ def test_an_empty_directory_is_formatted_with_a_random_store_id(disk: SimDisk) -
 
 def test_every_start_is_a_new_incarnation_even_after_power_loss(disk: SimDisk) -> None:
     first = open_(disk).identity
-    for incarnation in range(2, 6):
+    for start in range(2, 6):
         disk.power_loss()
         identity = open_(disk).identity
-        assert (identity.store_id, identity.incarnation) == (first.store_id, incarnation)
+        assert (identity.store_id, start_of(identity.incarnation)) == (first.store_id, start)
+
+
+def test_two_processes_that_follow_the_same_start_differ_in_their_nonce(disk: SimDisk) -> None:
+    open_(disk)
+    copied = copy.deepcopy(disk)
+    original, other = open_(disk, seed=3).identity, open_(copied, seed=4).identity
+    assert original.store_id == other.store_id
+    assert start_of(original.incarnation) == start_of(other.incarnation) == 2
+    assert original.incarnation != other.incarnation
+    assert open_(disk, seed=4).identity.incarnation > max(original.incarnation, other.incarnation)
+
+
+def test_a_refused_start_does_not_count(disk: SimDisk) -> None:
+    first = open_(disk, seed=1).identity
+    refused = open_(disk, seed=2)
+    refused.give_back_start()
+    disk.power_loss()
+    again = open_(disk, seed=3).identity
+    assert start_of(again.incarnation) == start_of(first.incarnation) + 1
+    assert again.incarnation != refused.identity.incarnation
+
+
+def test_the_first_start_of_a_directory_can_be_given_back(disk: SimDisk) -> None:
+    open_(disk).give_back_start()
+    assert start_of(open_(disk).identity.incarnation) == 1
 
 
 def test_a_name_is_kept_unless_a_new_one_is_given(disk: SimDisk) -> None:
@@ -103,7 +135,7 @@ def test_a_directory_of_something_else_is_refused_and_left_alone(disk: SimDisk) 
 def test_what_a_fresh_file_system_contains_does_not_matter(disk: SimDisk) -> None:
     disk.makedirs("lost+found")
     disk.replace_bytes("lock", b"")
-    assert open_(disk).identity.incarnation == 1
+    assert starts(open_(disk)) == 1
 
 
 def test_a_crash_while_formatting_leaves_a_directory_that_can_be_formatted() -> None:
@@ -114,7 +146,7 @@ def test_a_crash_while_formatting_leaves_a_directory_that_can_be_formatted() -> 
             open_(disk)
         except Unavailable:
             disk.power_loss()
-            assert open_(disk).identity.incarnation in (1, 2)
+            assert starts(open_(disk)) in (1, 2)
 
 
 def test_any_flipped_byte_is_noticed(disk: SimDisk) -> None:
@@ -127,7 +159,7 @@ def test_any_flipped_byte_is_noticed(disk: SimDisk) -> None:
             open_(disk)
         assert raised.value.remedy
     disk.replace_bytes(FILE, data)
-    assert open_(disk).identity.incarnation == 2
+    assert starts(open_(disk)) == 2
 
 
 @pytest.mark.parametrize(
@@ -150,24 +182,27 @@ def test_a_newer_format_is_refused_by_name(disk: SimDisk) -> None:
 
 def test_a_file_from_the_first_format_still_reads(disk: SimDisk) -> None:
     body = (
-        b'{"store_id":"c3Nzc3Nzc3Nzc3Nzc3Nzcw==","incarnation":41,"cluster":"Y2NjY2NjY2NjY2NjY2NjYw==","node":3,'
+        b'{"store_id":"c3Nzc3Nzc3Nzc3Nzc3Nzcw==","incarnation":697839468,"cluster":"Y2NjY2NjY2NjY2NjY2NjYw==","node":3,'
         b'"name":"n1","seen_term":5,"seen_master":"bW1tbW1tbW1tbW1tbW1tbQ=="}'
     )
     digest = blake3(body).hexdigest().encode()
     disk.replace_bytes(
         FILE, b'{"format":"dsa-zmq node","version":1,"identity":' + body + b',"checksum":"' + digest + b'"}\n'
     )
-    assert open_(disk).identity == Identity(
-        store_id=b"s" * 16, incarnation=42, cluster=CLUSTER, node=3, name="n1", seen_term=5, seen_master=MASTER
-    )
-    assert msgspec.json.decode(disk.read_bytes(FILE))["identity"]["incarnation"] == 42
+    identity = open_(disk).identity
+    assert identity == Identity(
+        store_id=b"s" * 16, incarnation=identity.incarnation, cluster=CLUSTER, node=3, name="n1", seen_term=5,
+        seen_master=MASTER,
+    )  # fmt: skip
+    assert (start_of(697839468), start_of(identity.incarnation)) == (41, 42)
+    assert msgspec.json.decode(disk.read_bytes(FILE))["identity"]["incarnation"] == identity.incarnation
 
 
 def test_a_full_disk_gives_up_its_ballast_for_the_start(disk: SimDisk) -> None:
     open_(disk)
     disk.open(BALLAST, create=True).allocate(1 << 16)
     disk.capacity_bytes -= disk.free_bytes()[0]
-    assert open_(disk).identity.incarnation == 2
+    assert starts(open_(disk)) == 2
     assert not disk.exists(BALLAST)
 
 

@@ -18,6 +18,7 @@ from dsa_zmq.master.catalog.tables import (
     DEAD_FILE,
     DEAD_NAME,
     DEAD_TREE,
+    DEAD_VERSION,
     DIRECTORY,
     FILE,
     FILES,
@@ -26,6 +27,13 @@ from dsa_zmq.master.catalog.tables import (
 )
 from dsa_zmq.model.ids import ROOT_INODE
 from dsa_zmq.model.manifest import unpack_page
+
+HOLDERS = (
+    "(SELECT inode, version, content, size, chunk_bytes, chunk_count, redundancy FROM inodes WHERE content <> 0"
+    " UNION ALL SELECT inode, version, content, size, chunk_bytes, chunk_count, redundancy FROM versions"
+    " WHERE content <> 0)"
+)
+"""All that holds contents: inodes, with or without a name, and closed versions."""
 
 QUERIES: tuple[tuple[str, str], ...] = (
     (
@@ -62,16 +70,39 @@ QUERIES: tuple[tuple[str, str], ...] = (
         f" AND d.kind IN ({DEAD_FILE}, {DEAD_NAME}, {DEAD_TREE})) ORDER BY n.parent, n.name",
     ),
     (
-        "content {0} says {1} references, {2} files show it",
-        "SELECT c.content, c.refs, COUNT(n.inode) FROM contents c LEFT JOIN inodes i ON i.content = c.content"
-        f" LEFT JOIN names n ON n.inode = i.inode AND n.to_seq = {LIVE}"
-        " GROUP BY c.content, c.refs HAVING c.refs <> COUNT(n.inode) ORDER BY c.content",
+        "version {1} of inode {0} has {2} entries among the dead",
+        "SELECT v.inode, v.version, COUNT(d.item) FROM versions v LEFT JOIN dead d ON d.inode = v.inode"
+        f" AND d.object = v.version AND d.seq = v.to_seq AND d.kind = {DEAD_VERSION}"
+        " GROUP BY v.inode, v.version HAVING COUNT(d.item) <> 1 ORDER BY v.inode, v.version",
     ),
     (
-        "a file shows content {0}, which is not there",
-        "SELECT i.content FROM inodes i JOIN names n ON n.inode = i.inode"
-        f" LEFT JOIN contents c ON c.content = i.content WHERE i.content <> 0 AND n.to_seq = {LIVE}"
-        " AND c.content IS NULL ORDER BY i.content",
+        "version {1} of inode {0} is to be let go, and not there",
+        "SELECT d.inode, d.object FROM dead d LEFT JOIN versions v ON v.inode = d.inode AND v.version = d.object"
+        f" WHERE d.kind = {DEAD_VERSION} AND v.inode IS NULL ORDER BY d.inode, d.object",
+    ),
+    (
+        "version {1} of inode {0} does not end where the next one begins",
+        "SELECT v.inode, v.version FROM versions v"
+        " LEFT JOIN versions w ON w.inode = v.inode AND w.version = v.version + 1"
+        " LEFT JOIN inodes i ON i.inode = v.inode"
+        " WHERE v.from_seq >= v.to_seq OR w.from_seq <> v.to_seq OR i.version <= v.version"
+        " OR (i.version = v.version + 1 AND i.since_seq <> v.to_seq) ORDER BY v.inode, v.version",
+    ),
+    (
+        "content {0} says {1} references, {2} versions hold it",
+        f"SELECT c.content, c.refs, COUNT(h.inode) FROM contents c LEFT JOIN {HOLDERS} h ON h.content = c.content"
+        " GROUP BY c.content, c.refs HAVING c.refs <> COUNT(h.inode) ORDER BY c.content",
+    ),
+    (
+        "version {1} of inode {0} holds content {2}, which is not there",
+        f"SELECT h.inode, h.version, h.content FROM {HOLDERS} h LEFT JOIN contents c ON c.content = h.content"
+        " WHERE c.content IS NULL ORDER BY h.inode, h.version",
+    ),
+    (
+        "version {1} of inode {0} and its content {2} are of different sizes or redundancies",
+        f"SELECT h.inode, h.version, h.content FROM {HOLDERS} h JOIN contents c ON c.content = h.content"
+        " WHERE h.size <> c.length OR h.chunk_bytes <> c.chunk_bytes OR h.chunk_count <> c.chunk_count"
+        " OR h.redundancy <> c.redundancy ORDER BY h.inode, h.version",
     ),
     (
         "content {0} has {1} references and {2} entries among the dead",

@@ -40,7 +40,7 @@ class Ballast:
             file.allocate(self._size)
             file.datasync()
         except OSError as error:
-            if error.errno != errno.ENOSPC:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             self._disk.unlink(self._path)  # what was allocated before the disk was full
             return False

@@ -6,6 +6,7 @@ can be asked, :mod:`dsa_zmq.master.catalog.batch` for how it changes.
 
 from __future__ import annotations
 
+import errno
 import random
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,8 +19,10 @@ from dsa_zmq.master.catalog.audit import audit
 from dsa_zmq.master.catalog.ballast import BALLAST_BYTES, Ballast
 from dsa_zmq.master.catalog.batch import Batches
 from dsa_zmq.master.catalog.facts import Facts
+from dsa_zmq.master.catalog.jobs import MarkStale
 from dsa_zmq.master.catalog.rows import Change
 from dsa_zmq.master.catalog.sql import CatalogBroken, Database, DiskFull, Rejected
+from dsa_zmq.master.catalog.stale import StaleMark, remove_mark, term_to_exceed, write_mark
 from dsa_zmq.master.catalog.tables import (
     CLUSTER,
     DIRECTORY,
@@ -45,8 +48,12 @@ ROOT_MODE = 0o755
 class Catalog:
     """An open catalog. :meth:`run` and :meth:`close` are called by one worker at a time; the attributes are constant."""
 
-    def __init__(self, database: Database, facts: Facts, batches: Batches, redundancy: str) -> None:
+    def __init__(
+        self, disk: Disk, database: Database, ballast: Ballast, facts: Facts, batches: Batches, redundancy: str
+    ) -> None:
+        self._disk = disk
         self._database = database
+        self._ballast = ballast
         self._batches = batches
         self.cluster = facts.cluster
         self.term = facts.term
@@ -65,14 +72,17 @@ class Catalog:
         ballast_bytes: int = BALLAST_BYTES,
         follow: Callable[[Sequence[Change]], None] | None = None,
         scrambled: bool = False,
+        take_over: bool = False,
     ) -> Catalog:
         """Open the catalog in ``path``, make it if there is none, and durably begin a new term.
 
         ``rng`` makes the cluster id of a new catalog; ``secret`` is the master's, from which node keys are derived;
         ``default_redundancy`` and ``wall_ns`` go into a new root directory. ``follow`` gets the row changes of each
-        transaction, after its commit. Raises a DSAError that names the file, the cause and the remedy.
+        transaction, after its commit. ``take_over``: although another master was heard of, with a term above that one's.
+        Raises a DSAError that names the file, the cause and the remedy.
         """
         redundancy = parse_redundancy(default_redundancy).name
+        above = term_to_exceed(disk, path, take_over=take_over)  # before anything is changed
         database = Database(disk, path, scrambled=scrambled)
         ballast = Ballast(disk, f"{path}.ballast", ballast_bytes)
         try:
@@ -80,18 +90,20 @@ class Catalog:
                 _migrate(database, path)
                 root = InodeRow(ROOT_INODE, DIRECTORY, ROOT_MODE, wall_ns, redundancy)
                 try:
-                    meta = _begin_term(database, path, rng, root)
+                    meta = _begin_term(database, path, rng, root, above)
                 except DiskFull:
                     database.rollback()
                     if not ballast.release():
                         raise
-                    meta = _begin_term(database, path, rng, root)
+                    meta = _begin_term(database, path, rng, root, above)
             except DiskFull as error:
                 raise NoSpace(
                     f"no room on the disk of catalog '{path}'", "free some space on that disk", path
                 ) from error
             except (CatalogBroken, Rejected) as error:
                 raise _unreadable(path, error) from error
+            if take_over:
+                remove_mark(disk)
             ballast.restore(database.unused_bytes())
             facts = Facts(meta[CLUSTER].body, secret, meta[TERM].number)
             shown = database.load(INODES.select, [(ROOT_INODE,)])
@@ -101,7 +113,7 @@ class Catalog:
             database.abandon()
             raise
         batches = Batches(database, facts, ballast, id_floor(facts.term) + 1, follow)
-        return cls(database, facts, batches, InodeRow._make(shown[0]).redundancy)
+        return cls(disk, database, ballast, facts, batches, InodeRow._make(shown[0]).redundancy)
 
     def run(self, jobs: Sequence[Job]) -> list[Any]:
         """Run a batch in one transaction; the results in order, once it is durable.
@@ -109,7 +121,26 @@ class Catalog:
         Raises :class:`CatalogBroken` when the process has to end; every later call raises it too. A job without an answer
         for errors that found the disk full has the error as its result.
         """
-        return self._batches.run(jobs)
+        marks = [job for job in jobs if isinstance(job, MarkStale)]
+        if not marks:
+            return self._batches.run(jobs)
+        marked = iter([self._mark(job) for job in marks])  # first: it must not depend on how the transaction ends
+        others = [job for job in jobs if not isinstance(job, MarkStale)]
+        results = iter(self._batches.run(others) if others else [])
+        return [next(marked if isinstance(job, MarkStale) else results) for job in jobs]
+
+    def _mark(self, job: MarkStale) -> OSError | None:
+        mark = StaleMark(own_term=job.own_term, seen_term=job.seen_term, node=job.node, wall_ns=job.wall_ns)
+        try:
+            try:
+                write_mark(self._disk, mark)
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not self._ballast.release():
+                    raise
+                write_mark(self._disk, mark)
+        except OSError as error:
+            return error
+        return None
 
     def audit(self) -> list[str]:
         """Recount everything that is kept counted; what does not agree, in words. Reads the whole catalog."""
@@ -152,14 +183,14 @@ def _migrate(database: Database, path: str) -> None:
     database.commit()
 
 
-def _begin_term(database: Database, path: str, rng: random.Random, root: InodeRow) -> dict[str, MetaRow]:
-    """Raise the term, and make cluster id and root of a new catalog. Returns the durable ``meta``."""
+def _begin_term(database: Database, path: str, rng: random.Random, root: InodeRow, above: int) -> dict[str, MetaRow]:
+    """Raise the term to more than ``above``; make cluster id and root of a new catalog. Returns the durable ``meta``."""
     database.begin()
     meta = {row.name: row for row in map(MetaRow._make, database.load(META.select, [(name,) for name in META_NAMES]))}
     absent = [name for name in META_NAMES if name not in meta]
     if absent:
         raise Corrupt(f"catalog '{path}' has no '{absent[0]}'", "restore the catalog from its backup", path)
-    changed = [MetaRow(TERM, meta[TERM].number + 1)]
+    changed = [MetaRow(TERM, max(meta[TERM].number, above) + 1)]
     if not meta[CLUSTER].body:
         changed.append(MetaRow(CLUSTER, 0, rng.randbytes(CLUSTER_BYTES)))
         database.apply(INODES.insert, [root])

@@ -1,13 +1,17 @@
 """Letting go in the background, a slice at a time.
 
 Names hold inodes, inodes hold contents, contents hold chunks, chunks hold places. Who loses the last hold is entered in the
-queue ``dead``, and the slices take it apart from there::
+queue ``dead``, and the slices take it apart from there. Nothing else lets go of a content::
 
+    DEAD_VERSION     the closed version of a file lets its content go
     DEAD_TREE        children are unlinked (directories become DEAD_TREE), then the directory goes
-    DEAD_FILE        the closed name and the inode
+    DEAD_FILE        the closed name and the inode, which lets the content of its newest version go
     DEAD_NAME        the closed name of something that was moved
     DEAD_CONTENT     page by page: chunks lose a reference; without any, their places become drops
     DEAD_CONTENT_ID  the content's remaining row, once the horizon has passed its id
+
+A removed node keeps its drops, since its disk may return: they are told when it does. There are never more of them than it
+had places.
 
 All but the last wait out a grace, for listings and readers that still go by what was. An entry that stems from another
 inherits its time, so a deep tree waits once. Chunk ids are never used again: a drop can only hit the dead.
@@ -19,7 +23,7 @@ from typing import NamedTuple
 
 from dsa_zmq.master.catalog.facts import Facts
 from dsa_zmq.master.catalog.jobs import CollectGarbage, DropsDone, GarbageProgress, LoadDrops
-from dsa_zmq.master.catalog.namespace_rules import bury, forget_file
+from dsa_zmq.master.catalog.namespace_rules import bury, uncount
 from dsa_zmq.master.catalog.node_rules import ALL_NODES
 from dsa_zmq.master.catalog.rows import Rows, Scan
 from dsa_zmq.master.catalog.session_rules import REPLIES_OF, end_session
@@ -32,6 +36,7 @@ from dsa_zmq.master.catalog.tables import (
     DEAD_FILE,
     DEAD_NAME,
     DEAD_TREE,
+    DEAD_VERSION,
     DIRECTORY,
     DROPS,
     FILE,
@@ -43,6 +48,7 @@ from dsa_zmq.master.catalog.tables import (
     PLACES,
     PURGED_SEQ,
     SESSIONS,
+    VERSIONS,
     DeadRow,
     DropRow,
     NameRow,
@@ -55,7 +61,8 @@ from dsa_zmq.protocol.values import ShardRef
 MAX_SLICE = 250  #: rows: some 10 ms, whatever was asked for
 TREES_PER_SLICE = 8  #: directories taken apart at a time; each gets its share of the slice
 SESSIONS_PER_SLICE = 4  #: each with up to MAX_OPEN_CALLS replies
-GRACED = (DEAD_TREE, DEAD_FILE, DEAD_NAME, DEAD_CONTENT)  #: the kinds whose ``due`` is the time of their death
+GRACED = (DEAD_VERSION, DEAD_TREE, DEAD_FILE, DEAD_NAME, DEAD_CONTENT)
+"""The kinds whose ``due`` is the time of their death."""
 
 DUE: Scan[DeadRow] = Scan(
     f"SELECT {DEAD.columns} FROM dead WHERE kind = ? AND due <= ? ORDER BY due, item LIMIT ?", DeadRow, (DEAD,), DEAD
@@ -97,7 +104,7 @@ def collect(rows: Rows, facts: Facts, job: CollectGarbage) -> GarbageProgress:
     if job.horizon > rows.number(HORIZON):
         rows.set_number(HORIZON, job.horizon)
     left, more = limit, False
-    for work in (_rewind, _trees, _names, _contents, _content_ids, _sessions, _void_drops):
+    for work in (_rewind, _versions, _trees, _names, _contents, _content_ids, _sessions):
         if left <= 0:
             more = True
             break
@@ -117,7 +124,7 @@ def _ask(rows: Rows, job: CollectGarbage, limit: int) -> None:
         + [(DUE, (DEAD_CONTENT_ID, max(job.horizon, rows.number(HORIZON)) - 1, limit))]
         + [(NEXT_SESSIONS, (job.wall_ns - job.reply_keep_ns, job.wall_ns, limit))]
     )
-    rows.ask([(DROPS_OF, (row.node, limit if row.removed else 1)) for row in rows.scan(ALL_NODES)])
+    rows.ask([(DROPS_OF, (row.node, 1)) for row in rows.scan(ALL_NODES) if not row.removed])
 
 
 def load_drops(rows: Rows, facts: Facts, job: LoadDrops) -> list[ShardRef]:
@@ -144,6 +151,20 @@ def _due(rows: Rows, job: CollectGarbage, kind: int, limit: int) -> list[DeadRow
     return rows.scan(DUE, kind, job.wall_ns - job.grace_ns, limit)
 
 
+def _versions(rows: Rows, job: CollectGarbage, limit: int, left: int) -> _Slice:
+    items = _due(rows, job, DEAD_VERSION, limit)[:left]
+    found = rows.get_all(VERSIONS, [(item.inode, item.object) for item in items])
+    versions = [version for version in found if version is not None]
+    assert len(versions) == len(items), "a closed version goes by its own entry only"
+    rows.get_all(CONTENTS, {version.content for version in versions if version.content})
+    for item, version in zip(items, versions, strict=True):
+        _listings_end(rows, item)
+        _release(rows, version.content, item.due)
+        rows.delete(VERSIONS, version[:2])
+        rows.delete(DEAD, item[:3])
+    return _Slice(len(items), bool(items))
+
+
 def _trees(rows: Rows, job: CollectGarbage, limit: int, left: int) -> _Slice:
     items = _due(rows, job, DEAD_TREE, limit)[:TREES_PER_SLICE]
     if not items:
@@ -164,7 +185,8 @@ def _trees(rows: Rows, job: CollectGarbage, limit: int, left: int) -> _Slice:
             if row.kind == DIRECTORY:
                 bury(rows, DEAD_TREE, item.due, 0, seq=item.seq, inode=row.inode)
             else:
-                forget_file(rows, inodes[row.inode], item.due)
+                uncount(rows, inodes[row.inode])
+                _release(rows, inodes[row.inode].content, item.due)
                 rows.delete(INODES, row.inode)
         if len(found) <= share:
             _purge_name(rows, (item.object, item.name, item.seq))
@@ -177,14 +199,17 @@ def _names(rows: Rows, job: CollectGarbage, limit: int, left: int) -> _Slice:
     due = _due(rows, job, DEAD_FILE, limit) + _due(rows, job, DEAD_NAME, limit)
     items = due[:left]
     rows.get_all(NAMES, [(item.object, item.name, item.seq) for item in items])
-    rows.get_all(INODES, [item.inode for item in items if item.kind == DEAD_FILE])
+    inodes = rows.get_all(INODES, [item.inode for item in items if item.kind == DEAD_FILE])
+    contents = {inode.inode: inode.content for inode in inodes if inode is not None}
+    rows.get_all(CONTENTS, {content for content in contents.values() if content})
     for item in items:
         _listings_end(rows, item)
         _purge_name(rows, (item.object, item.name, item.seq))
         if item.kind == DEAD_FILE:
+            _release(rows, contents[item.inode], item.due)
             rows.delete(INODES, item.inode)
         rows.delete(DEAD, item[:3])
-    return _Slice(len(items), len(due) >= left)
+    return _Slice(len(items), bool(items))
 
 
 def _listings_end(rows: Rows, item: DeadRow) -> None:
@@ -197,6 +222,18 @@ def _purge_name(rows: Rows, key: tuple[int, str, int]) -> None:
     """Remove a closed name, if it has not gone with its directory. An entry that has none says ""."""
     if key[1] and rows.get(NAMES, key) is not None:
         rows.delete(NAMES, key)
+
+
+def _release(rows: Rows, content: int, died_ns: int) -> None:
+    """An inode or a closed version holds this content no more. The last one's end is the content's: the grace is over."""
+    if not content:
+        return
+    row = rows.get(CONTENTS, content)
+    assert row is not None, f"no content {content}"
+    assert row.refs > 0, f"content {content} is released twice"
+    rows.put(CONTENTS, row._replace(refs=row.refs - 1))
+    if row.refs == 1:
+        bury(rows, DEAD_CONTENT, died_ns, content)
 
 
 def _contents(rows: Rows, job: CollectGarbage, limit: int, left: int) -> _Slice:
@@ -267,15 +304,6 @@ def _sessions(rows: Rows, job: CollectGarbage, limit: int, left: int) -> _Slice:
             used += 1
             rows.put(SESSIONS, session._replace(used_ns=job.wall_ns))
     return _Slice(used, len(found) > len(taken))
-
-
-def _void_drops(rows: Rows, job: CollectGarbage, limit: int, left: int) -> _Slice:
-    """Nobody will drop anything on a removed node."""
-    removed = [row.node for row in rows.scan(ALL_NODES) if row.removed]
-    found = [row for each in rows.scan_all(DROPS_OF, [(node, limit) for node in removed]) for row in each]
-    for row in found[:left]:
-        rows.delete(DROPS, row)
-    return _Slice(len(found[:left]), len(found) >= left)
 
 
 def _nodes_with_drops(rows: Rows) -> list[int]:

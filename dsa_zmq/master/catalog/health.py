@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import groupby
 
 from dsa_zmq.master.catalog.facts import Facts
@@ -27,8 +28,10 @@ def count_chunks(rows: Rows, facts: Facts, job: CountChunks) -> ChunkCounts:
     limit = max(1, min(job.limit, MAX_SLICE))
     chunks = rows.scan(NEXT_CHUNKS, job.after, limit)
     counts, sizes = [0] * 4, [0] * 4
+    on_removed: Counter[str] = Counter()
     if chunks:
-        void = job.unavailable | {row.node for row in rows.scan(ALL_NODES) if row.removed}
+        removed = {row.node: row.name for row in rows.scan(ALL_NODES) if row.removed}
+        void = job.unavailable | removed.keys()
         places = rows.scan(PLACES_IN, job.after, chunks[-1].chunk)
         there = {
             chunk: sum(1 for place in group if place.node not in void)
@@ -38,7 +41,8 @@ def count_chunks(rows: Rows, facts: Facts, job: CountChunks) -> ChunkCounts:
             state = classify(there.get(chunk.chunk, 0), chunk.redundancy)
             counts[state] += 1
             sizes[state] += chunk.length
-    return ChunkCounts(chunks[-1].chunk if len(chunks) == limit else 0, counts, sizes)
+        on_removed.update(removed[place.node] for place in places if place.node in removed)
+    return ChunkCounts(chunks[-1].chunk if len(chunks) == limit else 0, counts, sizes, dict(on_removed))
 
 
 def classify(shards: int, redundancy: str) -> int:

@@ -26,8 +26,9 @@ class Request(Job, frozen=True):
 
 
 class RegisterNode(Job, frozen=True):
-    """A node has started or come back. Result: NodeRow, or Failure (name taken by another store, incarnation not newer,
-    other cluster). An unchanged (store id, incarnation) under a new term answers its row."""
+    """A node has started or come back. Another store of its name becomes removed. Result: NodeRow, or Failure (name taken
+    by another store, incarnation not newer, other cluster). An unchanged (store id, incarnation) under a new term
+    answers its row."""
 
     message: Register
     old_is_alive: bool  #: the actor still hears heartbeats of the store's earlier incarnation
@@ -38,13 +39,23 @@ class LoadNodes(Job, frozen=True):
     """All node rows. Result: list[NodeRow]"""
 
 
+class MarkStale(Job, frozen=True):
+    """Keep this catalog from being started again: a node has obeyed another master. Result: None once it is durable, or
+    the OSError that kept it from that"""
+
+    own_term: int
+    seen_term: int
+    node: str  #: by name
+    wall_ns: int
+
+
 class CollectGarbage(Job, frozen=True):
     """One slice of letting go: dead directories, dead contents page by page, chunks without references, ended sessions and
     old replies. Result: GarbageProgress"""
 
     limit: int  #: rows per slice: keeps it within some 10 ms
     wall_ns: int
-    grace_ns: int  #: contents that died later than this ago are left for readers that still hold their manifest
+    grace_ns: int  #: what was closed later than this ago is left: for readers of its content, and listings from before
     reply_keep_ns: int  #: sessions idle for longer than this end, with their replies
     horizon: int = 0
     """Ids below this that are in no content are condemned from now on: no upload that began before it may still be alive
@@ -98,7 +109,7 @@ class NodeRow(msgspec.Struct, frozen=True):
     disk: str
     address: str
     capacity: int
-    removed: bool = False  #: its store was replaced by another of the same name: its places are void
+    removed: bool = False  #: another store has its name now: its places are void until this one returns
 
 
 class LocatedRows(msgspec.Struct, frozen=True):
@@ -126,10 +137,11 @@ class Totals(msgspec.Struct, frozen=True):
 
 class GarbageProgress(msgspec.Struct, frozen=True):
     more: bool  #: call again soon
-    nodes: list[int]  #: these have places marked dropping
+    nodes: list[int]  #: these have places marked dropping; of removed ones that is not told
 
 
 class ChunkCounts(msgspec.Struct, frozen=True):
     next: int  #: go on after this chunk id; 0 at the end
     chunks: list[int]  #: healthy, degraded, endangered, lost
     bytes: list[int]  #: the same in bytes of content
+    void: dict[str, int] = {}  #: shards on removed stores, by the name of their node

@@ -3,6 +3,9 @@
 A name row is valid from ``from_seq`` until before ``to_seq``. Taking a name away closes its row and leaves it for listings
 that go on as of an earlier sequence; an entry in ``dead`` has it removed when its grace is over. An inode has exactly one
 live name, a directory's children hang on its inode: so moving a directory moves everything below it.
+
+A file's open version is in its inode's row; the next one closes it into a row of its own. Closing, of a name or of a
+version, releases nothing: what is closed holds its content until the garbage collection removes it.
 """
 
 from __future__ import annotations
@@ -17,10 +20,10 @@ from dsa_zmq.master.catalog.tables import (
     CONTENT_BYTES,
     CONTENTS,
     DEAD,
-    DEAD_CONTENT,
     DEAD_FILE,
     DEAD_NAME,
     DEAD_TREE,
+    DEAD_VERSION,
     DIRECTORY,
     FILE,
     FILES,
@@ -28,9 +31,11 @@ from dsa_zmq.master.catalog.tables import (
     LIVE,
     NAMES,
     SEQ,
+    VERSIONS,
     DeadRow,
     InodeRow,
     NameRow,
+    VersionRow,
 )
 from dsa_zmq.master.catalog.walk import Trail, absent, attributes, find, inode_of, split, target_of, walk
 from dsa_zmq.model.redundancy import parse_redundancy
@@ -112,7 +117,6 @@ def move(rows: Rows, facts: Facts, job: Request, op: Move) -> Found:
     if there is not None:
         _may_give_way(op, source, there)
         replaced = inode_of(rows, there)
-        _release_would_load(rows, replaced)
     else:
         _parents_allowed(op.target, names, trail, op.parents)
     inherited = inode_of(rows, trail[-1]).redundancy
@@ -162,7 +166,7 @@ def publish(rows: Rows, job: Request, path: str, trail: Trail, there: InodeRow |
             there.inode, FILE, version.mode, there.created_ns, version.redundancy, there.version + 1, version.content,
             version.size, version.mtime_ns, version.chunk_bytes, version.chunk_count, seq,
         )  # fmt: skip
-        release(rows, there.content, job.wall_ns)
+        _close_version(rows, there, seq, job.wall_ns)
         add(rows, CONTENT_BYTES, version.size - there.size)
     else:
         inherited = inode_of(rows, trail[-1]).redundancy if len(trail) < len(names) else ""
@@ -178,18 +182,6 @@ def publish(rows: Rows, job: Request, path: str, trail: Trail, there: InodeRow |
     return Found(attributes(inode), seq)
 
 
-def release(rows: Rows, content: int, died_ns: int) -> None:
-    """One file shows this content no more; the last one leaves it to the garbage collection."""
-    if not content:
-        return
-    row = rows.get(CONTENTS, content)
-    assert row is not None, f"no content {content}"
-    assert row.refs > 0, f"content {content} is released twice"
-    rows.put(CONTENTS, row._replace(refs=row.refs - 1))
-    if row.refs == 1:
-        bury(rows, DEAD_CONTENT, died_ns, content)
-
-
 def bury(
     rows: Rows, kind: int, due: int, object_: int, *, closed: NameRow | None = None, seq: int = 0, inode: int = 0
 ) -> None:
@@ -197,16 +189,16 @@ def bury(
     rows.put(DEAD, DeadRow(kind, due, rows.new_id(), object_, closed.name if closed else "", seq, inode))
 
 
-def forget_file(rows: Rows, inode: InodeRow, died_ns: int) -> None:
-    """A file is not in the tree any more: take it out of the counts and release what it showed."""
-    release(rows, inode.content, died_ns)
+def uncount(rows: Rows, inode: InodeRow) -> None:
+    """A file is not in the tree any more."""
     add(rows, FILES, -1)
     add(rows, CONTENT_BYTES, -inode.size)
 
 
 def _unlink_file(rows: Rows, row: NameRow, inode: InodeRow, seq: int, wall_ns: int) -> None:
-    """Take a file's name away. Its inode stays with the closed name, for listings as of an earlier sequence."""
-    forget_file(rows, inode, wall_ns)
+    """Take a file's name away. Its inode stays with the closed name, for listings as of an earlier sequence, and with its
+    content, for readers."""
+    uncount(rows, inode)
     _close(rows, row, seq)
     bury(rows, DEAD_FILE, wall_ns, row.parent, closed=row, seq=seq, inode=row.inode)
 
@@ -217,10 +209,16 @@ def _close(rows: Rows, row: NameRow, seq: int) -> None:
     rows.put(NAMES, row._replace(to_seq=seq))
 
 
-def _release_would_load(rows: Rows, inode: InodeRow) -> None:
-    """Ask for the content's row before anything is written: cheaper than to take it back."""
-    if inode.content:
-        rows.get(CONTENTS, inode.content)
+def _close_version(rows: Rows, shown: InodeRow, seq: int, wall_ns: int) -> None:
+    """What the file shows ends before ``seq``. It takes the inode's reference to the content along."""
+    rows.put(
+        VERSIONS,
+        VersionRow(
+            shown.inode, shown.version, shown.content, shown.size, shown.mtime_ns, shown.mode, shown.chunk_bytes,
+            shown.chunk_count, shown.redundancy, shown.since_seq, seq,
+        ),
+    )  # fmt: skip
+    bury(rows, DEAD_VERSION, wall_ns, shown.version, seq=seq, inode=shown.inode)
 
 
 def _parents_allowed(path: str, names: tuple[str, ...], trail: Trail, parents: bool) -> None:

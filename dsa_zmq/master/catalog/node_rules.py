@@ -2,6 +2,10 @@
 
 Registration is where a second process with the same directory, an old copy of a directory, or a stranger with a taken name
 is told from a node that comes back.
+
+A name belongs to one store at a time. Another store may take it once its node is dead: a disk was wiped, or is not mounted
+and the node began anew in its empty place. The former store is *removed* then: its places count nowhere. They stay in the
+catalog all the same, for the disk may return, and take the name back in the same way.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from dsa_zmq.master.catalog.facts import Facts, next_seq
 from dsa_zmq.master.catalog.jobs import LoadNodes, NodeRow, RegisterNode
 from dsa_zmq.master.catalog.rows import Rows, Scan
 from dsa_zmq.master.catalog.tables import NEXT_NODE, NODES, StoreRow
+from dsa_zmq.model.ids import start_of
 from dsa_zmq.model.paths import validate_name
 from dsa_zmq.protocol.messages import Register
 
@@ -44,14 +49,13 @@ def register_node(rows: Rows, facts: Facts, job: RegisterNode) -> NodeRow:
     namesake = next((row for row in nodes if row.name == message.name and not row.removed), None)
     if known is not None:
         _check_return(known, job)
-        if namesake is not None and namesake.node != known.node:
+    if namesake is not None and namesake != known:
+        if job.old_is_alive or (known is not None and not known.removed):
             raise _taken(message)
+        rows.put(NODES, namesake._replace(removed=1))
+    if known is not None:
         row = _row(known.node, known.generation, message)
     else:
-        if namesake is not None:
-            if job.old_is_alive:
-                raise _taken(message)
-            rows.put(NODES, namesake._replace(removed=1))
         node = rows.number(NEXT_NODE)
         rows.set_number(NEXT_NODE, node + 1)
         row = _row(node, 1, message)
@@ -84,30 +88,29 @@ def _check_return(known: StoreRow, job: RegisterNode) -> None:
     """Whether a process with a known store id may take its place. Conflict otherwise, in words for the operator."""
     message = job.message
     elsewhere = (known.host, known.path) != (message.host, message.path)
-    if known.removed:
-        raise Conflict(
-            f"the store in '{message.path}' was node '{known.name}', which a new store has replaced",
-            "give this node an empty directory",
-        )
-    if job.old_is_alive and elsewhere:
+    if job.old_is_alive and elsewhere and not known.removed:  # of a removed one, who is alive is its namesake
         raise Conflict(
             f"node '{known.name}' is running in '{known.path}' on host '{known.host}'; '{message.path}' on host"
             f" '{message.host}' is a copy of its directory",
             "stop one of the two; a copied directory cannot be used",
         )
-    if message.incarnation < known.incarnation:
+    start, newest = start_of(message.incarnation), start_of(known.incarnation)
+    if start < newest or (start == newest and message.incarnation != known.incarnation):
+        # An equal start that is another process: both followed the same one, in a directory and in its copy.
+        counted = f"start {start}, known is {newest}" if start < newest else f"another start {start} than the one known"
         raise Conflict(
-            f"'{message.path}' is an older copy of the directory of node '{known.name}'"
-            f" (start {message.incarnation}, known is {known.incarnation})",
+            f"'{message.path}' is an older copy of the directory of node '{known.name}' ({counted})",
             "use the newest copy, or give the node an empty directory",
         )
     if message.incarnation == known.incarnation and (elsewhere or known.address != message.address):
         raise Conflict(
-            f"two processes say that they are start {known.incarnation} of node '{known.name}': at {known.address} in"
+            f"two processes say that they are start {newest} of node '{known.name}': at {known.address} in"
             f" '{known.path}', and at {message.address} in '{message.path}'",
             "stop one of the two; a copied directory cannot be used",
         )
 
 
 def _taken(message: Register) -> Conflict:
-    return Conflict(f"the node name '{message.name}' is taken", "give this node another name with --name")
+    return Conflict(
+        f"the node name '{message.name}' is taken by another store", "start this node under another name with --name"
+    )

@@ -52,15 +52,12 @@ PATHS: dict[type, Callable[[Any], tuple[str, ...]]] = {
 }
 """The paths that an operation walks."""
 
-RELEASING = (Remove, Move, Copy, Commit)
-"""Operations that may need the content of a file that they name."""
-
 
 def prefetch(rows: Rows, requests: Sequence[Request]) -> None:
     """Load what these requests read, level by level of their paths."""
     rows.load(META, META_NAMES)
     _load_sessions(rows, [request for request in requests if isinstance(request.operation, STORED)])
-    paths: dict[tuple[str, ...], bool] = {}  # names -> whether the content may be released
+    paths: dict[tuple[str, ...], bool] = {}  # names -> whether the content gets a reference more
     for request in requests:
         op = request.operation
         find = PATHS.get(type(op))
@@ -70,7 +67,7 @@ def prefetch(rows: Rows, requests: Sequence[Request]) -> None:
                     names = split(path)
                 except Invalid:
                     continue  # the decision will say so
-                paths[names] = paths.get(names, False) or isinstance(op, RELEASING)
+                paths[names] = paths.get(names, False) or (isinstance(op, Copy) and path == op.source)
     inodes = _load_paths(rows, paths)
     _load_uploads(rows, [r.operation for r in requests if isinstance(r.operation, Commit | Stage)])
     locates = [request.operation for request in requests if isinstance(request.operation, Locate)]

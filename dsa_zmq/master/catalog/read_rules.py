@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from dsa_zmq.errors import Conflict, IsADirectory, NotADirectory, NotFound
+from dsa_zmq.errors import Conflict, Corrupt, IsADirectory, NotADirectory, NotFound
 from dsa_zmq.master.catalog.facts import Facts
 from dsa_zmq.master.catalog.jobs import AllocateChecked, LocatedRows, Request, Totals
 from dsa_zmq.master.catalog.rows import Rows, Scan
@@ -21,7 +21,9 @@ from dsa_zmq.master.catalog.tables import (
     PLACES,
     PURGED_SEQ,
     SEQ,
+    VERSIONS,
     InodeRow,
+    VersionRow,
 )
 from dsa_zmq.master.catalog.walk import (
     absent,
@@ -68,6 +70,20 @@ LISTED: Scan[ListedRow] = Scan(
     (NAMES, INODES),
 )
 
+_SHOWN_AT = ", ".join(
+    f"COALESCE(v.{column}, i.{column})" if column in VersionRow._fields[1:] else f"i.{column}"
+    for column in InodeRow._fields
+)
+LISTED_AT: Scan[ListedRow] = Scan(
+    f"SELECT n.name, {_SHOWN_AT} FROM names n JOIN inodes i ON i.inode = n.inode"
+    # Most files have not changed since: only for the others is a closed version looked up.
+    " LEFT JOIN versions v ON i.since_seq > ? AND v.inode = i.inode AND v.from_seq <= ? AND v.to_seq > ?"
+    " WHERE n.parent = ? AND n.name > ? AND n.to_seq > ? AND n.from_seq <= ? ORDER BY n.name LIMIT ?",
+    ListedRow,
+    (NAMES, INODES, VERSIONS),
+)
+"""As LISTED, with what each file showed at an earlier sequence. Of a version's columns none is ever null."""
+
 
 def stat(rows: Rows, facts: Facts, job: Request, op: Stat) -> Found:
     return Found(attributes(inode_of(rows, find(rows, op.path))), rows.number(SEQ))
@@ -85,7 +101,8 @@ def list_directory(rows: Rows, facts: Facts, job: Request, op: ListDirectory) ->
     if trail[-1].kind != DIRECTORY:
         raise NotADirectory(f"'{op.path}' is a file", "use stat for a file", op.path)
     limit = max(1, min(op.limit, LIST_PAGE))
-    found = rows.scan(LISTED, trail[-1].inode, op.after, seq, seq, limit + 1)
+    where = (trail[-1].inode, op.after, seq, seq, limit + 1)
+    found = rows.scan(LISTED, *where) if seq == now else rows.scan(LISTED_AT, seq, seq, seq, *where)
     entries = [Entry(row.name, attributes(InodeRow._make(row[1:]))) for row in found[:limit]]
     return Listing(entries, len(found) > limit, seq)
 
@@ -99,7 +116,10 @@ def locate(rows: Rows, facts: Facts, job: Request, op: Locate) -> LocatedRows:
     if page is None:
         raise NotFound(f"page {op.page} of '{op.path}' does not exist any more", "open the file again", op.path)
     ids = unpack_page(page.body)
-    chunks = rows.get_all(CHUNKS, ids)
+    found = rows.get_all(CHUNKS, ids)
+    chunks = [chunk for chunk in found if chunk is not None]
+    if len(chunks) < len(ids):  # the others would be taken for those in front of them
+        raise Corrupt(f"page {op.page} of '{op.path}' names chunks that are not there", "restore the catalog", op.path)
     places = rows.group_all(PLACES, ids)
     nodes = {node: rows.get(NODES, node) for node in {place.node for group in places for place in group}}
     removed = {node for node, row in nodes.items() if row is None or row.removed}
@@ -110,7 +130,6 @@ def locate(rows: Rows, facts: Facts, job: Request, op: Locate) -> LocatedRows:
         [
             (chunk.chunk, chunk.length, chunk.hash, [(p.node, p.shard) for p in group if p.node not in removed])
             for chunk, group in zip(chunks, places, strict=True)
-            if chunk is not None
         ],
     )
 

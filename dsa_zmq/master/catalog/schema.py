@@ -21,6 +21,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             redundancy {text} NOT NULL, version BIGINT NOT NULL, content BIGINT NOT NULL, size BIGINT NOT NULL,
             mtime_ns BIGINT NOT NULL, chunk_bytes BIGINT NOT NULL, chunk_count BIGINT NOT NULL,
             since_seq BIGINT NOT NULL)""",
+        """CREATE TABLE versions (
+            inode BIGINT NOT NULL, version BIGINT NOT NULL, content BIGINT NOT NULL, size BIGINT NOT NULL,
+            mtime_ns BIGINT NOT NULL, mode BIGINT NOT NULL, chunk_bytes BIGINT NOT NULL, chunk_count BIGINT NOT NULL,
+            redundancy {text} NOT NULL, from_seq BIGINT NOT NULL, to_seq BIGINT NOT NULL,
+            PRIMARY KEY (inode, version)){clustered}""",
         """CREATE TABLE contents (
             content {id} PRIMARY KEY, length BIGINT NOT NULL, chunk_bytes BIGINT NOT NULL, chunk_count BIGINT NOT NULL,
             redundancy {text} NOT NULL, refs BIGINT NOT NULL)""",

@@ -28,6 +28,7 @@ CHECKPOINT_PAGES = (
     4096  #: 16 MiB of log: long enough to write each page of it once, short enough to re-read after a crash
 )
 CACHE_KIB = 65_536  #: page cache: the inner nodes of some ten million rows
+COPY_BYTES = 1 << 20  #: of the log at a time
 QUICK_CHECK_BYTES = 16 << 20  #: a file this small is checked as a whole at each opening: some 20 ms
 
 
@@ -64,6 +65,7 @@ class Database:
             raise _opening_failure(path, error) from error
         try:
             self._configure(scrambled)
+            _write_again(disk, f"{path}-wal")
             disk.sync_dir(path.rpartition("/")[0])  # the new file's name has to survive, not only its bytes
         except (apsw.Error, OSError) as error:
             self.abandon()
@@ -223,6 +225,23 @@ class Database:
     def _give_up(self, what: str, error: Exception) -> CatalogBroken:
         self.broken = CatalogBroken(f"catalog '{self.path}': {what}: {type(error).__name__}: {error}")
         return self.broken
+
+
+def _write_again(disk: Disk, path: str) -> None:
+    """Make durable what a reader of an inherited log sees. The caller has the lock, so nobody else writes to it.
+
+    If the last process ended because a sync failed, part of the log may be in the page cache only and marked clean: no
+    later sync would write it, and a power loss would take it with everything that was appended since.
+    """
+    if not disk.exists(path):
+        return
+    file = disk.open(path)
+    try:
+        for offset in range(0, file.size(), COPY_BYTES):
+            file.pwritev([file.pread(COPY_BYTES, offset)], offset)
+        file.datasync()
+    finally:
+        file.close()
 
 
 def _opening_failure(path: str, error: Exception) -> DSAError:

@@ -39,7 +39,8 @@ class NameRow(NamedTuple):
 
 
 class InodeRow(NamedTuple):
-    """A file or directory, with a file's newest version inside: a look-up is one row."""
+    """A file or directory, with a file's newest version inside: a look-up is one row. The row holds its content, also after
+    the file's name was closed, until the garbage collection removes it."""
 
     inode: int
     kind: int
@@ -55,6 +56,23 @@ class InodeRow(NamedTuple):
     since_seq: int = 0  #: the sequence that made this version
 
 
+class VersionRow(NamedTuple):
+    """A closed version of a file: what it showed from sequence ``from_seq`` until before ``to_seq``, when the next one took
+    its place. The row holds its content until the garbage collection removes it."""
+
+    inode: int
+    version: int
+    content: int  #: 0: it was empty
+    size: int
+    mtime_ns: int
+    mode: int
+    chunk_bytes: int
+    chunk_count: int
+    redundancy: str
+    from_seq: int
+    to_seq: int
+
+
 class ContentRow(NamedTuple):
     """A published content, or with ``refs`` 0 a dead one: that row stays until the horizon has passed its id, so that a
     late message of its upload is recognised."""
@@ -64,7 +82,7 @@ class ContentRow(NamedTuple):
     chunk_bytes: int
     chunk_count: int
     redundancy: str
-    refs: int  #: files that show it
+    refs: int  #: inodes and closed versions that hold it
 
 
 class UploadRow(NamedTuple):
@@ -147,17 +165,18 @@ class DeadRow(NamedTuple):
     kind: int  #: one of the DEAD_ kinds
     due: int  #: when it died; for DEAD_CONTENT_ID the id that the horizon must pass
     item: int
-    object: int  #: the content; or the directory that the closed name was in
+    object: int  #: the content; the directory that the closed name was in; or the number of the closed version
     name: str = ""  #: the closed name; "" if it is gone already
-    seq: int = 0  #: to_seq of the closed name
-    inode: int = 0  #: of the unlinked file or directory
+    seq: int = 0  #: to_seq of the closed name or version
+    inode: int = 0  #: of the unlinked file or directory, or of the closed version
 
 
 DEAD_TREE: Final = 1  #: an unlinked directory: its children, then itself
-DEAD_FILE: Final = 2  #: an unlinked file: its closed name and its inode
+DEAD_FILE: Final = 2  #: an unlinked file: its closed name, and its inode with the newest version
 DEAD_NAME: Final = 3  #: a closed name whose inode lives on elsewhere
-DEAD_CONTENT: Final = 4  #: a content that nobody shows: its pages and chunks
+DEAD_CONTENT: Final = 4  #: a content that nothing holds: its pages and chunks
 DEAD_CONTENT_ID: Final = 5  #: the remaining row of such a content
+DEAD_VERSION: Final = 6  #: a closed version of a file that may live on
 
 
 class Table(Generic[R, K]):
@@ -201,6 +220,7 @@ NAMES: Table[NameRow, tuple[int, str, int]] = Table(
     "names", NameRow, 3, cached=lambda row: row.kind == DIRECTORY and row.to_seq == LIVE
 )
 INODES: Table[InodeRow, int] = Table("inodes", InodeRow, cached=lambda row: row.kind == DIRECTORY)
+VERSIONS: Table[VersionRow, tuple[int, int]] = Table("versions", VersionRow, 2)
 CONTENTS: Table[ContentRow, int] = Table("contents", ContentRow)
 UPLOADS: Table[UploadRow, int] = Table("uploads", UploadRow)
 PAGES: Table[PageRow, tuple[int, int]] = Table("pages", PageRow, 2)
@@ -213,7 +233,7 @@ REPLIES: Table[ReplyRow, tuple[int, int]] = Table("replies", ReplyRow, 2, groupe
 DEAD: Table[DeadRow, tuple[int, int, int]] = Table("dead", DeadRow, 3)
 
 TABLES: tuple[Table[Any, Any], ...] = (
-    META, NAMES, INODES, CONTENTS, UPLOADS, PAGES, CHUNKS, PLACES, DROPS, NODES, SESSIONS, REPLIES, DEAD,
+    META, NAMES, INODES, VERSIONS, CONTENTS, UPLOADS, PAGES, CHUNKS, PLACES, DROPS, NODES, SESSIONS, REPLIES, DEAD,
 )  # fmt: skip
 """All tables, in the order in which changes are applied."""
 
@@ -224,8 +244,8 @@ TERM: Final = "term"  #: raised at each opening
 SEQ: Final = "seq"  #: of the last change
 NEXT_NODE: Final = "next_node"
 HORIZON: Final = "horizon"  #: ids below it that are in no content are condemned
-PURGED_SEQ: Final = "purged_seq"  #: closed names up to this sequence may be gone: older listings cannot go on
+PURGED_SEQ: Final = "purged_seq"  #: what was closed up to this sequence may be gone: older listings cannot go on
 FILES: Final = "files"
-CONTENT_BYTES: Final = "content_bytes"  #: sum of all files' sizes
+CONTENT_BYTES: Final = "content_bytes"  #: sum of all files' sizes, each by its newest version
 
 META_NAMES: Final = (FORMAT, CLUSTER, TERM, SEQ, NEXT_NODE, HORIZON, PURGED_SEQ, FILES, CONTENT_BYTES)

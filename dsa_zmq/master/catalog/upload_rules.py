@@ -83,8 +83,6 @@ def commit(rows: Rows, facts: Facts, job: Request, op: Commit) -> Found | Confir
     if op.mode & ~MODE_BITS:
         raise Invalid(f"mode {op.mode:#o} has more than permission bits", "use a mode up to 0o7777", op.path)
     trail, there = target_of(rows, op.path, if_absent=op.if_absent, if_version=op.if_version)
-    if there is not None and there.content:
-        rows.get(CONTENTS, there.content)  # ask for it before anything is written: cheaper than to take it back
     if not op.upload:
         if op.length or op.chunk_count or op.chunks:
             raise Invalid("a commit with content needs its upload", path=op.path)

@@ -14,6 +14,7 @@ from actors.sim.disk import SimDisk
 from dsa_zmq.master.catalog.catalog import Catalog
 from dsa_zmq.master.catalog.jobs import CollectGarbage, DropsDone, LoadDrops, NodeRow, RegisterNode, Request
 from dsa_zmq.master.catalog.tables import SESSIONS, TABLES
+from dsa_zmq.model.ids import NONCE_BITS
 from dsa_zmq.model.macs import node_key, receipt_mac
 from dsa_zmq.model.redundancy import parse_redundancy
 from dsa_zmq.protocol.messages import Register
@@ -91,12 +92,13 @@ class Kit:
 
     # --- nodes ----------------------------------------------------------------------------------------------------
 
-    def introduction(self, name: str, **fields: Any) -> Register:
-        """How node ``name`` introduces itself, in its first start in its own directory."""
+    def introduction(self, name: str, *, start: int = 1, nonce: int = 0xABC, **fields: Any) -> Register:
+        """How node ``name`` introduces itself, in its first start in its own directory unless told otherwise."""
         values: dict[str, Any] = {
             "number": 0, "version": 1, "oldest": 1, "cluster": b"", "name": name, "store_id": name.encode().ljust(16, b"."),
-            "incarnation": 1, "address": f"tcp://{name}:7710", "zone": "", "host": f"host-{name}", "path": f"/srv/{name}",
-            "disk": name, "capacity": 1 << 40, "used": 0, "free": 0, "seen_term": 0, "seen_master": b"",
+            "incarnation": start << NONCE_BITS | nonce, "address": f"tcp://{name}:7710", "zone": "", "host": f"host-{name}",
+            "path": f"/srv/{name}", "disk": name, "capacity": 1 << 40, "used": 0, "free": 0, "seen_term": 0,
+            "seen_master": b"",
         }  # fmt: skip
         return Register(**{**values, **fields})
 
@@ -163,6 +165,10 @@ class Kit:
             for table in TABLES
             if table.name not in without
         }
+
+    def number(self, name: str) -> int:
+        """A number in ``meta``."""
+        return next(int(row[1]) for row in self.dump()["meta"] if row[0] == name)
 
     def audit(self) -> None:
         assert self.catalog.audit() == []

@@ -39,7 +39,7 @@ WORK = st.one_of(
     st.tuples(st.just("again"), st.integers(0, 5)),
     st.tuples(st.just("stage"), st.integers(0, 2)),
     st.tuples(st.just("finish"), PATHS),
-    st.tuples(st.just("node"), st.sampled_from(["n0", "n1", "x"]), st.integers(1, 3), st.booleans()),
+    st.tuples(st.just("node"), st.sampled_from(["n0", "n1", "x"]), st.integers(1, 3), st.integers(0, 1), st.booleans()),
     st.tuples(st.just("garbage"), st.sampled_from([1, 3, 100])),
     st.tuples(st.just("expire"), st.integers(1001, 1010)),
     st.tuples(st.just("done"), st.integers(0, 40)),
@@ -50,7 +50,7 @@ WORK = st.one_of(
     st.builds(Move, PATHS, PATHS, st.booleans(), st.booleans()),
     st.builds(Copy, PATHS, PATHS, st.booleans(), st.booleans()),
     st.builds(Stat, PATHS),
-    st.builds(ListDirectory, PATHS, st.just(""), st.just(2), st.sampled_from([0, 3, 7])),
+    st.builds(ListDirectory, PATHS, st.just(""), st.just(2), st.sampled_from([0, 3, 5, 6, 7, 9])),
     st.builds(Locate, PATHS, st.sampled_from([0, 0, 1001, 1002]), st.sampled_from([0, 1])),
     st.builds(lambda path: Allocate(0, path, 4096, 0, [1]), PATHS),
     st.builds(Statfs),
@@ -88,8 +88,8 @@ class Script:
                 chunks = 4 * self.stages
                 self.stages = 0
                 return self.request(Commit(upload, path, chunks << 24, 16 << 20, chunks, "copies=2", [], 0))
-            case ("node", name, incarnation, alive):
-                return RegisterNode(kit.introduction(name, incarnation=incarnation), alive, kit.now)
+            case ("node", name, start, nonce, alive):
+                return RegisterNode(kit.introduction(name, start=start, nonce=nonce), alive, kit.now)
             case ("garbage", limit):
                 return CollectGarbage(limit, kit.now, 3, 1 << 60, horizon=0)
             case ("expire", upload):

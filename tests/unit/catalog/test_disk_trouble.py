@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import random
 
@@ -11,6 +12,7 @@ import pytest
 from actors.sim.disk import SimDisk
 from dsa_zmq.master.catalog.jobs import CollectGarbage, LoadNodes
 from dsa_zmq.master.catalog.sql import CatalogBroken, Database, DiskFull, Rejected
+from dsa_zmq.model.ids import start_of
 from dsa_zmq.protocol.operations import Copy, ListDirectory, MakeDirectory, Move, Remove, Stat
 from dsa_zmq.protocol.values import Failure
 
@@ -310,7 +312,7 @@ def test_on_a_full_disk_nodes_come_back_and_new_clients_can_clean_up(new_kit):
     kit, stored = full_kit(new_kit)
     while kit.disk.exists("catalog.sqlite.ballast"):
         kit.good(Remove(stored.pop()[0].operation.path))
-    assert kit.register("n0", incarnation=2).incarnation == 2
+    assert start_of(kit.register("n0", start=2).incarnation) == 2
     session = kit.open_session(b"a new client ...")
     kit.good(Remove(stored.pop()[0].operation.path), session=session)
     kit.audit()
@@ -327,6 +329,20 @@ def test_a_ballast_that_does_not_fit_leaves_nothing_behind(new_kit, monkeypatch,
     kit.open()
     assert not kit.disk.exists("catalog.sqlite.ballast")
     assert kit.bad(MakeDirectory("/d")) == "no-space"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_disk_or_a_quota_without_room_for_the_ballast_is_no_fault_of_the_disk(new_kit, monkeypatch, number):
+    kit = new_kit(disk=SimDisk(random.Random(5)))
+
+    def refuse(path, inode, size):
+        raise OSError(number, "no room", path)
+
+    monkeypatch.setattr(kit.disk, "grow", refuse)
+    kit.catalog.close()
+    kit.open(ballast_bytes=BALLAST)
+    assert kit.bad(MakeDirectory("/d")) == "no-space"
+    assert not kit.disk.exists("catalog.sqlite.ballast")
 
 
 def test_a_catalog_on_a_full_disk_still_opens(new_kit):

@@ -13,9 +13,9 @@ import pytest
 from actors.disk import OsDisk
 from dsa_zmq.master.catalog import schema
 from dsa_zmq.master.catalog.catalog import CATALOG_FILE, Catalog
-from dsa_zmq.master.catalog.jobs import LoadStaged, Request
+from dsa_zmq.master.catalog.jobs import CollectGarbage, LoadStaged, Request
 from dsa_zmq.master.catalog.tables import META_NAMES, TABLES
-from dsa_zmq.protocol.operations import Locate, Remove, Stat
+from dsa_zmq.protocol.operations import ListDirectory, Locate, Remove, Stat
 
 ROOT = Path(__file__).resolve().parents[3]
 GOLDEN = json.loads((ROOT / "tests/golden/catalog_v1.json").read_text())
@@ -53,8 +53,23 @@ def test_a_catalog_of_format_1_is_read_and_goes_on(golden):
     assert staged == [row[0] for row in GOLDEN["rows"]["uploads"]]
     kept = golden.run([Request(Remove("/ignored"), session, 1, 0, 5)])[0]
     assert kept.attributes.size == 9000, "the answer that request 1 was given by the earlier process"
+    sizes = [
+        {entry.name: entry.attributes.size for entry in listed.entries}.get("written")
+        for listed in golden.run([Request(ListDirectory("/", seq=seq), 0, 0, 0, 5) for seq in (11, 12, 13, 14, 0)])
+    ]
+    assert sizes == [None, 5000, 0, 200, 200]
     assert golden.run([Request(Remove("/copy"), session, 100, 0, 5)])[0].count == 1
     assert golden.audit() == []
+
+
+def test_what_format_1_left_to_be_let_go_is_let_go(golden):
+    assert {row[0] for row in GOLDEN["rows"]["dead"]} == {1, 2, 3, 4, 5, 6}, "every kind"
+    while golden.run([CollectGarbage(5, 1 << 62, 0, 1 << 62, horizon=1 << 40)])[0].more:
+        assert golden.audit() == []
+    assert golden.audit() == []
+    count = golden._database.execute
+    assert count("SELECT COUNT(*) FROM dead") == count("SELECT COUNT(*) FROM versions") == [(0,)]
+    assert count("SELECT COUNT(*), SUM(refs) FROM contents") == [(2, 3)]
 
 
 def test_a_released_migration_is_never_edited():

@@ -92,7 +92,7 @@ def test_drops_are_told_until_they_are_done(kit):
     assert kit.collect() == [2, 3, 4]
 
 
-def test_a_removed_node_is_told_nothing(kit):
+def test_a_removed_node_is_told_nothing_until_it_returns(kit):
     commit = kit.commit("/f", redundancy="copies=4")
     kit.good(commit)
     kit.register("n0", store_id=b"formatted anew..")
@@ -100,7 +100,11 @@ def test_a_removed_node_is_told_nothing(kit):
     assert kit.collect() == [2, 3, 4]
     kit.register("n1", store_id=b"formatted too...")
     assert kit.collect() == [3, 4]
-    assert {row[0] for row in kit.dump()["drops"]} == {3, 4}
+    kit.reopen()
+    assert {row[0] for row in kit.dump()["drops"]} == {1, 2, 3, 4}
+    kit.register("n0", start=2)
+    assert kit.collect() == [1, 3, 4]
+    assert [shard.chunk for shard in kit.one(LoadDrops(1, 10))] == [commit.chunks[0].chunk]
 
 
 def test_a_content_is_held_by_every_name_that_shows_it(kit):

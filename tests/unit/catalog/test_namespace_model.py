@@ -1,7 +1,8 @@
-"""The tree of names against a model: nested dictionaries, one operation after the other."""
+"""The tree of names, now and as of earlier, against a model: nested dictionaries, one operation after the other."""
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
 
 import pytest
@@ -189,17 +190,17 @@ def seen(result):
     return "dir" if shown.kind == "dir" else File(shown.size, shown.version)
 
 
-def tree_of(kit, path="/"):
-    """The whole tree, by listings of two entries."""
+def tree_of(kit, path="/", seq=0):
+    """The whole tree, now or as of a sequence, by listings of two entries."""
     found, after, more = {}, "", True
     while more:
-        page = kit.good(ListDirectory(path, after, 2))
+        page = kit.good(ListDirectory(path, after, 2, seq))
         more = page.more
         for entry in page.entries:
             after = entry.name
             inside = f"{path.rstrip('/')}/{entry.name}"
             shown = entry.attributes
-            found[entry.name] = tree_of(kit, inside) if shown.kind == "dir" else File(shown.size, shown.version)
+            found[entry.name] = tree_of(kit, inside, seq) if shown.kind == "dir" else File(shown.size, shown.version)
     return found
 
 
@@ -207,6 +208,7 @@ def tree_of(kit, path="/"):
 @given(st.lists(st.lists(STEPS, min_size=1, max_size=6), max_size=8))
 def test_the_tree_is_what_the_model_says_after_every_batch(new_kit, batches):
     kit, tree = new_kit(nodes=2), Tree()
+    moments = {}  # sequence -> the tree as it was then
     for batch in batches:
         for kind in ("collect", "reopen"):
             if any(step[0] == kind for step in batch):
@@ -216,11 +218,23 @@ def test_the_tree_is_what_the_model_says_after_every_batch(new_kit, batches):
         assert [seen(result) for result in results] == [expect(tree, step) for step in steps]
         assert tree_of(kit) == tree.root
         kit.audit()
+        moments[kit.number("seq")] = deepcopy(tree.root)
+        check_moments(kit, moments)
     kit.collect(horizon=kit.new_id())
     assert tree_of(kit) == tree.root
     kept = [row[0] for row in kit.dump()["inodes"]]
     assert len(kept) == 1 + count(tree.root)
-    assert kit.dump()["dead"] == []
+    assert kit.dump()["dead"] == kit.dump()["versions"] == []
+    check_moments(kit, moments)
+
+
+def check_moments(kit, moments):
+    """What each sequence showed it still shows, or says that it cannot."""
+    for seq, root in moments.items():
+        if seq >= kit.number("purged_seq"):
+            assert tree_of(kit, seq=seq) == root
+        else:
+            assert kit.bad(ListDirectory("/", seq=seq)) == "conflict"
 
 
 def count(tree):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dsa_zmq.master.catalog.jobs import CountChunks, LoadNodes, RegisterNode
+from dsa_zmq.model.ids import NONCE_BITS, start_of
 from dsa_zmq.protocol.operations import Locate
 from dsa_zmq.protocol.values import Failure
 
@@ -18,11 +19,11 @@ def refused(result, code="conflict"):
 
 def test_new_stores_get_numbers_in_order_and_keep_them(kit):
     assert [node.node for node in kit.nodes] == [1, 2, 3, 4]
-    assert kit.register("n2", incarnation=2).node == 3
+    assert kit.register("n2", start=2).node == 3
     kit.reopen()
     assert kit.register("n9").node == 5
     rows = kit.one(LoadNodes())
-    assert [(row.node, row.name, row.incarnation) for row in rows] == [
+    assert [(row.node, row.name, start_of(row.incarnation)) for row in rows] == [
         (1, "n0", 1), (2, "n1", 1), (3, "n2", 2), (4, "n3", 1), (5, "n9", 1),
     ]  # fmt: skip
     assert rows[0].generation == 1
@@ -38,23 +39,46 @@ def test_the_same_process_may_register_again(kit):
 
 
 def test_a_later_start_may_bring_another_address_name_and_capacity(kit):
-    row = kit.register("renamed", store_id=kit.nodes[0].store_id, incarnation=2, address="tcp://new:1", capacity=5,
+    row = kit.register("renamed", store_id=kit.nodes[0].store_id, start=2, address="tcp://new:1", capacity=5,
                        host="host-n0", path="/srv/n0")  # fmt: skip
-    assert (row.node, row.name, row.address, row.capacity, row.incarnation) == (1, "renamed", "tcp://new:1", 5, 2)
+    assert (row.node, row.name, row.address, row.capacity) == (1, "renamed", "tcp://new:1", 5)
+    assert start_of(row.incarnation) == 2
 
 
 def test_a_disk_may_move_to_another_machine_while_nobody_else_uses_it(kit):
-    assert kit.register("n0", incarnation=2, host="other", path="/mnt").node == 1
+    assert kit.register("n0", start=2, host="other", path="/mnt").node == 1
 
 
 def test_an_older_copy_of_a_directory_is_refused(kit):
-    kit.register("n0", incarnation=5)
-    assert "older copy" in refused(kit.register("n0", incarnation=4))
-    assert kit.one(LoadNodes())[0].incarnation == 5
+    newest = kit.register("n0", start=5)
+    message = refused(kit.register("n0", start=4, nonce=0xFFF))
+    assert "older copy" in message
+    assert "start 4, known is 5" in message
+    assert kit.one(LoadNodes())[0] == newest
+
+
+@pytest.mark.parametrize("nonce", [0, 0x123, (1 << NONCE_BITS) - 1])
+@pytest.mark.parametrize("elsewhere", [{}, {"host": "other", "path": "/backup", "address": "tcp://other:1"}])
+def test_a_copy_from_one_start_ago_is_refused_though_it_counts_to_the_same_start(kit, nonce, elsewhere):
+    newest = kit.register("n0", start=5, nonce=0x456)
+    message = refused(kit.register("n0", start=5, nonce=nonce, **elsewhere))
+    assert "older copy" in message
+    assert "another start 5" in message
+    assert kit.one(LoadNodes())[0] == newest
+    assert kit.register("n0", start=5, nonce=0x456) == newest
+    assert kit.register("n0", start=6, nonce=0).node == newest.node
+
+
+def test_of_two_processes_that_follow_one_start_the_first_in_a_batch_is_the_node(kit):
+    first, second = kit.run(
+        *(RegisterNode(kit.introduction("n0", start=2, nonce=nonce), False, 0) for nonce in (0x456, 0x789))
+    )
+    assert first.node == 1
+    assert "older copy" in refused(second)
 
 
 def test_two_directories_with_one_store_id_are_told_apart_by_name_while_the_first_is_alive(kit):
-    message = refused(kit.register("n0", incarnation=2, path="/backup", old_is_alive=True))
+    message = refused(kit.register("n0", start=2, path="/backup", old_is_alive=True))
     assert "n0" in message
     assert "/backup" in message
 
@@ -66,7 +90,7 @@ def test_a_second_process_with_the_same_start_number_is_refused(kit, field):
 
 def test_a_taken_name_is_refused_while_its_node_is_alive(kit):
     assert "taken" in refused(kit.register("n0", store_id=b"a stranger......", old_is_alive=True))
-    assert "taken" in refused(kit.register("n0", store_id=kit.nodes[1].store_id, incarnation=2, path="/srv/n1",
+    assert "taken" in refused(kit.register("n0", store_id=kit.nodes[1].store_id, start=2, path="/srv/n1",
                                            host="host-n1"))  # fmt: skip
     assert len(kit.one(LoadNodes())) == 4
 
@@ -87,10 +111,53 @@ def test_a_new_store_replaces_a_dead_one_of_its_name_and_voids_its_places(kit):
     assert kit.one(CountChunks(0, 10, frozenset())).chunks == [0, 0, 1, 0]
 
 
-def test_a_replaced_store_does_not_come_back(kit):
+def test_a_replaced_store_that_returns_counts_again_and_replaces_the_other(kit):
+    former = kit.nodes[0]
+    commit = kit.commit("/before", redundancy="copies=4")
+    kit.good(commit)
+    newer = kit.register("n0", store_id=b"formatted anew..")
+    kit.nodes = [newer, *kit.nodes[1:]]
+    kit.good(kit.commit("/meanwhile", redundancy="copies=4"))
+    assert counted(kit) == ([1, 1, 0, 0], {"n0": 1})
+    back = kit.register("n0", start=2)
+    assert (back.node, back.store_id, back.removed, start_of(back.incarnation)) == (1, former.store_id, False, 2)
+    assert {row.node: row.removed for row in kit.one(LoadNodes())} == {
+        1: False, 2: False, 3: False, 4: False, newer.node: True,
+    }  # fmt: skip
+    assert {node for node, _ in kit.good(Locate("/before")).chunks[0][3]} == {1, 2, 3, 4}
+    assert {node for node, _ in kit.good(Locate("/meanwhile")).chunks[0][3]} == {2, 3, 4}
+    assert counted(kit) == ([1, 1, 0, 0], {"n0": 1})
+    again = kit.register("n0", store_id=b"formatted anew..", start=2)
+    assert again.node == newer.node
+    assert {node for node, _ in kit.good(Locate("/meanwhile")).chunks[0][3]} == {2, 3, 4, 5}
+    kit.audit()
+
+
+def counted(kit):
+    counts = kit.one(CountChunks(0, 10, frozenset()))
+    return counts.chunks, counts.void
+
+
+def test_a_replaced_store_is_refused_while_the_other_is_alive_unless_it_takes_another_name(kit):
     kit.register("n0", store_id=b"formatted anew..")
-    assert "replaced" in refused(kit.register("n0", incarnation=2))
-    assert "replaced" in refused(kit.register("other", store_id=kit.nodes[0].store_id, incarnation=2))
+    message = refused(kit.register("n0", start=2, path="/mnt", old_is_alive=True))
+    assert "taken by another store" in message
+    assert kit.one(LoadNodes())[0].removed
+    back = kit.register("shelf", store_id=kit.nodes[0].store_id, start=2, host="host-n0", path="/srv/n0")
+    assert (back.node, back.name, back.removed) == (1, "shelf", False)
+    assert not kit.one(LoadNodes())[4].removed
+
+
+def test_an_older_copy_of_a_replaced_store_is_refused(kit):
+    kit.register("n0", start=5)
+    kit.register("n0", store_id=b"formatted anew..")
+    assert "older copy" in refused(kit.register("n0", start=4))
+    assert not kit.one(LoadNodes())[4].removed
+
+
+def test_a_store_in_use_cannot_take_the_name_of_a_dead_one(kit):
+    assert "taken" in refused(kit.register("n0", store_id=kit.nodes[1].store_id, start=2, path="/srv/n1",
+                                           host="host-n1"))  # fmt: skip
 
 
 def test_a_store_of_another_cluster_is_refused(kit):

@@ -13,6 +13,8 @@ from actors.sim.disk import SimDisk
 from dsa_zmq.errors import ConfigError, Conflict, Corrupt, DSAError, Incompatible, Invalid
 from dsa_zmq.master.catalog import schema
 from dsa_zmq.master.catalog.catalog import CATALOG_FILE, Catalog
+from dsa_zmq.master.catalog.jobs import LoadNodes, MarkStale
+from dsa_zmq.master.catalog.stale import STALE_FILE
 from dsa_zmq.model.ids import id_floor
 from dsa_zmq.protocol.operations import MakeDirectory, Stat
 
@@ -183,4 +185,97 @@ def test_an_opening_cut_off_anywhere_leaves_a_catalog_that_opens():
         catalog = open_again(disk)
         assert catalog.audit() == []
         assert len(catalog.cluster) == 16
+        catalog.close()
+
+
+# --- old copies -------------------------------------------------------------------------------------------------------
+
+
+def mark(kit, seen_term=9):
+    return kit.one(MarkStale(kit.catalog.term, seen_term, "shelf-1", 1_000))
+
+
+def test_a_catalog_marked_as_an_old_copy_does_not_open_again_and_keeps_its_term(kit):
+    assert mark(kit) is None
+    kit.catalog.close()
+    for _ in range(3):
+        error = refused_for_good(kit.disk)
+        assert "a master of term 9, this catalog is of term 1: it is an old copy" in error.message
+        assert "shelf-1" in error.message
+        assert "dsa master --take-over" in error.remedy
+    kit.open(take_over=True)
+    assert kit.catalog.term == 10
+    kit.reopen()
+    assert kit.catalog.term == 11
+
+
+def refused_for_good(disk, **options):
+    before = {name: disk.read_bytes(name) for name in disk.listdir("")}
+    with pytest.raises(ConfigError) as caught:
+        open_again(disk, **options)
+    assert {name: disk.read_bytes(name) for name in disk.listdir("")} == before
+    return caught.value
+
+
+def test_two_copies_of_one_term_are_told_apart_by_the_operator_only(kit):
+    mark(kit, seen_term=kit.catalog.term)
+    kit.catalog.close()
+    assert "two masters have run on copies of one catalog" in refused_for_good(kit.disk).message
+    kit.open(take_over=True)
+    assert kit.catalog.term == 2
+
+
+def test_the_mark_is_durable_when_the_job_ends_and_others_of_its_batch_have_their_results(kit):
+    jobs = [LoadNodes(), MarkStale(1, 9, "shelf-1", 0), LoadNodes()]
+    before, marked, after = kit.run(*jobs)
+    assert marked is None
+    assert [node.name for node in before] == [node.name for node in after] == ["n0", "n1", "n2", "n3"]
+    kit.disk.power_loss()
+    refused_for_good(kit.disk)
+    kit.open(take_over=True)
+
+
+def test_a_mark_finds_room_on_a_full_disk(new_kit):
+    kit = new_kit(ballast_bytes=1 << 20)
+    kit.disk.capacity_bytes -= kit.disk.free_bytes()[0]
+    assert mark(kit) is None
+    kit.catalog.close()
+    refused_for_good(kit.disk)
+
+
+def test_a_mark_that_cannot_be_written_is_an_outcome_and_not_an_end(kit):
+    kit.disk.capacity_bytes -= kit.disk.free_bytes()[0]
+    assert isinstance(mark(kit), OSError)
+    assert len(kit.one(LoadNodes())) == 4
+
+
+def test_taking_over_from_nobody_is_refused(kit):
+    kit.catalog.close()
+    assert "nothing to take over" in refused_for_good(kit.disk, take_over=True).message
+    kit.open()
+    assert kit.catalog.term == 2
+
+
+def test_a_damaged_mark_still_refuses_every_start(kit):
+    kit.catalog.close()
+    kit.disk.replace_bytes(STALE_FILE, b"{}")
+    for take_over in (False, True):
+        assert "damaged" in refused_for_good(kit.disk, take_over=take_over).message
+    kit.disk.unlink(STALE_FILE)
+    kit.open()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_take_over_cut_off_anywhere_ends_above_the_other_term():
+    for operations in range(12):
+        disk = SimDisk(random.Random(operations))
+        catalog = open_again(disk)
+        catalog.run([MarkStale(1, 9, "n", 0)])
+        catalog.close()
+        disk.die_after(operations)
+        with contextlib.suppress(DSAError, OSError):
+            open_again(disk, take_over=True).abandon()
+        disk.power_loss()
+        catalog = open_again(disk, take_over=disk.exists(STALE_FILE))
+        assert catalog.term in (10, 11)
         catalog.close()

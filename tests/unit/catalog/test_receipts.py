@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from dsa_zmq.model.ids import NONCE_BITS
 from dsa_zmq.protocol.operations import Confirm, Locate, Stat
 from dsa_zmq.protocol.values import PlacedShard, StagedChunk
 
@@ -59,7 +60,7 @@ def test_a_forged_receipt_is_refused_and_the_refusal_is_kept(kit):
 @pytest.mark.parametrize("what", ["upload", "chunk", "index", "incarnation"])
 def test_a_receipt_written_for_another_one_is_refused(kit, what):
     commit = kit.commit("/f")
-    value = {"upload": commit.upload + 1, "chunk": commit.chunks[0].chunk + 1, "index": 1, "incarnation": 2}[what]
+    value = {"upload": commit.upload + 1, "chunk": commit.chunks[0].chunk + 1, "index": 1, "incarnation": 1}[what]
     refuse(kit, forge(kit, commit, **{what: value}))
 
 
@@ -135,7 +136,7 @@ def test_receipts_of_an_earlier_start_are_confirmed_and_then_good(kit):
     commit = kit.commit("/f", 8192)
     stale = commit.chunks[1].receipts[0]
     node = node_of(kit, stale)
-    renewed = kit.register(node.name, incarnation=7)
+    renewed = kit.register(node.name, start=7)
     expected = [
         PlacedShard(chunk.chunk, receipt.index, receipt.node)
         for chunk in commit.chunks
@@ -161,16 +162,18 @@ def test_receipts_of_an_earlier_start_are_confirmed_and_then_good(kit):
 def test_a_staged_page_asks_for_confirmation_too(kit):
     stage = kit.stage(kit.new_id(), 0)
     for node in kit.nodes:
-        kit.register(node.name, incarnation=2)
+        kit.register(node.name, start=2)
     answer = kit.good(stage)
     assert isinstance(answer, Confirm)
     assert len(answer.shards) == 8
     assert kit.dump()["uploads"] == []
 
 
-def test_a_receipt_from_the_future_of_its_node_is_not_believed_without_asking(kit):
+@pytest.mark.parametrize("later", [1 << NONCE_BITS, 1, -1])
+def test_a_receipt_of_a_later_start_or_of_another_process_of_this_start_is_not_believed_without_asking(kit, later):
     commit = kit.commit("/f")
     chunk = commit.chunks[0]
     node = node_of(kit, chunk.receipts[0])
-    early = kit.receipt(commit.upload, chunk.chunk, chunk.receipts[0].index, node, chunk.hash, incarnation=5)
-    assert isinstance(kit.good(with_receipt(commit, early)), Confirm)
+    incarnation = node.incarnation + later
+    other = kit.receipt(commit.upload, chunk.chunk, chunk.receipts[0].index, node, chunk.hash, incarnation=incarnation)
+    assert isinstance(kit.good(with_receipt(commit, other)), Confirm)

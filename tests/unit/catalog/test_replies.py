@@ -120,7 +120,7 @@ def test_confirm_is_not_kept_so_that_the_same_question_may_be_asked_again(kit):
     commit = kit.commit("/f")
     restarted = {receipt.node for receipt in commit.chunks[0].receipts}
     for node in [node for node in kit.nodes if node.node in restarted]:
-        kit.register(node.name, incarnation=2)
+        kit.register(node.name, start=2)
     request = kit.request(commit)
     assert isinstance(kit.one(request), Confirm)
     assert kit.dump()["replies"] == []

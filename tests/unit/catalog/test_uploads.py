@@ -239,6 +239,14 @@ def test_a_reader_goes_on_with_the_content_it_found_while_the_name_shows_another
     assert kit.bad(Locate("/f", first.upload, 0)) == "not-found"
 
 
+def test_a_manifest_without_one_of_its_chunks_is_damage_and_no_shorter_file(new_kit):
+    kit = new_kit()
+    commit = kit.commit("/f", 3 * 4096)
+    kit.good(commit)
+    kit.catalog._database.execute("DELETE FROM chunks WHERE chunk = ?", (commit.chunks[1].chunk,))
+    assert kit.bad(Locate("/f")) == "corrupt"
+
+
 def test_a_directory_has_no_chunks(kit):
     assert kit.bad(Locate("/")) == "is-a-directory"
     assert kit.bad(Locate("/none")) == "not-found"

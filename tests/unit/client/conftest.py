@@ -28,6 +28,7 @@ from dsa_zmq.client.store import Store
 from dsa_zmq.client.upload import Target
 from dsa_zmq.errors import DSAError
 from dsa_zmq.model import limits
+from dsa_zmq.model.ids import NONCE_BITS, next_incarnation
 from dsa_zmq.protocol import operations as op
 from dsa_zmq.protocol.codec import CODEC
 from dsa_zmq.protocol.messages import (
@@ -84,7 +85,7 @@ class Faults:
 class ModelNode:
     def __init__(self, world: World, number: int) -> None:
         self.world, self.number = world, number
-        self.incarnation = 1
+        self.incarnation = next_incarnation(0, world.rng.getrandbits(NONCE_BITS))
         self.address = f"tcp://node{number}:7710"
         self.shards: dict[tuple[int, int], bytes] = {}
         self.up = True
@@ -92,7 +93,7 @@ class ModelNode:
 
     def restart(self, keep: bool) -> None:
         """A new incarnation; without ``keep`` it has lost what no page and no file holds yet."""
-        self.incarnation += 1
+        self.incarnation = next_incarnation(self.incarnation, self.world.rng.getrandbits(NONCE_BITS))
         if not keep:
             master = self.world.master
             pages = [page for upload in master.uploads.values() for page in upload.pages.values()]

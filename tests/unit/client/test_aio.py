@@ -11,8 +11,9 @@ import pytest
 
 from dsa_zmq.aio import AsyncStore
 from dsa_zmq.client.calls import AskMaster, Cancel, StartDownload, StartUpload
-from dsa_zmq.errors import NotFound
+from dsa_zmq.errors import DSAError, Invalid, NotFound
 from dsa_zmq.model.limits import MIN_CHUNK_BYTES as CHUNK
+from dsa_zmq.model.stat import Stat
 
 
 def content(size, seed=1):
@@ -114,3 +115,18 @@ def test_cancelling_ends_the_wait_and_gives_the_transfer_up(store, operation):
     run(body())
     if operation != "stat":
         assert any(isinstance(call, Cancel) for call in store.handle.calls)
+
+
+def test_closing_is_heard_as_an_error_of_the_store_by_all_who_wait(store):
+    async def body():
+        aio = AsyncStore(store, threads=1)
+        waiting = [asyncio.create_task(aio.write_bytes(f"/{number}", b"x")) for number in range(50)]
+        await asyncio.sleep(0)
+        await aio.close()
+        ended = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [each for each in ended if not isinstance(each, Stat | DSAError)] == []
+        with pytest.raises(Invalid, match="the store is closed"):
+            await aio.ls("/")
+        await aio.close()
+
+    run(body())

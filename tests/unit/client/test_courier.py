@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dsa_zmq.client.courier import SMALL_BYTES, Courier
 from dsa_zmq.client.line import SECOND_NS, Line
+from dsa_zmq.client.pace import SHORTEST_NS
 from dsa_zmq.client.tasks import Read, Write
+from dsa_zmq.model.ids import NONCE_BITS, next_incarnation
 from dsa_zmq.protocol.messages import (
     GetShards,
     GotShard,
@@ -23,7 +26,8 @@ from dsa_zmq.protocol.messages import (
 )
 from dsa_zmq.protocol.values import Failure, NodeAddress, Receipt
 
-NODES = [NodeAddress(node, f"tcp://n{node}:1", 1, f"n{node}") for node in (1, 2, 3)]
+FIRST, SECOND = next_incarnation(0, 0xABC), next_incarnation(1 << NONCE_BITS, 0x123)  #: starts of a node
+NODES = [NodeAddress(node, f"tcp://n{node}:1", FIRST, f"n{node}") for node in (1, 2, 3)]
 MIB = 1 << 20
 
 
@@ -70,24 +74,34 @@ def test_small_shards_of_many_uploads_travel_together_while_others_are_under_way
     it = courier()
     for chunk in range(100):
         it.submit(write(chunk + 1, chunk, 1, 50))
-        if chunk < 2:
-            (out,) = it.flush(0)
-            assert len(out.message.shards) == 1
-            last = out
+        if chunk == 0:
+            (first,) = it.flush(0)
+            assert len(first.message.shards) == 1
     assert it.flush(0) == []
-    it.put_done(done(last.message), 1)
+    it.put_done(done(first.message), 1)
     (out,) = it.flush(1)
-    assert len(out.message.shards) == len(out.payload) == 98
-    assert {put.upload for put in out.message.shards} == set(range(3, 101))
+    assert len(out.message.shards) == len(out.payload) == 99
+    assert {put.upload for put in out.message.shards} == set(range(2, 101))
 
 
-def test_large_shards_do_not_wait_for_small_ones_under_way():
+def test_small_shards_do_not_wait_for_an_answer_that_is_late():
+    it = courier()
+    for chunk in range(3):
+        it.submit(write(1, chunk, 1, 50))
+        it.flush(0)
+    (out,) = it.flush(SHORTEST_NS)
+    assert len(out.message.shards) == 2
+    it.submit(write(1, 9, 1, 50))
+    assert it.flush(5 * SHORTEST_NS) == []  # two are under way
+
+
+def test_large_shards_do_not_wait_for_small_ones():
     it = courier()
     for chunk in range(2):
         it.submit(write(1, chunk, 1, 50))
         it.flush(0)
     it.submit(write(1, 9, 1, SMALL_BYTES))
-    assert len(it.flush(0)) == 1
+    assert [len(out.message.shards) for out in it.flush(0)] == [2]
 
 
 def test_credit_of_a_read_comes_back_when_it_is_processed():
@@ -144,7 +158,7 @@ def test_node_that_lives_has_longer_to_answer():
         outcomes, sends = it.tick(now)
         for out in sends:
             if isinstance(out.message, Ping):
-                again += it.pong(Pong(out.message.number, 1, 1), now)[1]
+                again += it.pong(Pong(out.message.number, 1, FIRST), now)[1]
     assert [out.message.number for out in again] == [1], "asked once more: the first may be lost"
     assert 9.9 < now / SECOND_NS < 10.3
 
@@ -153,8 +167,22 @@ def test_pong_of_a_new_process_ends_what_the_old_one_was_asked():
     it = courier()
     it.submit(write(1, 5, 1))
     it.flush(0)
-    outcomes, _ = it.pong(Pong(1, 1, 2), SECOND_NS)
+    outcomes, _ = it.pong(Pong(1, 1, SECOND), SECOND_NS)
     assert [outcome.task.slot for outcome in outcomes] == [(5, 0)]
+
+
+@pytest.mark.parametrize("other", [FIRST - (1 << NONCE_BITS), FIRST + 1, FIRST - 1])
+def test_pong_of_an_earlier_process_or_of_a_copy_is_no_sign_of_life(other):
+    it = courier()
+    it.submit(write(1, 5, 1, 90))
+    it.flush(0)
+    outcomes, now = [], 0
+    while not outcomes:
+        now += SECOND_NS // 10
+        assert it.pong(Pong(1, 1, other), now) == ([], [])
+        outcomes, _ = it.tick(now)
+    assert 2.9 < now / SECOND_NS < 3.3
+    assert it.know(NODES) == [], "it was not taken for the node"
 
 
 def test_slow_line_is_not_a_dead_node():
@@ -199,13 +227,23 @@ def test_restarted_or_lost_node_fails_what_was_under_way():
     it.submit(write(1, 5, 1))
     it.submit(write(1, 6, 2))
     it.flush(0)
-    moved = it.know([NodeAddress(1, "tcp://n1:2", 2, "n1")])
+    moved = it.know([NodeAddress(1, "tcp://n1:2", SECOND, "n1")])
     assert [outcome.task.slot for outcome in moved] == [(5, 0)]
-    assert it.know([NodeAddress(1, "tcp://n1:1", 1, "n1")]) == [], "an older answer changes nothing"
+    assert it.know([NodeAddress(1, "tcp://n1:1", FIRST, "n1")]) == [], "an older answer changes nothing"
     assert it.lost("tcp://n1:1") == []
     assert [outcome.task.slot for outcome in it.lost("tcp://n2:1")] == [(6, 0)]
     it.submit(write(1, 7, 1))
     assert it.flush(1)[0].address == "tcp://n1:2"
+
+
+@pytest.mark.parametrize("nonce", [0, 0xFFF])
+def test_another_process_of_the_same_start_is_another_process_whichever_nonce_is_greater(nonce):
+    it = courier()
+    it.submit(write(1, 5, 1))
+    it.flush(0)
+    other = NodeAddress(1, "tcp://n1:1", next_incarnation(0, nonce), "n1")
+    assert [outcome.task.slot for outcome in it.know([other])] == [(5, 0)]
+    assert it.know([other]) == []
 
 
 def test_cancelled_tasks_do_not_leave():

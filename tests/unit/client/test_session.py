@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from dsa_zmq.client.pace import SHORTEST_NS
 from dsa_zmq.client.session import Session
 from dsa_zmq.errors import Conflict, Incompatible, OutcomeUnknown, Overloaded, Timeout, Unavailable
 from dsa_zmq.protocol import operations as op
@@ -135,12 +136,26 @@ def test_refused_greeting_is_final_unless_it_is_overload():
 def test_operations_gather_while_messages_are_under_way(talk):
     for number in range(100):
         talk.ask(op.Stat(f"/{number}"))
-    first, second = talk.take()
-    assert len(first.calls) == len(second.calls) == 1
+    (first,) = talk.take()
+    assert len(first.calls) == 1
     talk.answer(first)
-    (third,) = talk.take()
-    assert len(third.calls) == 98
-    assert len({call.number for message in (first, second, third) for call in message.calls}) == 100
+    (second,) = talk.take()
+    assert len(second.calls) == 99
+    assert len({call.number for message in (first, second) for call in message.calls}) == 100
+
+
+def test_operations_do_not_wait_for_an_answer_that_is_late(talk):
+    for number in range(3):
+        talk.ask(op.Stat(f"/{number}"))
+    talk.take()
+    talk.now += SHORTEST_NS
+    talk.flush()
+    (second,) = talk.take()
+    assert len(second.calls) == 2
+    talk.ask(op.Stat("/third"))
+    talk.now += 5 * SHORTEST_NS
+    talk.flush()
+    assert talk.take() == []  # two are under way
 
 
 def test_a_message_has_no_more_calls_and_bytes_than_it_may(talk):
@@ -169,7 +184,9 @@ def test_reads_do_not_wait_for_writes(talk):
 
 def test_a_session_is_opened_for_the_first_change_only(talk):
     talk.ask(op.Stat("/x"))
-    assert talk.take()[0].session == 0
+    (read,) = talk.take()
+    assert read.session == 0
+    talk.answer(read)
     talk.ask(op.MakeDirectory("/a"))
     talk.ask(op.MakeDirectory("/b"))
     talk.open()
@@ -194,10 +211,14 @@ def test_the_floor_is_the_oldest_open_change(talk):
     talk.open()
     (one,) = talk.take()
     talk.ask(op.MakeDirectory("/b"))
+    talk.now += SHORTEST_NS
+    talk.flush()
     (two,) = talk.take()
     assert one.done_below == two.done_below == one.calls[0].number
     talk.answer(one)
     talk.ask(op.MakeDirectory("/c"))
+    talk.now += SHORTEST_NS
+    talk.flush()
     (three,) = talk.take()
     assert three.done_below == two.calls[0].number
     assert first in talk.settled
@@ -227,6 +248,8 @@ def test_answers_of_an_earlier_term_are_not_believed(talk):
     token = talk.ask(op.Stat("/a"))
     (calls,) = talk.take()
     talk.ask(op.Stat("/b"))
+    talk.now += SHORTEST_NS
+    talk.flush()
     talk.answer(talk.take()[0], term=5)
     talk.answer(calls, term=4)
     assert token not in talk.settled
@@ -294,6 +317,23 @@ def test_overload_is_asked_again_later_under_a_new_number(talk):
             break
         again = talk.take()[-1]
     assert isinstance(talk.settled[token], Overloaded)
+
+
+def test_overload_of_a_repeated_change_keeps_its_number_since_the_first_try_may_be_done(talk):
+    token = talk.ask(op.Remove("/a"))
+    talk.open()
+    (calls,) = talk.take()
+    talk.wait(0.3)  # its answer is lost: it is repeated
+    (again,) = talk.take()
+    assert again.calls == calls.calls
+    talk.answer(again, Failure("overloaded", "busy"))
+    assert token not in talk.settled
+    talk.wait(1)
+    later = talk.take()
+    assert later
+    assert all(message.calls == calls.calls and message.done_below == calls.done_below for message in later)
+    talk.answer(later[-1], op.Done(1))
+    assert talk.settled[token] == op.Done(1)
 
 
 def test_errors_are_errors_of_their_kind(talk):

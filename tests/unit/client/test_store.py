@@ -307,6 +307,19 @@ def test_many_have_one_outcome_each_in_order(store, tmp_path):
     assert len(os.listdir(tmp_path / "back")) == len(sizes)
 
 
+def test_many_are_got_into_open_files_too(store):
+    sizes = [0, 5, CHUNK, 3 * CHUNK, 40 * CHUNK]
+    store.put_many((content(size, number), f"/many/{number}") for number, size in enumerate(sizes))
+    targets = [io.BytesIO() for _ in sizes]
+    wanted = [(f"/many/{number}", target) for number, target in enumerate(targets)]
+    with open(os.devnull, "rb") as closed_to_writes:
+        outcomes = store.get_many([*wanted, ("/many/none", io.BytesIO()), ("/many/1", closed_to_writes)])
+    assert isinstance(outcomes.pop(), LocalError)
+    assert isinstance(outcomes.pop(), NotFound)
+    assert [outcome.size for outcome in outcomes] == sizes
+    assert [target.getvalue() for target in targets] == [content(size, number) for number, size in enumerate(sizes)]
+
+
 # --- lives ----------------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,56 @@
+"""The bench runs against whatever it is pointed at, and its figures have the shape that programs rely on."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.process, pytest.mark.slow]
+
+ROOT = Path(__file__).resolve().parents[2]
+CALLS = {"4 KiB up, one call each", "4 KiB down, one call each", "create", "stat", "list 200 entries"}
+BULK = {"4 KiB up, bulk", "4 KiB down, bulk", "4 KiB down, bulk to files"}
+BIG = {"big file up", "big file down"}
+
+
+def run(tmp_path: Path, *options: str) -> tuple[dict[str, Any], str]:
+    """The figures and the table of one quick run."""
+    figures = tmp_path / "figures.json"
+    command = [sys.executable, "-m", "bench", "--quick", "--scratch", str(tmp_path), "--json", str(figures), *options]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=100)
+    assert ended.returncode == 0, ended.stderr
+    return json.loads(figures.read_text()), ended.stdout
+
+
+def test_a_quick_run_measures_everything_beside_its_limits(tmp_path: Path) -> None:
+    figures, table = run(tmp_path)
+    measures = {one["workload"]: one for one in figures["measures"]}
+    assert set(measures) == CALLS | BULK | BIG
+    for one in measures.values():
+        assert one["rate"] > 0
+        assert one["rates"]
+        assert set(one["cpu_servers_s"]) == {"master", "nodes"}
+        assert one["workload"] in table
+    assert measures["big file up"]["unit"] == "B/s"
+    assert set(figures["limits"]) == {"tcp", "tcp2x", "cp", "fdatasync", "echo"}
+    assert all(rate > 0 for rate in figures["limits"].values())
+    processes = {"master", "node-1", "node-2", "node-3", "node-4", "client"}
+    assert all(set(figures["resident_bytes"][when]) == processes for when in ("idle", "after"))
+    assert figures["options"]["quick"] is True
+    assert figures["machine"]["cores"] == os.cpu_count()
+    assert list(tmp_path.iterdir()) == [tmp_path / "figures.json"]
+
+
+def test_a_directory_is_measured_by_the_same_code(tmp_path: Path) -> None:
+    (tmp_path / "shelf").mkdir()
+    figures, _ = run(tmp_path, "--posix", str(tmp_path / "shelf"))
+    assert {one["workload"] for one in figures["measures"]} == CALLS | BIG
+    assert figures["target"].startswith("posix ")
+    assert list((tmp_path / "shelf").iterdir()) == []
