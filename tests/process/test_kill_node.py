@@ -16,7 +16,7 @@ CHUNK_BYTES = 320 << 10  #: more than goes into one message with another
 SHARD_FRAME = 16 << 10  #: what is longer is a shard: the last one, of an odd length, too
 CHUNKS, COPIES = 6, 2
 SIZE = (CHUNKS - 1) * CHUNK_BYTES + 33_333
-SETTINGS = {"chunk_bytes": CHUNK_BYTES, "node_timeout_s": 1.0, "progress_timeout_s": 8.0}
+SETTINGS = {"chunk_bytes": CHUNK_BYTES, "node_dead_s": 1.0, "progress_timeout_s": 8.0}
 
 
 def some(counts: list[int], rounds: int) -> list[int]:
