@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from dsa_zmq.client.download import Wanted
 from dsa_zmq.client.local_file import LocalFile
 from dsa_zmq.client.upload import Target
+from dsa_zmq.client.wanted import Wanted
 from dsa_zmq.errors import DSAError
 from dsa_zmq.protocol.operations import Operation
 from dsa_zmq.protocol.values import Attributes

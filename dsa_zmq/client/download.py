@@ -16,12 +16,12 @@ A chunk moves through these states:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from dsa_zmq.client.copies import Copies
 from dsa_zmq.client.effects import Ask, Carry, Deliver, Described, Effect, Finish, Know, Progress, Release, Verify
 from dsa_zmq.client.suspicion import Suspicion
 from dsa_zmq.client.tasks import Outcome, Read, Task
+from dsa_zmq.client.wanted import Wanted
 from dsa_zmq.errors import (
     Conflict,
     Corrupt,
@@ -39,20 +39,6 @@ from dsa_zmq.protocol.operations import Locate, Located, Result
 from dsa_zmq.protocol.values import Attributes, ChunkPlaces
 
 PageTag = tuple[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """Bytes ``[start, stop)`` of a file; ``stop`` None: to its end. ``content`` and ``chunk_bytes`` pin what was found
-    earlier under this path (0: look the path up)."""
-
-    path: str
-    start: int = 0
-    stop: int | None = None
-    content: int = 0
-    chunk_bytes: int = 0
-    window: int = 16 << 20  #: bytes asked for and not yet consumed (reader) or written (file)
-    to_file: bool = False  #: out of order into a file, instead of in order to a reader
 
 
 class Download:

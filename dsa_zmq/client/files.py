@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any
 
-from dsa_zmq.client.download import Wanted
 from dsa_zmq.client.receiving import NO_WINDOW, Receiver
 from dsa_zmq.client.sending import FeedWriter
+from dsa_zmq.client.wanted import Wanted
 from dsa_zmq.errors import Invalid, IsADirectory
 from dsa_zmq.model.stat import Stat
 

@@ -12,10 +12,10 @@ from typing import Any
 
 from dsa_zmq.client.calls import Attach, Consumed, StartDownload
 from dsa_zmq.client.connection import Connection
-from dsa_zmq.client.download import Wanted
 from dsa_zmq.client.local_file import LocalFile, local_error
 from dsa_zmq.client.sending import Progress
 from dsa_zmq.client.tickets import Event, Stream, Waiter
+from dsa_zmq.client.wanted import Wanted
 from dsa_zmq.errors import LocalError
 from dsa_zmq.protocol.values import Attributes
 

@@ -25,19 +25,15 @@ from actors.requests import Backoff, Request, Requests
 from dsa_zmq.client.greeting import Greeting
 from dsa_zmq.client.pace import Pace
 from dsa_zmq.client.plausible import implausible
+from dsa_zmq.client.weight import wire_bytes
 from dsa_zmq.errors import DSAError, Incompatible, OutcomeUnknown, Overloaded, Timeout, Unavailable, from_code
 from dsa_zmq.model.limits import MAX_CALLS, MAX_OPEN_CALLS
 from dsa_zmq.protocol.messages import Answers, Call, Calls, Refused, Welcome
 from dsa_zmq.protocol.operations import (
     STORED,
     Abort,
-    Allocate,
-    Commit,
-    Copy,
-    Move,
     OpenSession,
     Operation,
-    Reallocate,
     Result,
     SessionOpened,
     Stage,
@@ -187,7 +183,7 @@ class Session:
         size = 0
         while line.waiting and len(calls) < MAX_CALLS:
             entry = line.waiting[0]
-            size += _estimate(entry.operation)
+            size += wire_bytes(entry.operation)
             if calls and size > MESSAGE_BYTES:
                 break
             line.waiting.popleft()
@@ -339,7 +335,7 @@ class Session:
                 if entry.message is not None and entry.message.under_way:
                     entry.message.under_way = False
                     (self._stored if stored else self._free).under_way -= 1
-                estimate = _estimate(entry.operation)
+                estimate = wire_bytes(entry.operation)
                 if calls and (size + estimate > MESSAGE_BYTES or len(calls) >= MAX_CALLS):
                     sent.append((self.host, self._calls(stored, calls)))
                     calls, size = [], 0
@@ -398,18 +394,3 @@ def _may_be_done(request: Request[_Open], result: Result) -> bool:
     try under the same number can have its effect once."""
     overloaded = isinstance(result, Failure) and result.code == Overloaded.code
     return overloaded and request.item.stored and request.tries > 1
-
-
-def _estimate(operation: Operation) -> int:
-    """About how many bytes it takes on the wire; never too few."""
-    if isinstance(operation, Stage | Commit):
-        receipts = len(operation.chunks[0].receipts) if operation.chunks else 0
-        path = len(operation.path) if isinstance(operation, Commit) else 0
-        return 256 + 4 * path + len(operation.chunks) * (64 + 48 * receipts)
-    if isinstance(operation, Reallocate):
-        return 512 + len(operation.shards) * (32 + 9 * len(operation.held[0]))
-    if isinstance(operation, Move | Copy):
-        return 64 + 4 * (len(operation.source) + len(operation.target))
-    if isinstance(operation, Allocate):
-        return 256 + 4 * len(operation.path) + 5 * len(operation.lengths)
-    return 256 + 4 * len(getattr(operation, "path", ""))

@@ -10,12 +10,12 @@ from types import TracebackType
 from typing import IO, Any, Literal, TypeVar, overload
 
 from dsa_zmq.client.connection import Connection, HandleFactory
-from dsa_zmq.client.download import Wanted
 from dsa_zmq.client.files import StoreWriter, open_kind, open_to_read, open_to_write
 from dsa_zmq.client.many import ManyGets, ManyPuts, Outcome
 from dsa_zmq.client.receiving import NO_WINDOW, READER_WINDOW, Receiver, write_all
 from dsa_zmq.client.sending import MAX_NUMBER, Buffer, FeedWriter, Progress, Sender, Source, number_within
 from dsa_zmq.client.tree import Usage, glob, stat_of, usage, walk
+from dsa_zmq.client.wanted import Wanted
 from dsa_zmq.errors import (
     AlreadyExists,
     DSAError,

@@ -33,7 +33,7 @@ from dsa_zmq.master.grants import Granter
 from dsa_zmq.master.health import HealthCheck
 from dsa_zmq.master.members import Members
 from dsa_zmq.master.registration import Registrar, StaleMaster, check_version, two_masters
-from dsa_zmq.master.settings import MasterSettings, nanoseconds
+from dsa_zmq.master.settings import LEAST_SETTLE_NS, MasterSettings, nanoseconds
 from dsa_zmq.master.uploads import Uploads
 from dsa_zmq.model.ids import start_of
 from dsa_zmq.protocol.messages import (
@@ -58,9 +58,6 @@ STATUS_CATALOG = 70  #: the catalog's outcome is unknown: start again, the reply
 STATUS_STALE = 4  #: another master of a higher term exists: starting again would not help
 HINT_TOPIC = "hint"
 
-LEAST_SETTLE_NS = (
-    6_000_000_000  #: nodes need up to five seconds to connect again, however short the times of liveness are
-)
 MAX_EARLY = 100  #: messages kept while the catalog is read at the start; more are lost, and repeated by who sent them
 
 _TICK = "tick"

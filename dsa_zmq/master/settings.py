@@ -25,6 +25,9 @@ _LISTEN = Address(f"tcp://127.0.0.1:{MASTER_PORT}")  # loopback: anything else i
 _PUBLISH = Address(f"tcp://127.0.0.1:{HINTS_PORT}")
 _SUBSCRIBE = Address(f"tcp://127.0.0.1:{HEARTBEATS_PORT}")
 
+#: Nodes need up to five seconds to connect again after a start of the master, however short the times of liveness are.
+LEAST_SETTLE_NS = 6_000_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class MasterSettings:

@@ -11,9 +11,9 @@ from blake3 import blake3
 from actors.core import ActorSpec
 from actors.sim.runtime import SimHandle
 from dsa_zmq.client.calls import AskMaster, Consumed, Feed, StartDownload, StartUpload, Supply, Whole
-from dsa_zmq.client.download import Wanted
 from dsa_zmq.client.service import client_spec
 from dsa_zmq.client.upload import Target
+from dsa_zmq.client.wanted import Wanted
 from dsa_zmq.protocol.operations import Copy as CopyRequest
 from dsa_zmq.protocol.operations import ListDirectory, MakeDirectory, Remove, Stat
 from dsa_zmq.protocol.operations import Move as MoveRequest

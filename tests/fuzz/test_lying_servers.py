@@ -18,10 +18,10 @@ from actors.core import Message, Peer
 from actors.errors import MessageTooLarge
 from dsa_zmq.client import jobs
 from dsa_zmq.client.calls import AskMaster, Feed, StartDownload, StartUpload, Supply
-from dsa_zmq.client.download import Wanted
 from dsa_zmq.client.service import client_spec
 from dsa_zmq.client.settings import ClientSettings
 from dsa_zmq.client.upload import Target
+from dsa_zmq.client.wanted import Wanted
 from dsa_zmq.errors import DSAError, InternalError
 from dsa_zmq.protocol import messages as m
 from dsa_zmq.protocol import operations as op

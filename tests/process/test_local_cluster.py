@@ -85,7 +85,7 @@ def test_a_node_whose_disk_was_not_mounted_has_everything_again_when_it_is(tmp_p
         while (report := store.health()).endangered_chunks:  # a report may be a second old
             assert time.monotonic() < deadline, report
             time.sleep(0.05)
-        assert report.healthy_chunks == 3
+        assert report.healthy_chunks == 16
         assert report.lost_chunks == report.degraded_chunks == 0
         assert not any("another store" in note for note in report.notes)
         cluster.kill(1)

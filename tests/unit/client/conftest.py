@@ -21,11 +21,11 @@ from actors.core import Message, Peer, PeerEvent
 from actors.errors import Closed
 from dsa_zmq.client import jobs
 from dsa_zmq.client.calls import Feed, StartDownload, StartUpload, Supply
-from dsa_zmq.client.download import Wanted
 from dsa_zmq.client.service import client_spec
 from dsa_zmq.client.settings import ClientSettings
 from dsa_zmq.client.store import Store
 from dsa_zmq.client.upload import Target
+from dsa_zmq.client.wanted import Wanted
 from dsa_zmq.errors import DSAError
 from dsa_zmq.model import limits
 from dsa_zmq.model.ids import NONCE_BITS, next_incarnation
