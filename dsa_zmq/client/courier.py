@@ -299,7 +299,20 @@ class Courier:
                 node.pinged_ns = now_ns
                 sends.append(Outgoing(node.address, Ping(node_id)))
             outcomes += self._overdue(node, now_ns, self._timeout_ns + line_ns)
+            if node.waiting and now_ns - max(node.heard_ns, node.alive_ns) >= self._late_ns + line_ns:
+                outcomes += self._turn_away(node_id, node)
         return outcomes, sends
+
+    def _turn_away(self, node_id: int, node: _Node) -> list[Outcome]:
+        """Reads that wait for a silent node may look for another copy now; they cost nothing yet. Behind a dead node they
+        would wait until it counts as dead, while those that were sent before them were hedged long ago."""
+        failure = _failure(f"{node.name or node.address} is silent")
+        outcomes = [Outcome(task, failure=failure) for task in node.waiting if isinstance(task, Read)]
+        if outcomes:
+            node.waiting = deque(task for task in node.waiting if not isinstance(task, Read))
+            if not node.waiting:
+                self._ready.pop(node_id, None)
+        return outcomes
 
     def _overdue(self, node: _Node, now_ns: int, timeout_ns: int) -> list[Outcome]:
         """Requests that the node should have answered by now."""

@@ -32,7 +32,7 @@ def holders(first: set[str], second: set[str] | None, chunks: int) -> list[set[s
 def test_with_any_nodes_down_exactly_the_right_files_can_be_read(client: Any, content: Any, tmp_path: Any) -> None:
     with dsa_zmq.LocalCluster(4, placement="chained", directory=tmp_path / "c") as cluster:
         reader = client(
-            cluster.url, CHUNK_BYTES, progress_timeout_s=0.6, node_timeout_s=0.3, node_dead_s=0.2, hedge_s=0.1
+            cluster.url, CHUNK_BYTES, progress_timeout_s=0.6, node_timeout_s=0.5, node_dead_s=0.2, hedge_s=0.1
         )
         store = reader.store
         files: dict[str, tuple[bytes, list[set[str]]]] = {}

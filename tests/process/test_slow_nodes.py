@@ -6,11 +6,13 @@ import os
 import signal
 import threading
 import time
+from collections import Counter
 from typing import Any
 
 import pytest
 
 import dsa_zmq
+from dsa_zmq.protocol.operations import Locate
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 
@@ -31,12 +33,19 @@ def stocked(tmp_path: Any, content: Any) -> Any:
         yield cluster, files
 
 
+def first_asked(store: Any, paths: Any) -> str:
+    """The node that healthy reads of these files ask most often."""
+    names = {node.node: node.name for node in store.nodes()}
+    first = Counter(store._connection.ask(Locate(path)).chunks[0].places[0].node for path in paths)
+    return names[first.most_common(1)[0][0]]
+
+
 @pytest.mark.parametrize("fault", ["dead", "paused"])
 def test_two_thousand_reads_with_a_lost_node_cost_one_timeout_in_all(stocked: Any, fault: str) -> None:
     cluster, files = stocked
     with cluster.connect() as store:
         assert all(store.read_bytes(path) == data for path, data in files.items())
-        pid = cluster.pids()["node-2"]
+        pid = cluster.pids()[first_asked(store, files)]
         os.kill(pid, signal.SIGKILL if fault == "dead" else signal.SIGSTOP)
         try:
             paths = list(files)
@@ -57,11 +66,13 @@ def test_two_thousand_reads_with_a_lost_node_cost_one_timeout_in_all(stocked: An
 
 def test_a_read_waits_for_a_silent_node_half_a_second_more(stocked: Any) -> None:
     cluster, files = stocked
-    pid = cluster.pids()["node-3"]
+    some = dict(list(files.items())[:8])
+    with cluster.connect() as store:
+        pid = cluster.pids()[first_asked(store, some)]
     os.kill(pid, signal.SIGSTOP)
     try:
         waits = []
-        for path, data in list(files.items())[:8]:
+        for path, data in some.items():
             with cluster.connect() as store:  # each finds out anew
                 begin = time.monotonic()
                 assert store.read_bytes(path) == data
@@ -69,13 +80,13 @@ def test_a_read_waits_for_a_silent_node_half_a_second_more(stocked: Any) -> None
     finally:
         os.kill(pid, signal.SIGCONT)
     assert max(waits) < 1.2, waits
-    assert max(waits) > SLOW_S, f"no read needed node-3: {waits}"
+    assert max(waits) > SLOW_S, f"no read needed the node: {waits}"
 
 
 def test_many_reads_at_once_wait_together_and_once(stocked: Any) -> None:
     cluster, files = stocked
-    os.kill(cluster.pids()["node-1"], signal.SIGKILL)
     with cluster.connect() as store:
+        os.kill(cluster.pids()[first_asked(store, files)], signal.SIGKILL)
         results: dict[str, bytes] = {}
         threads = [
             threading.Thread(target=lambda path=path: results.update({path: store.read_bytes(path)})) for path in files
@@ -93,8 +104,8 @@ def test_many_reads_at_once_wait_together_and_once(stocked: Any) -> None:
 def test_a_paused_node_does_not_hang_a_put_and_serves_again_when_it_goes_on(
     client: Any, content: Any, tmp_path: Any, eventually: Any
 ) -> None:
-    with dsa_zmq.LocalCluster(3, processes=True, directory=tmp_path / "c") as cluster:
-        store = client(cluster.url, node_timeout_s=1.0).store
+    with dsa_zmq.LocalCluster(3, processes=True, directory=tmp_path / "c", speed=5) as cluster:
+        store = client(cluster.url, node_dead_s=1.5).store
         pid = cluster.pids()["node-1"]
         os.kill(pid, signal.SIGSTOP)
         try:

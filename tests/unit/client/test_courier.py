@@ -21,6 +21,7 @@ from dsa_zmq.protocol.messages import (
     PutDone,
     PutOutcome,
     PutShard,
+    PutShards,
     ShardData,
     ShardGrant,
 )
@@ -209,6 +210,23 @@ def test_late_read_is_told_once_and_still_ends():
     for step in range(1, 40):
         told += it.tick(step * SECOND_NS // 10)[0]
     assert [outcome.late for outcome in told] == [True, False]
+
+
+def test_reads_that_wait_for_a_silent_node_go_elsewhere_when_those_before_them_are_late():
+    it = courier(node_credit=MIB)
+    for chunk in range(5):
+        it.submit(read(1, chunk, 1))
+    it.submit(write(2, 9, 1))
+    (first,) = it.flush(0)
+    assert it.tick(4 * SECOND_NS // 10)[0] == []
+    outcomes = [outcome for step in (10, 20, 29) for outcome in it.tick(step * SECOND_NS // 10)[0]]
+    assert [outcome.task.slot[0] for outcome in outcomes if outcome.late] == [0]
+    assert [outcome.task.slot[0] for outcome in outcomes if outcome.failure is not None] == [1, 2, 3, 4]
+    it.shard_data(ShardData(first.message.number, [GotShard(0, 0, b"h")]), [memoryview(b"x")], 3 * SECOND_NS)
+    it.release(outcomes[0].task)
+    (second,) = it.flush(3 * SECOND_NS)
+    assert isinstance(second.message, PutShards)  # which has no other place yet
+    it.check()
 
 
 def test_overtaken_read_is_late_though_the_node_answers_others():
