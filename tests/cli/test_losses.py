@@ -31,7 +31,7 @@ def impatient(url: str) -> Store:
 
 
 def test_files_whose_only_node_is_gone_are_named_and_the_others_fetched(tmp_path: Path) -> None:
-    content = {f"f{number:02}": os.urandom(2000) for number in range(24)}
+    content = {f"f{number:02}": os.urandom(70_000) for number in range(24)}  # larger ones are placed each by itself
     failures: list[DSAError] = []
     with LocalCluster(nodes=2, redundancy="copies=1", speed=CALM) as cluster, impatient(cluster.url) as store:
         stored = store.put_many((data, f"/d/{name}") for name, data in content.items())
@@ -62,7 +62,7 @@ def test_without_a_master_the_whole_folder_ends_at_once(tmp_path: Path) -> None:
 
 
 def test_with_copies_a_lost_node_costs_nothing(dsa: Dsa, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    content = {f"f{number:02}": os.urandom(2000) for number in range(24)}
+    content = {f"f{number:02}": os.urandom(70_000) for number in range(24)}  # larger ones are placed each by itself
     with LocalCluster(nodes=3, speed=CALM) as cluster, cluster.connect() as store:
         store.put_many((data, f"/d/{name}") for name, data in content.items())
         cluster.kill(0)
