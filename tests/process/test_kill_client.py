@@ -38,8 +38,8 @@ def test_a_put_whose_client_is_killed_leaves_the_whole_file_or_no_name(
     killer = trip(direction, count, when, lambda _: process.kill(), frame)
     cluster.set_trip(killer, *at)
     process.communicate(b"x", 20)
-    # On a busy machine answers gather in fewer messages (then the put has succeeded) or are repeated in more (then the fourth
-    # may be an earlier answer, and there is no name).
+    # On a busy machine answers gather in fewer messages (then the put has succeeded), or are repeated in more (then the
+    # fourth may be an earlier answer, and there is no name).
     if place != "answer to the commit" or process.returncode != 0:
         assert killer.fired.wait(5)
         assert process.returncode == -9
