@@ -51,6 +51,19 @@ class LocalFile:
             raise LocalError(f"{self.path} became shorter while it was read", "try again", self.path)
         return b"".join(parts)
 
+    def read_untold(self, most: int) -> bytes:
+        """All of a file whose size is said to be 0, as the kernel's own files say; :class:`LocalError` beyond ``most``."""
+        parts: list[bytes] = []
+        got = 0
+        with self._use():
+            while got <= most and (data := self._pread(most + 1 - got, got)):
+                got += len(data)
+                parts.append(data)
+        if got > most:
+            problem = f"{self.path} does not tell its size and has more than {most} bytes"
+            raise LocalError(problem, "read it with another program, and put '-', its output", self.path)
+        return b"".join(parts)
+
     def write_at(self, data: memoryview | bytes, offset: int) -> None:
         """All of ``data``."""
         view = memoryview(data)

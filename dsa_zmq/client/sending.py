@@ -104,7 +104,7 @@ class Sender:
     def start_file(self, owner: int, file: LocalFile, target: Target, ticket: Any) -> None:
         """Begin to put an open regular file; it may be closed when the ticket is finished, or given up."""
         if file.size <= self._chunk_bytes:
-            data = file.read_at(file.size, 0) if file.size else b""
+            data = file.read_at(file.size, 0) if file.size else file.read_untold(self._chunk_bytes)
             self._connection.call(StartUpload(owner, target, Whole(blake3(data).digest(), data), ticket))
         else:
             self._connection.call(StartUpload(owner, target, file, ticket))

@@ -23,6 +23,10 @@ class Ballast:
         self._size = size
         self.is_low = False  #: only changes that give space back may go on
 
+    def exists(self) -> bool:
+        """Whether any was set aside, by whatever process: then there has been a catalog, since that is committed first."""
+        return self._disk.exists(self._path)
+
     def restore(self, unused_bytes: int = 0) -> None:
         """Set the space aside, if the disk has it. ``unused_bytes`` are free inside the catalog's file."""
         if not self._size:

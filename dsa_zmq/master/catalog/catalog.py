@@ -83,8 +83,13 @@ class Catalog:
         """
         redundancy = parse_redundancy(default_redundancy).name
         above = term_to_exceed(disk, path, take_over=take_over)  # before anything is changed
-        database = Database(disk, path, scrambled=scrambled)
         ballast = Ballast(disk, f"{path}.ballast", ballast_bytes)
+        if ballast.exists() and _is_empty(
+            disk, path
+        ):  # SQLite would begin a new one there: a cluster without its files
+            remedy = "restore the catalog from its backup; the nodes still have all bytes"
+            raise Corrupt(f"catalog '{path}' is gone or empty, and this directory had one", remedy, path)
+        database = Database(disk, path, scrambled=scrambled)
         try:
             try:
                 _migrate(database, path)
@@ -198,6 +203,17 @@ def _begin_term(database: Database, path: str, rng: random.Random, root: InodeRo
     database.apply(META.update, [(row.number, row.body, row.name) for row in changed])
     database.commit()
     return meta | {row.name: row for row in changed}
+
+
+def _is_empty(disk: Disk, path: str) -> bool:
+    """Whether there is no file, or nothing in it."""
+    if not disk.exists(path):
+        return True
+    file = disk.open(path, readonly=True)
+    try:
+        return file.size() == 0
+    finally:
+        file.close()
 
 
 def _unreadable(path: str, error: Exception) -> LocalError | Corrupt:

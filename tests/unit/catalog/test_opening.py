@@ -279,3 +279,16 @@ def test_a_take_over_cut_off_anywhere_ends_above_the_other_term():
         catalog = open_again(disk, take_over=disk.exists(STALE_FILE))
         assert catalog.term in (10, 11)
         catalog.close()
+
+
+@pytest.mark.parametrize("loss", ["removed", "emptied"])
+def test_a_catalog_that_is_gone_is_not_begun_anew(tmp_path, loss):
+    disk = OsDisk(tmp_path)
+    first = Catalog.open(disk, rng=random.Random(1), secret=bytes(32), ballast_bytes=4096)
+    first.close()
+    (tmp_path / CATALOG_FILE).unlink()
+    if loss == "emptied":
+        (tmp_path / CATALOG_FILE).touch()
+    before = sorted(path.name for path in tmp_path.iterdir())
+    assert "is gone or empty" in refused(disk, Corrupt).message
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
