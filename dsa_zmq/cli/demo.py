@@ -25,7 +25,7 @@ from dsa_zmq.config import check_nodes
 from dsa_zmq.directory import open_directory
 from dsa_zmq.errors import DSAError, LocalError, NoSpace
 from dsa_zmq.model.redundancy import parse_redundancy
-from dsa_zmq.model.sizes import format_duration, format_rate, format_size
+from dsa_zmq.model.sizes import counted, format_duration, format_rate, format_size
 from dsa_zmq.process import stop_signals
 
 IN_FLIGHT = 16  #: files at a time, each way
@@ -104,7 +104,8 @@ class _Demo:
         with self._cluster() as cluster, cluster.connect() as store:
             started = time.monotonic() - begin
             self._say(
-                "cluster", f"a master and {self._nodes} nodes are up at {cluster.url} ({format_duration(started)})"
+                "cluster",
+                f"a master and {counted(self._nodes, 'node')} are up at {cluster.url} ({format_duration(started)})",
             )
             self._store(store, sources)
             self._list(store, sources)
@@ -153,7 +154,7 @@ class _Demo:
             if listed.get(source.remote) != source.size and not source.has_changed():
                 there = f"with {listed[source.remote]} bytes" if source.remote in listed else "not at all"
                 self._outcome.wrong.append(f"{source.remote} is listed {there}, and has {source.size}")
-        self._say("listing", f"{len(listed):,} files are there")
+        self._say("listing", f"{counted(len(listed), 'file')} listed")
 
     def _kill(self, cluster: LocalCluster) -> None:
         name = cluster.names[-1]
@@ -235,19 +236,22 @@ class _Demo:
             more = f", and {lost - SHOWN} more" if lost > SHOWN else ""
             named = "; ".join(outcome.wrong[:SHOWN])
             end = "; the rest was not tried" if outcome.given_up else ""
-            raise DSAError(f"{lost} of {len(sources.files)} files are not as they were: {named}{more}{end}")
+            raise DSAError(f"{lost} of {counted(len(sources.files), 'file')} not as stored: {named}{more}{end}")
         return 0
 
     def _table(self, sources: Sources, total_s: float) -> None:
         outcome = self._outcome
         rows = [
             ("files", f"{len(sources.files):,}"),
-            ("bytes", f"{format_size(outcome.stored_bytes)}, stored with {self._redundancy} on {self._nodes} nodes"),
+            (
+                "bytes",
+                f"{format_size(outcome.stored_bytes)}, stored with {self._redundancy} on {counted(self._nodes, 'node')}",
+            ),
             ("up", _pace(len(sources.files), outcome.stored_bytes, outcome.up_s)),
             ("down", _pace(outcome.read_files, outcome.read_bytes, outcome.down_s)),
             ("killed", outcome.killed or "nobody"),
-            ("compared", f"{outcome.read_files:,} files are identical, byte for byte"),
-            ("lost", f"{len(outcome.wrong):,} files" if outcome.wrong else "nothing"),
+            ("compared", f"{counted(outcome.read_files, 'file')} identical, byte for byte"),
+            ("lost", counted(len(outcome.wrong), "file") if outcome.wrong else "nothing"),
             ("time", format_duration(total_s)),
         ]
         skipped = [

@@ -23,6 +23,7 @@ from dsa_zmq.config import LocalOptions, options
 from dsa_zmq.directory import open_directory, owner_of
 from dsa_zmq.errors import Denied, DSAError, Invalid, NotFound, Timeout, from_code
 from dsa_zmq.model.limits import SEGMENT_BYTES
+from dsa_zmq.model.sizes import counted
 from dsa_zmq.process import ignore_stop_signals, stop_signals, write_atomically
 from dsa_zmq.spawn import environment
 
@@ -112,7 +113,7 @@ def _run(session: Session, chosen: LocalOptions, directory: Path, ready_file: Pa
                 if ready_file is not None:
                     write_atomically(ready_file, state)
                 if not session.json:
-                    click.echo(f"ready     {_count(shape.nodes)} up; Ctrl-C stops it")
+                    click.echo(f"ready     {counted(shape.nodes, 'node')} up; Ctrl-C stops it")
                 with contextlib.suppress(KeyboardInterrupt):  # the usual end
                     _supervise(cluster)
                 ignore_stop_signals()
@@ -155,10 +156,6 @@ def _supervise(cluster: LocalCluster) -> None:
         time.sleep(POLL_S)
 
 
-def _count(nodes: int) -> str:
-    return "1 node" if nodes == 1 else f"{nodes} nodes"
-
-
 # --- in the background -------------------------------------------------------------------------------------------------
 
 
@@ -187,7 +184,7 @@ def _detach(session: Session, chosen: LocalOptions, tmp: bool) -> int:
     else:
         down = "dsa down" if directory == default_directory() else f"dsa down --dir {state['directory']}"
         click.echo(f"data      {state['directory']}\nurl       {state['url']}")
-        click.echo(f"ready     {_count(state['nodes'])} up, in the background; '{down}' stops it")
+        click.echo(f"ready     {counted(state['nodes'], 'node')} up, in the background; '{down}' stops it")
     return 0
 
 

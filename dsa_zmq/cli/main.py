@@ -132,15 +132,19 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _fill_closed_streams() -> None:
-    """Started with closed streams (``>&-``), no file or socket may get their numbers, and nobody reads what is said."""
+    """Started with closed streams (``>&-``), no file or socket may get their numbers. What was to be printed on a closed
+    stdout is an error."""
     if sys.stdin is None:
         with contextlib.suppress(OSError):
             os.open(
                 os.devnull, os.O_RDONLY
             )  # the number only: a command that reads standard input must see it is closed
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for as long as the process runs
+    if (
+        sys.stdout is None
+    ):  # for reading: what is written is refused, as it is of a closed descriptor, and not swallowed
+        sys.stdout = open(os.open(os.devnull, os.O_RDONLY), "w", encoding="utf-8")  # noqa: SIM115 - as long as the process
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - as long as the process
 
 
 def _before_separator(line: list[str]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 import click
 
 from dsa_zmq.cli.session import Session
-from dsa_zmq.model.sizes import format_duration, format_rate, format_size
+from dsa_zmq.model.sizes import counted, format_duration, format_rate, format_size
 
 if TYPE_CHECKING:
     import rich.progress
@@ -43,9 +43,8 @@ class Progress:
         if kind is None and not self._session.json:
             seconds = time.monotonic() - self._begin
             rate = format_rate(self._bytes / seconds) if seconds else "at once"
-            click.echo(
-                f"{self._title:<13} {self._files:,} files, {format_size(self._bytes)} in {format_duration(seconds)} ({rate})"
-            )
+            done = f"{counted(self._files, 'file')}, {format_size(self._bytes)}"
+            click.echo(f"{self._title:<13} {done} in {format_duration(seconds)} ({rate})")
 
     def advance(self, files: int, size: int) -> None:
         """So many more files, so many more bytes."""

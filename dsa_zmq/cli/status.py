@@ -8,7 +8,7 @@ import click
 
 from dsa_zmq.cli import output
 from dsa_zmq.cli.session import Command, CommandGroup, Session, pass_session
-from dsa_zmq.model.sizes import format_duration, format_size
+from dsa_zmq.model.sizes import counted, format_duration, format_size
 from dsa_zmq.protocol.operations import HealthReport
 from dsa_zmq.protocol.values import NodeInfo
 
@@ -54,7 +54,8 @@ def df(session: Session, redundancy: str) -> int:
         return 0
     output.line(f"{format_size(space.storable)} more at {space.redundancy}")
     output.line(
-        f"{space.files:,} files with {format_size(space.content_bytes)}; {space.nodes_up} of {space.nodes} nodes up"
+        f"{counted(space.files, 'file')} with {format_size(space.content_bytes)};"
+        f" {space.nodes_up} of {counted(space.nodes, 'node')} up"
     )
     if nodes:
         output.line()

@@ -80,8 +80,10 @@ def _put_stream(session: Session, sources: Sequence[str], target: Target, quiet:
         )
     if sys.stdin is None:
         raise Invalid("standard input is closed", "pipe something into the command, or name a file")
-    with _transfer(session, "stored", quiet) as (store, bar):
-        done = store.put(sys.stdin.buffer, target.path, progress=bar.progress)
+    from dsa_zmq.cli.standard_input import interruptible
+
+    with _transfer(session, "stored", quiet) as (store, bar), interruptible(sys.stdin.buffer) as source:
+        done = store.put(source, target.path, progress=bar.progress)
         bar.result.copied(done.size)
         return bar.finish()
 

@@ -14,7 +14,7 @@ from dsa_zmq.cli import output, reporting
 from dsa_zmq.cli.session import Session
 from dsa_zmq.client.merging import TreeResult
 from dsa_zmq.errors import DSAError
-from dsa_zmq.model.sizes import format_duration, format_rate, format_size
+from dsa_zmq.model.sizes import counted, format_duration, format_rate, format_size
 
 if TYPE_CHECKING:
     import rich.progress
@@ -123,7 +123,7 @@ class TransferBar:
         assert self._bar is not None
         while not self._over.wait(REFRESH_S):
             total = None if self._total is None else max(0, self._total - self.result.unchanged_bytes)
-            self._bar.update(task, completed=self._moved, total=total, files=f"{self.result.files:,} files")
+            self._bar.update(task, completed=self._moved, total=total, files=counted(self.result.files, "file"))
 
     def _take_measure(self, work: Measure) -> None:
         try:

@@ -20,7 +20,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from dsa_zmq.errors import Invalid, NoSpace, TooFewNodes
-from dsa_zmq.model.sizes import format_size
+from dsa_zmq.model.sizes import counted, format_size
 
 DEFAULT_POLICY = "rendezvous"
 
@@ -165,7 +165,7 @@ def _shortage(members: Sequence[Member], count: int, shard_bytes: int, held: Abs
         return _too_few(len(members), len(others), count)
     roomy = sum(member.free >= shard_bytes for member in others)
     return NoSpace(
-        f"{_nodes(count)} with {format_size(shard_bytes)} free {'is' if count == 1 else 'are'} needed for a chunk, "
+        f"{counted(count, 'node')} with {format_size(shard_bytes)} free {'is' if count == 1 else 'are'} needed for a chunk, "
         f"{roomy} of {len(others)} {'has' if roomy == 1 else 'have'} that",
         "remove files, raise --capacity, or start another node",
     )
@@ -175,16 +175,12 @@ def _too_few(up: int, free_of_it: int, count: int) -> TooFewNodes:
     more = "another node" if count - free_of_it == 1 else f"{count - free_of_it} more nodes"
     if free_of_it < up:
         return TooFewNodes(
-            f"{_nodes(count)} without a shard of the chunk {'is' if count == 1 else 'are'} needed, {up} "
+            f"{counted(count, 'node')} without a shard of the chunk {'is' if count == 1 else 'are'} needed, {up} "
             f"{'is' if up == 1 else 'are'} up and {'all' if not free_of_it else up - free_of_it} hold one",
             f"start {more}",
         )
-    message = f"copies={count} needs {_nodes(count)}, {up} {'is' if up == 1 else 'are'} up"
+    message = f"copies={count} needs {counted(count, 'node')}, {up} {'is' if up == 1 else 'are'} up"
     return TooFewNodes(message, f"start {more} or use copies={up}" if up else f"start {more}")
-
-
-def _nodes(count: int) -> str:
-    return f"{count} node" if count == 1 else f"{count} nodes"
 
 
 POLICIES: dict[str, Callable[[_Request], list[int]]] = {"rendezvous": _rendezvous, "chained": _chained}

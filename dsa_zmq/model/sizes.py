@@ -55,6 +55,11 @@ def _malformed(text: str) -> Invalid:
     return Invalid(f"{shown} is not a size", "write a number with a unit, as in 500GB, 500GiB or 80%, or bytes")
 
 
+def counted(count: int, what: str) -> str:
+    """A number of things: ``"1 file"``, ``"2,451 files"``."""
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+
+
 def format_size(size: int) -> str:
     """Bytes as ``"999 B"`` or ``"5.1 TB"``: one decimal, rounded to the nearest."""
     sign, size = ("-", -size) if size < 0 else ("", size)

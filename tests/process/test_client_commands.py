@@ -194,6 +194,29 @@ def test_closed_standard_streams_are_no_drama(cluster: LocalCluster, line: str, 
     assert b"Traceback" not in ended.stderr
 
 
+def test_bytes_for_a_closed_output_are_an_error_and_not_lost_in_silence(cluster: LocalCluster, store: Store) -> None:
+    store.write_bytes("/unheard", os.urandom(1000))
+    command = f'exec "{sys.executable}" -m dsa_zmq --url {cluster.url} cat /unheard >&-'
+    ended = subprocess.run(["sh", "-c", command], capture_output=True, timeout=PATIENCE_S, check=False)
+    assert ended.returncode == 1
+    assert b"Bad file descriptor" in ended.stderr
+
+
+def test_an_interrupt_while_modules_are_loaded_ends_without_a_word() -> None:
+    interrupted = """
+import sys
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == "click":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupt())
+from dsa_zmq.__main__ import main
+sys.exit(main())
+"""
+    ended = subprocess.run([sys.executable, "-c", interrupted], capture_output=True, timeout=PATIENCE_S, check=False)
+    assert (ended.returncode, ended.stderr) == (130, b"")
+
+
 def test_a_locale_without_unicode_is_no_obstacle(cluster: LocalCluster, store: Store, tmp_path: Path) -> None:
     store.write_bytes("/ascii/ünï", content := os.urandom(10))
     environment = os.environ | {"DSA_URL": cluster.url, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}

@@ -45,7 +45,7 @@ def test_it_stores_kills_reads_back_and_loses_nothing(tmp_path: Path, folder: Pa
     ended = demo(tmp_path / "tmp", folder, "--nodes", "3")
     assert ended.returncode == 0, ended.stderr
     assert "got SIGKILL" in ended.stdout
-    assert "13 files are identical, byte for byte" in ended.stdout
+    assert "13 files identical, byte for byte" in ended.stdout
     assert "lost      nothing" in ended.stdout
     assert "left out  1 unreadable, 1 symbolic links, 1 special files" in ended.stdout
     assert "bad\\\\xff: its name is not UTF-8" in ended.stdout

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsa_zmq.errors import Invalid
-from dsa_zmq.model.sizes import format_duration, format_rate, format_size, parse_size
+from dsa_zmq.model.sizes import counted, format_duration, format_rate, format_size, parse_size
 
 
 @pytest.mark.parametrize(
@@ -111,3 +111,8 @@ def test_rates() -> None:
 )
 def test_durations_use_two_units(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, "0 files"), (1, "1 file"), (2, "2 files"), (2451, "2,451 files")])
+def test_one_thing_is_not_several(count: int, text: str) -> None:
+    assert counted(count, "file") == text
