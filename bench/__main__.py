@@ -72,13 +72,14 @@ def main() -> None:
 
 
 def measure_limits(scratch: Path, size: int, rounds: int) -> dict[str, float]:
-    """Rates per second of what bounds the workloads: bytes for the first three, operations for the others."""
+    """Rates per second of what bounds the workloads: bytes for the first four, operations for the others."""
     source = make_file(scratch / "limit.bin", size)
     try:
         return {
             "tcp": limits.tcp_bytes_per_s(size, 1, rounds),
             "tcp2x": limits.tcp_bytes_per_s(size, 2, rounds),
             "cp": limits.copy_bytes_per_s(source, scratch, rounds),
+            "disk2x": limits.durable_bytes_per_s(scratch, size, 2, rounds),
             "fdatasync": limits.syncs_per_s(scratch),
             "echo": limits.echoes_per_s(),
         }

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 BLOCK = 1 << 20
+SYNC_BYTES = 4 << 20
 
 
 def median_of(rounds: int, measure: Callable[[], float]) -> float:
@@ -75,6 +76,42 @@ def copy_bytes_per_s(source: Path, scratch: Path, rounds: int) -> float:
         seconds = time.perf_counter() - start
         target.unlink()
         return source.stat().st_size / seconds
+
+    return median_of(rounds, once)
+
+
+def _write_durably(path: Path, size: int) -> None:
+    block = os.urandom(BLOCK)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    try:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(fd, 0, size)
+        for offset in range(0, size, BLOCK):
+            os.pwrite(fd, block, offset)
+            if offset % SYNC_BYTES == SYNC_BYTES - BLOCK:
+                os.fdatasync(fd)
+        os.fdatasync(fd)
+    finally:
+        os.close(fd)
+
+
+def durable_bytes_per_s(scratch: Path, size: int, copies: int, rounds: int) -> float:
+    """Bytes of content per second when each is written to ``copies`` new preallocated files, each by a process of its own,
+    with fdatasync after every :data:`SYNC_BYTES`."""
+    fork = multiprocessing.get_context("fork")
+
+    def once() -> float:
+        paths = [scratch / f"durable{number}.bin" for number in range(copies)]
+        writers = [fork.Process(target=_write_durably, args=(path, size), daemon=True) for path in paths]
+        start = time.perf_counter()
+        for writer in writers:
+            writer.start()
+        for writer in writers:
+            writer.join()
+        seconds = time.perf_counter() - start
+        for path in paths:
+            path.unlink()
+        return size / seconds
 
     return median_of(rounds, once)
 

@@ -39,7 +39,7 @@ def test_a_quick_run_measures_everything_beside_its_limits(tmp_path: Path) -> No
         assert set(one["cpu_servers_s"]) == {"master", "nodes"}
         assert one["workload"] in table
     assert measures["big file up"]["unit"] == "B/s"
-    assert set(figures["limits"]) == {"tcp", "tcp2x", "cp", "fdatasync", "echo"}
+    assert set(figures["limits"]) == {"tcp", "tcp2x", "cp", "disk2x", "fdatasync", "echo"}
     assert all(rate > 0 for rate in figures["limits"].values())
     processes = {"master", "node-1", "node-2", "node-3", "node-4", "client"}
     assert all(set(figures["resident_bytes"][when]) == processes for when in ("idle", "after"))
