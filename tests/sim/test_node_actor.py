@@ -378,7 +378,7 @@ def test_messages_of_others_are_ignored_and_counted(world: World) -> None:
     world.sim.run_for(SECOND)
     assert world.node.alive
     assert world.actor.statistics()["messages_ignored"] == before + 6
-    assert world.actor._identity.seen_term == 5
+    assert world.actor._office.identity.seen_term == 5
     assert world.store_id == store_id
 
 
@@ -537,7 +537,7 @@ def test_a_hint_of_a_new_master_makes_the_node_register_again(world: World, data
     world.term, world.master_id = 6, b"n" * 16
     world.sim.run_for(SECOND)
     world.master_handle.call(lambda ctx: ctx.publish("hint", Hint(CLUSTER, 6, b"n" * 16)))
-    world.sim.run_until(lambda: world.actor._identity.seen_term == 6)
+    world.sim.run_until(lambda: world.actor._office.identity.seen_term == 6)
     assert world.put((10, data))[0].receipt is not None
     asked = len(world.master.of(Register))
     for hint in (Hint(CLUSTER, 5, b"m" * 16), Hint(b"d" * 16, 9, b"z" * 16), Hint(CLUSTER, 6, b"n" * 16)):
@@ -603,6 +603,21 @@ def test_the_master_can_drop_shards_durably(world: World, data: bytes) -> None:
     answer, frames = world.get(world.grant(10, 5000), world.grant(11, 5000))
     assert [shard.failure and shard.failure.code for shard in answer.shards] == ["not-found", None]
     assert frames == [data]
+
+
+def test_a_repeated_drop_does_not_take_what_has_come_back(world: World, data: bytes) -> None:
+    world.put((10, data))
+    world.tell(Drop(70, 5, [ShardRef(10, 0)]))
+    world.sim.run_until(lambda: bool(world.master.of(Dropped)))
+    world.put((10, data))
+    for number in (70, 69):
+        world.tell(Drop(number, 5, [ShardRef(10, 0)]))
+        world.sim.run_for(SECOND)
+        assert world.get(world.grant(10, 5000))[1] == [data]
+    assert [dropped.number for dropped in world.master.of(Dropped)] == [70, 70], "the repeat is answered all the same"
+    world.tell(Drop(71, 5, [ShardRef(10, 0)]))
+    world.sim.run_until(lambda: len(world.master.of(Dropped)) == 3)
+    assert world.get(world.grant(10, 5000))[1] == []
 
 
 def test_a_drop_of_an_earlier_term_is_not_obeyed(world: World, data: bytes) -> None:
