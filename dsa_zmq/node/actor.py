@@ -15,6 +15,7 @@ from actors.core import Actor, Address, Channel, Context, Message, Peer, PeerEve
 from dsa_zmq.errors import Conflict, DSAError, Incompatible, Invalid
 from dsa_zmq.model.addresses import endpoint, split_endpoint, with_host
 from dsa_zmq.model.inspection import Inspect
+from dsa_zmq.model.pace import CarePace
 from dsa_zmq.node.authority import Authority
 from dsa_zmq.node.data_plane import DataPlane, as_failure
 from dsa_zmq.node.department import NodeOffice, OnOrder, OnRequest
@@ -61,13 +62,21 @@ class NodeActor(Actor):
     """One node process. ``notes`` are lines for the log from the opening of the store."""
 
     def __init__(
-        self, identity: Identity, profile: Profile, *, answer_s: float, pending_bytes: int, notes: Sequence[str] = ()
+        self,
+        identity: Identity,
+        profile: Profile,
+        *,
+        answer_s: float,
+        pending_bytes: int,
+        notes: Sequence[str] = (),
+        pace: CarePace | None = None,
     ) -> None:
         self._profile = profile
         self._notes = list(notes)
         self._registration = Registration(answer_s)
         self._data = DataPlane(pending_bytes)
-        self._office = NodeOffice(profile.master, identity, self._data, StoreStatus(Usage(0, 0, 0, 0), ""))
+        unknown = StoreStatus(Usage(0, 0, 0, 0), "")
+        self._office = NodeOffice(profile.master, identity, self._data, unknown, pace or CarePace())
         self._departments = open_departments(self._office)
         self._named = {department.name: department for department in self._departments}
         self._orders: dict[type[Message], OnOrder] = {}

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from actors.core import Address, Context, Message, Peer
+from dsa_zmq.model.pace import CarePace
 from dsa_zmq.node.authority import Authority
 from dsa_zmq.node.data_plane import DataPlane
 from dsa_zmq.node.identity import Identity
@@ -28,6 +29,7 @@ class NodeOffice:
     identity: Identity
     data: DataPlane
     status: StoreStatus
+    pace: CarePace
 
     @property
     def authority(self) -> Authority | None:

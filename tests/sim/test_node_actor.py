@@ -16,6 +16,7 @@ from actors.sim.process import EPOCH_NS
 from actors.sim.runtime import SimHandle, SimRuntime
 from dsa_zmq.errors import ConfigError, Corrupt
 from dsa_zmq.model.ids import start_of
+from dsa_zmq.model.inspection import Inspect
 from dsa_zmq.model.limits import GRANT_SLACK_S, MAX_CHUNK_BYTES
 from dsa_zmq.model.macs import READ, WRITE, grant_mac, receipt_mac
 from dsa_zmq.node.service import NodeSettings, node_spec
@@ -626,6 +627,13 @@ def test_a_drop_of_an_earlier_term_is_not_obeyed(world: World, data: bytes) -> N
     world.sim.run_for(2 * SECOND)
     assert world.master.of(Dropped) == []
     assert world.get(world.grant(10, 5000))[1] == [data]
+
+
+def test_the_outside_is_told_the_statistics(world: World) -> None:
+    told: list[dict[str, int]] = []
+    world.node.call(Inspect(told.append))
+    world.sim.run_until(lambda: bool(told))
+    assert set(told[0]) >= {"requests", "drops"}, "its own and those of its departments"
 
 
 def test_a_fenced_node_stops(world: World) -> None:
