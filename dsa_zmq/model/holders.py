@@ -7,7 +7,6 @@ few texts stand for all chunks of a cluster: six for two copies on four nodes. E
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from functools import lru_cache
 
@@ -32,7 +31,8 @@ def safety(shards: int, redundancy: Redundancy) -> Safety:
     return Safety.ENDANGERED if shards == redundancy.needed else Safety.DEGRADED
 
 
-def holders_of(places: Iterable[tuple[int, int]]) -> str:
+@lru_cache(maxsize=10_000)  # few texts stand for many chunks
+def holders_of(places: tuple[tuple[int, int], ...]) -> str:
     """The text for (node, shard index) pairs of the live places of one chunk."""
     nodes: dict[int, list[int]] = {}
     for node, index in places:

@@ -30,6 +30,7 @@ from dsa_zmq.master.catalog.jobs import (
     Request,
 )
 from dsa_zmq.master.catalog.numbers import check_numbers
+from dsa_zmq.master.catalog.places import fold_places
 from dsa_zmq.master.catalog.prefetch import prefetch
 from dsa_zmq.master.catalog.rows import Change, Missing, RowCache, Rows
 from dsa_zmq.master.catalog.session_rules import admit, check_room, keep_answer, kept_answer
@@ -144,7 +145,7 @@ class Batches:
 
     def _transaction(self, jobs: Sequence[Job]) -> list[Any]:
         database = self._database
-        rows = Rows(database, self._cache, self._upcoming)
+        rows = Rows(database, self._cache, self._upcoming, fold_places)
         database.begin()
         try:
             results = self._decide(rows, jobs)

@@ -1,4 +1,4 @@
-"""The only writer of places: with each change the tallies of who holds what change in the same transaction.
+"""The only writer of places: with each change the tallies of who holds what change in the same transaction, once a batch.
 
 One shard on one node is in one of these states::
 
@@ -34,7 +34,10 @@ from dsa_zmq.master.catalog.tables import (
     DropRow,
     HolderRow,
     InventoryRow,
+    K,
     PlaceRow,
+    R,
+    Table,
 )
 from dsa_zmq.model.holders import holders_of
 from dsa_zmq.model.inventory import bucket_of, shard_digest
@@ -60,7 +63,7 @@ class Tallies:
     def count(self, chunk: ChunkRow, places: Sequence[PlaceRow], sign: int) -> None:
         """Add (1) or take away (-1) a chunk with all its places."""
         there = [place for place in places if place.state == LIVE_PLACE]
-        key = (chunk.redundancy, holders_of((place.node, place.shard) for place in there))
+        key = (chunk.redundancy, holders_of(tuple((place.node, place.shard) for place in there)))
         chunks, size = self.holders.get(key, (0, 0))
         self.holders[key] = (chunks + sign, size + sign * chunk.length)
         shard_bytes, bucket = parse_redundancy(chunk.redundancy).shard_bytes(chunk.length), bucket_of(chunk.chunk, 0)
@@ -73,36 +76,37 @@ class Tallies:
 
 def change_places(rows: Rows, changes: Sequence[PlaceChange]) -> None:
     """Make all places what they are to be. A chunk is named once; its row is the caller's to write."""
+    for change in changes:
+        _write(rows, change.before or (), change.after or ())
+        rows.defer(change, (HOLDERS, INVENTORIES))
+
+
+def fold_places(rows: Rows, changes: Sequence[PlaceChange]) -> None:
+    """Bring the tallies up to date with all changes of a batch: a few rows, however many chunks there were."""
     tallies = Tallies()
     for chunk, before, after in changes:
         if before is not None:
             tallies.count(chunk, before, -1)
         if after is not None:
             tallies.count(chunk, after, 1)
-    holders = {key: delta for key, delta in tallies.holders.items() if delta != (0, 0)}
-    inventories = {key: delta for key, delta in tallies.inventories.items() if delta != (0, 0, 0)}
-    # Asked for before anything is written: what is not loaded makes the decision start over.
-    counted = rows.get_all(HOLDERS, holders)
-    kept = rows.get_all(INVENTORIES, inventories)
-    for _, before, after in changes:
-        _write(rows, before or (), after or ())
-    for key, row in zip(holders, counted, strict=True):
-        chunks, size = holders[key]
-        new = HolderRow(*key, chunks + (row.chunks if row else 0), size + (row.bytes if row else 0))
-        assert new.chunks >= 0, f"more chunks are held by {key} than there are"
-        if new.chunks:
-            rows.put(HOLDERS, new)
-        elif row:
-            rows.delete(HOLDERS, key)
-    for at, found in zip(inventories, kept, strict=True):
-        shards, held, digest = inventories[at]
-        was = found or InventoryRow(*at, 0, 0, 0)
-        now = InventoryRow(*at, was.shards + shards, was.bytes + held, was.digest ^ digest)
-        assert now.shards >= 0, f"node {at[0]} would hold fewer than no shards"
-        if now.shards:
-            rows.put(INVENTORIES, now)
-        elif found:
-            rows.delete(INVENTORIES, at)
+    rows.load(HOLDERS, tallies.holders)
+    rows.load(INVENTORIES, tallies.inventories)
+    for key, (chunks, size) in tallies.holders.items():
+        row = rows.get(HOLDERS, key) or HolderRow(*key, 0, 0)
+        _tell(rows, HOLDERS, row, row._replace(chunks=row.chunks + chunks, bytes=row.bytes + size), row.chunks + chunks)
+    for at, (shards, held, digest) in tallies.inventories.items():
+        was = rows.get(INVENTORIES, at) or InventoryRow(*at, 0, 0, 0)
+        now = was._replace(shards=was.shards + shards, bytes=was.bytes + held, digest=was.digest ^ digest)
+        _tell(rows, INVENTORIES, was, now, now.shards)
+
+
+def _tell(rows: Rows, table: Table[R, K], was: R, now: R, count: int) -> None:
+    """Write a tally's row; one that counts nothing is not there."""
+    assert count >= 0, f"{table.name} would count fewer than nothing: {now}"
+    if count and now != was:
+        rows.put(table, now)
+    elif not count and rows.get(table, table.key_of(was)) is not None:
+        rows.delete(table, table.key_of(was))
 
 
 def _write(rows: Rows, before: Sequence[PlaceRow], after: Sequence[PlaceRow]) -> None:

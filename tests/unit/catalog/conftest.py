@@ -13,7 +13,7 @@ from actors.core import Job
 from actors.sim.disk import SimDisk
 from dsa_zmq.master.catalog.catalog import Catalog
 from dsa_zmq.master.catalog.jobs import CollectGarbage, DropsDone, LoadDrops, NodeRow, RegisterNode, Request
-from dsa_zmq.master.catalog.places import tally
+from dsa_zmq.master.catalog.places import fold_places, tally
 from dsa_zmq.master.catalog.rows import Missing, Rows
 from dsa_zmq.master.catalog.tables import HOLDERS, INVENTORIES, SESSIONS, TABLES
 from dsa_zmq.model.ids import NONCE_BITS
@@ -188,7 +188,7 @@ class Kit:
     def decide(self, rule: Callable[[Rows], Any]) -> Any:
         """Run a rule of the catalog in a transaction of its own, as a job of a batch would be."""
         database, cache = self.catalog._database, self.catalog._batches._cache
-        rows = Rows(database, cache, 0)
+        rows = Rows(database, cache, 0, fold_places)
         database.begin()
         mark = rows.mark()
         while True:
@@ -198,6 +198,7 @@ class Kit:
             except Missing as missing:
                 rows.undo(mark)
                 rows.fetch(missing)
+        rows.settle()
         rows.flush()
         database.commit()
         rows.committed()
