@@ -4,9 +4,9 @@ The steps of a conversation, each ended by the answer to what was sent::
 
     loading --LoadDrops--> telling --Drop ... Dropped--> recording --DropsDone--> loading ... until nothing is left
 
-A Drop is repeated with growing pauses: nodes drop idempotently, and chunk ids are never used twice, so that a late or
-repeated Drop can only ever hit the dead. A conversation with a node that is not up is given up; the next round of the
-garbage collection names the node again.
+A Drop is repeated with growing pauses. A node carries out each number once, and numbers grow, so that a late or repeated
+one cannot take what has come back to the node meanwhile; until its answer is recorded, nothing is moved there. A
+conversation with a node that is not up is given up; the next round of the garbage collection names the node again.
 """
 
 from __future__ import annotations

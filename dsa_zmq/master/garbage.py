@@ -6,36 +6,46 @@ answers, with clients' requests in between. The nodes that it names are then tol
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from actors.core import Context, Peer, Token
-from dsa_zmq.master.allocation import Allocator
+from actors.core import Context, Message, Peer
 from dsa_zmq.master.catalog.jobs import CollectGarbage, DropsDone, GarbageProgress, LoadDrops
+from dsa_zmq.master.department import CATALOG_LANE, Department, OnMessage
 from dsa_zmq.master.drops import DROPS_AT_ONCE, Drops
-from dsa_zmq.master.members import UP, Members
-from dsa_zmq.master.settings import MasterSettings, nanoseconds
-from dsa_zmq.protocol.messages import Drop, Dropped
+from dsa_zmq.master.members import UP
+from dsa_zmq.master.office import Office
+from dsa_zmq.master.settings import nanoseconds
+from dsa_zmq.protocol.messages import Dropped
 from dsa_zmq.protocol.values import Failure, ShardRef
 
-CATALOG_LANE = "catalog"
-GARBAGE_TIMER = "garbage"
+_ROUND = ("garbage", "round")  #: the timer of the next round
 
 
-class Garbage:
-    """Used by the master's actor, in its turns. Its job tokens are tuples that begin with "garbage"."""
+class Garbage(Department):
+    """See the module."""
 
-    def __init__(self, settings: MasterSettings, term: int, members: Members, allocator: Allocator) -> None:
-        self._settings = settings
-        self._members = members
-        self._allocator = allocator
-        self._drops = Drops(term)
+    name = "garbage"
+
+    def __init__(self, office: Office) -> None:
+        super().__init__(office)
+        self._settings = office.settings
+        self._members = office.members
+        self._drops = Drops(office.term)
         self._slices = 0  #: so far
+        office.when_registered.append(self._forget)
+
+    def messages(self) -> Mapping[type[Message], OnMessage]:
+        return {Dropped: self._on_dropped}
 
     def start(self, ctx: Context) -> None:
         """The next round begins after the usual pause."""
-        ctx.set_timer(GARBAGE_TIMER, nanoseconds(self._settings.gc_interval_s))
+        ctx.set_timer(_ROUND, nanoseconds(self._settings.gc_interval_s))
 
-    def collect(self, ctx: Context, served_ns: int) -> None:
+    def on_timer(self, ctx: Context, token: tuple[Any, ...]) -> None:
+        self._collect(ctx)
+
+    def _collect(self, ctx: Context) -> None:
         """One slice."""
         self._slices += 1
         job = CollectGarbage(
@@ -43,7 +53,7 @@ class Garbage:
             wall_ns=ctx.wall_ns(),
             grace_ns=nanoseconds(self._settings.gc_grace_s),
             reply_keep_ns=nanoseconds(self._settings.reply_keep_s),
-            horizon=self._allocator.advance_horizon(served_ns),
+            horizon=self.office.allocator.advance_horizon(self.office.at(ctx).served_ns),
         )
         ctx.run(("garbage", "slice"), CATALOG_LANE, job)
 
@@ -51,10 +61,11 @@ class Garbage:
         """Give up on nodes that are not up; repeat what was not answered."""
         self._drops.keep_only(state.row.node for state in self._members.up(served_ns))
         for node, drop in self._drops.due(served_ns):
-            self._send(ctx, node, drop)
+            self.office.tell(ctx, node, drop)
 
-    def on_result(self, ctx: Context, token: Token, result: Any, served_ns: int) -> None:
+    def on_result(self, ctx: Context, token: tuple[Any, ...], result: Any) -> None:
         """A job has ended. A Failure (a full disk) ends the round or the conversation; the next round comes back to it."""
+        served_ns = self.office.at(ctx).served_ns
         match token:
             case (_, "slice"):
                 self._on_slice(ctx, result, served_ns)
@@ -74,7 +85,7 @@ class Garbage:
                 if talk is not None:
                     self._load(ctx, node, talk.serial)
         if result.more:
-            self.collect(ctx, served_ns)
+            self._collect(ctx)
         else:
             self.start(ctx)
 
@@ -90,9 +101,9 @@ class Garbage:
         if isinstance(result, Failure):
             self._drops.give_up(node)
         elif (drop := self._drops.loaded(talk, result, served_ns)) is not None:
-            self._send(ctx, node, drop)
+            self.office.tell(ctx, node, drop)
 
-    def on_dropped(self, ctx: Context, sender: Peer, message: Dropped) -> None:
+    def _on_dropped(self, ctx: Context, sender: Peer, message: Dropped) -> None:
         """A node says that shards are gone. Only the connection that it registered by is believed."""
         state = self._members.by_peer(sender.address)
         answered = self._drops.gone(state.row.node, message) if state is not None else None
@@ -110,14 +121,9 @@ class Garbage:
             self._drops.recorded(talk)
             self._load(ctx, node, serial)
 
-    def forget(self, node: int) -> None:
+    def _forget(self, ctx: Context, node: int) -> None:
         """The node is another process now: what was said to the last one is void."""
         self._drops.give_up(node)
-
-    def _send(self, ctx: Context, node: int, message: Drop) -> None:
-        state = self._members.get(node)
-        if state is not None and state.peer is not None:
-            ctx.send(state.peer, message)
 
     def statistics(self) -> dict[str, int]:
         return {"garbage_slices": self._slices, "drops": len(self._drops), "shards_dropped": self._drops.dropped}

@@ -17,8 +17,7 @@ SECOND_NS = 1_000_000_000
 
 def shard_bytes(redundancy: str, chunk_length: int) -> int:
     """Payload bytes of each shard of a chunk. Raises :class:`dsa_zmq.errors.Invalid`."""
-    parsed = parse_redundancy(redundancy)
-    return -(-parsed.stored_bytes(chunk_length) // parsed.shards)
+    return parse_redundancy(redundancy).shard_bytes(chunk_length)
 
 
 class Granter:

@@ -21,6 +21,7 @@ from actors.core import Address
 from actors.liveness import Liveness, LivenessTable, Sign
 from dsa_zmq.master.catalog.jobs import NodeRow
 from dsa_zmq.model.ids import start_of
+from dsa_zmq.model.upkeep import Standing
 from dsa_zmq.protocol.messages import Heartbeat, Register
 from dsa_zmq.protocol.values import NodeAddress, NodeInfo
 
@@ -28,6 +29,9 @@ UP, SUSPECT, FAILED, DOWN = "up", "suspect", "failed", "down"
 
 READ_ORDER = {UP: 0, SUSPECT: 1, FAILED: 2, DOWN: 3}
 """Where to read first. A failed store's bytes are verified like any other's; a down node most likely does not answer."""
+
+
+STANDINGS = {UP: Standing.KEEPS, SUSPECT: Standing.SILENT, FAILED: Standing.FAILED, DOWN: Standing.AWAY}
 
 
 @dataclass(slots=True)
@@ -135,6 +139,17 @@ class Members:
             return SUSPECT
         return FAILED if state.failure else UP
 
+    def standing(self, node: int, served_ns: int) -> Standing:
+        """What the node is good for now: see :mod:`dsa_zmq.model.upkeep`."""
+        if node not in self._nodes:
+            return Standing.AWAY
+        standing = STANDINGS[self.state(node, served_ns)]
+        return Standing.LEAVES if standing is Standing.KEEPS and self._nodes[node].row.draining else standing
+
+    def standings(self, served_ns: int) -> dict[int, Standing]:
+        """Of all nodes, frozen for a job of the catalog."""
+        return {node: self.standing(node, served_ns) for node in self._nodes}
+
     def get(self, node: int) -> NodeState | None:
         return self._nodes.get(node)
 
@@ -229,6 +244,7 @@ class Members:
                     incarnation=row.incarnation,
                     silent_ms=self.silence_ns(node, served_ns) // 1_000_000,
                     failure=state.failure,
+                    draining=row.draining,
                 )
             )
         return sorted(infos, key=lambda info: (info.name, info.node))

@@ -8,7 +8,7 @@ from actors.core import ActorSpec, Lane
 from actors.disk import Disk
 from dsa_zmq.master.actor import MasterActor
 from dsa_zmq.master.catalog.catalog import Catalog
-from dsa_zmq.master.garbage import CATALOG_LANE
+from dsa_zmq.master.department import CATALOG_LANE
 from dsa_zmq.master.secret import load_or_create_secret
 from dsa_zmq.master.settings import MasterSettings
 from dsa_zmq.protocol.codec import CODEC

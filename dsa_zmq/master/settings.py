@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from actors.core import Address
 from dsa_zmq.errors import ConfigError
@@ -16,6 +16,7 @@ from dsa_zmq.model.limits import (
     SUSPECT_S,
     UPLOAD_LEASE_S,
 )
+from dsa_zmq.model.pace import HealingPace
 from dsa_zmq.model.placement import DEFAULT_POLICY, POLICIES
 from dsa_zmq.model.redundancy import DEFAULT, parse_redundancy
 
@@ -47,6 +48,7 @@ class MasterSettings:
     gc_grace_s: float = 30.0  #: what died later than this ago stays for readers that hold its manifest
     gc_rows: int = 250  #: a slice: keeps it within some 10 ms of the catalog worker
     reply_keep_s: float = REPLY_KEEP_S
+    pace: HealingPace = field(default_factory=HealingPace)
 
     def __post_init__(self) -> None:
         parse_redundancy(self.default_redundancy)

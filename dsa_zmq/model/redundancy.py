@@ -34,6 +34,10 @@ class Redundancy:
         """Payload bytes on all nodes together for ``length`` bytes of content."""
         return self.shards * length
 
+    def shard_bytes(self, length: int) -> int:
+        """Payload bytes of each shard of a chunk of that length."""
+        return -(-self.stored_bytes(length) // self.shards)
+
 
 @lru_cache(maxsize=64)  # every request names one, and there are few
 def parse_redundancy(text: str) -> Redundancy:

@@ -1,6 +1,7 @@
 """The node: registers with the master, keeps and serves shards, drops what the master wants no more.
 
-A shell over :mod:`dsa_zmq.node.registration` and :mod:`dsa_zmq.node.data_plane`; everything that takes time is a job.
+A shell over :mod:`dsa_zmq.node.registration`, :mod:`dsa_zmq.node.data_plane` and the departments
+(:mod:`dsa_zmq.node.department`), which take what the master wants of it; everything that takes time is a job.
 """
 
 from __future__ import annotations
@@ -13,18 +14,20 @@ from typing import Any
 from actors.core import Actor, Address, Channel, Context, Message, Peer, PeerEvent, Token
 from dsa_zmq.errors import Conflict, DSAError, Incompatible, Invalid
 from dsa_zmq.model.addresses import endpoint, split_endpoint, with_host
+from dsa_zmq.model.inspection import Inspect
+from dsa_zmq.model.pace import CarePace
 from dsa_zmq.node.authority import Authority
 from dsa_zmq.node.data_plane import DataPlane, as_failure
+from dsa_zmq.node.department import NodeOffice, OnOrder, OnRequest
+from dsa_zmq.node.departments import open_departments
 from dsa_zmq.node.identity import Identity, check_term
-from dsa_zmq.node.jobs import READ, WRITE, DropBatch, GiveBackStart, LookAtStore, Remember, StoreStatus
+from dsa_zmq.node.jobs import CARE, READ, WRITE, GiveBackStart, LookAtStore, Remember, StoreStatus
 from dsa_zmq.node.registration import SILENT_HEARTBEATS, Registration, hint_is_news
-from dsa_zmq.node.store import ShardKey, Usage
+from dsa_zmq.node.store import Usage
 from dsa_zmq.protocol.messages import (
     OLDEST_VERSION,
     PROTOCOL_VERSION,
     ConfirmShards,
-    Drop,
-    Dropped,
     Fence,
     GetShards,
     Heartbeat,
@@ -40,7 +43,6 @@ from dsa_zmq.protocol.messages import (
 )
 
 HEARTBEAT_TOPIC = "heartbeat"
-MAX_DROPS = 16  #: drop commands under way; the master repeats what is not answered
 SECOND = 1_000_000_000
 
 
@@ -60,19 +62,32 @@ class NodeActor(Actor):
     """One node process. ``notes`` are lines for the log from the opening of the store."""
 
     def __init__(
-        self, identity: Identity, profile: Profile, *, answer_s: float, pending_bytes: int, notes: Sequence[str] = ()
+        self,
+        identity: Identity,
+        profile: Profile,
+        *,
+        answer_s: float,
+        pending_bytes: int,
+        notes: Sequence[str] = (),
+        pace: CarePace | None = None,
     ) -> None:
-        self._identity = identity
         self._profile = profile
         self._notes = list(notes)
         self._registration = Registration(answer_s)
         self._data = DataPlane(pending_bytes)
-        self._status = StoreStatus(Usage(0, 0, 0, 0), "")
+        unknown = StoreStatus(Usage(0, 0, 0, 0), "")
+        self._office = NodeOffice(profile.master, identity, self._data, unknown, pace or CarePace())
+        self._departments = open_departments(self._office)
+        self._named = {department.name: department for department in self._departments}
+        self._orders: dict[type[Message], OnOrder] = {}
+        self._requests: dict[type[Message], OnRequest] = {}
+        for department in self._departments:
+            self._orders.update(department.orders())
+            self._requests.update(department.requests())
         self._looking = False
         self._interval_ns = int(answer_s * SECOND)
         self._accepted: tuple[Authority, Registered] | None = None  # while it is being made durable
         self._refusal: DSAError | None = None  # for good; this process is about to end
-        self._drops: dict[int, Drop] = {}
         self.ignored: Counter[str] = Counter()  #: messages that no peer of ours would send, by kind
 
     # --- life -----------------------------------------------------------------------------------------------------
@@ -92,6 +107,8 @@ class NodeActor(Actor):
         elif token == "silence":
             ctx.log("master-silent")
             self._register(ctx)
+        else:
+            self._named[token[0]].on_timer(ctx, token)
 
     def on_peer(self, ctx: Context, peer: Address, event: PeerEvent) -> None:
         if peer == self._profile.master and event is PeerEvent.GONE and self._registration.number:
@@ -104,22 +121,28 @@ class NodeActor(Actor):
                 self._data.on_request(ctx, sender.address, message, payload)
             case Ping() if sender.channel is Channel.DIRECT:
                 node = self._data.authority.node if self._data.authority else 0
-                ctx.send(sender.address, Pong(message.number, node, self._identity.incarnation))
+                ctx.send(sender.address, Pong(message.number, node, self._office.identity.incarnation))
             case Hello() if sender.channel is Channel.DIRECT:
                 self._welcome(ctx, sender.address, message)
             case Registered() if is_master:
                 self._on_registered(ctx, message)
             case Refused() if is_master:
                 self._on_refused(ctx, message)
-            case Drop() if is_master:
-                self._on_drop(ctx, message)
             case Fence() if is_master:
                 ctx.log("fenced", reason=message.reason)
                 ctx.stop(Conflict.exit_status)
             case Hint() if sender.channel is Channel.FEED:
                 self._on_hint(ctx, message)
+            case _ if is_master and type(message) in self._orders:
+                self._orders[type(message)](ctx, message)
+            case _ if sender.channel is Channel.DIRECT and type(message) in self._requests:
+                self._requests[type(message)](ctx, sender, message, payload)
             case _:
                 self.ignored[type(message).__name__] += 1
+
+    def on_call(self, ctx: Context, call: Any) -> None:
+        if isinstance(call, Inspect):
+            call.tell(self.statistics())
 
     def on_result(self, ctx: Context, token: Token, result: Any) -> None:
         if isinstance(result, Exception) and not isinstance(result, DSAError):
@@ -127,19 +150,19 @@ class NodeActor(Actor):
         match token:
             case ("data", serial):
                 self._data.on_result(ctx, serial, result)
-            case ("drop", number):
-                self._on_dropped(ctx, number, result)
             case "remember":
                 self._on_remembered(ctx, result)
             case "give-back":
                 self._on_given_back(ctx, result)
             case "look":
                 self._on_status(ctx, result)
+            case _:
+                self._named[token[0]].on_result(ctx, token, result)
 
     # --- registration ---------------------------------------------------------------------------------------------
 
     def _register(self, ctx: Context) -> None:
-        usage, profile, known = self._status.usage, self._profile, self._identity
+        usage, profile, known = self._office.status.usage, self._profile, self._office.identity
         message = Register(
             number=self._registration.ask(), version=PROTOCOL_VERSION, oldest=OLDEST_VERSION, cluster=known.cluster,
             name=known.name, store_id=known.store_id, incarnation=known.incarnation, address=self._address(ctx),
@@ -163,7 +186,7 @@ class NodeActor(Actor):
     def _on_registered(self, ctx: Context, message: Registered) -> None:
         if not self._registration.is_answer(message) or self._accepted is not None or self._refusal is not None:
             return
-        known = self._identity
+        known = self._office.identity
         try:
             check_term(known, message.term, message.master)
             if len(message.cluster) != 16 or len(message.master) != 16 or len(message.key) != 32 or message.node <= 0:
@@ -185,7 +208,7 @@ class NodeActor(Actor):
             if isinstance(result, Incompatible):
                 ctx.stop(result.exit_status)
             return
-        self._identity = result
+        self._office.identity = result
         self._data.authority = authority
         self._registration.settled()
         ctx.cancel_timer("register")
@@ -194,7 +217,9 @@ class NodeActor(Actor):
         ctx.join_feed(publish_to=feeds[0], subscribe_to=feeds[1])
         ctx.set_timer("silence", SILENT_HEARTBEATS * self._interval_ns)
         ctx.set_timer("heartbeat", self._interval_ns)
-        ctx.log("registered", node=authority.node, term=authority.term, incarnation=self._identity.incarnation)
+        ctx.log("registered", node=authority.node, term=authority.term, incarnation=self._office.identity.incarnation)
+        for department in self._departments:
+            department.on_registered(ctx)
         self._beat(ctx)
 
     def _reachable(self, feed: str) -> Address | None:
@@ -245,40 +270,21 @@ class NodeActor(Actor):
             )
             ctx.send(sender, Refused(message.number, as_failure(error)))
             return
-        known = self._identity
+        known = self._office.identity
         about = Welcome(message.number, PROTOCOL_VERSION, known.cluster, known.seen_term, "node", known.name)
         ctx.send(sender, about)
-
-    # --- what the master wants ------------------------------------------------------------------------------------
-
-    def _on_drop(self, ctx: Context, message: Drop) -> None:
-        if self._data.authority is None or message.term < self._identity.seen_term:
-            ctx.log("drop-not-obeyed", term=message.term, seen_term=self._identity.seen_term)
-            return
-        if message.number in self._drops or len(self._drops) >= MAX_DROPS:
-            return
-        self._drops[message.number] = message
-        keys = tuple(ShardKey(shard.chunk, shard.index) for shard in message.shards)
-        ctx.run(("drop", message.number), WRITE, DropBatch(keys))
-
-    def _on_dropped(self, ctx: Context, number: int, result: Sequence[ShardKey] | DSAError) -> None:
-        message = self._drops.pop(number)
-        if isinstance(result, DSAError):
-            ctx.log("drop-failed", reason=str(result))  # the master asks again
-        else:
-            ctx.send(self._profile.master, Dropped(number, message.shards))
 
     # --- heartbeats -----------------------------------------------------------------------------------------------
 
     def _look(self, ctx: Context) -> None:
         if not self._looking:
             self._looking = True
-            ctx.run("look", READ, LookAtStore())
+            ctx.run("look", CARE, LookAtStore())
 
     def _on_status(self, ctx: Context, status: StoreStatus) -> None:
         self._looking = False
-        failed = status.failure and not self._status.failure
-        self._status = status
+        failed = status.failure and not self._office.status.failure
+        self._office.status = status
         if failed:
             ctx.log("store-failed", reason=status.failure)
         if not self._registration.number:
@@ -287,12 +293,16 @@ class NodeActor(Actor):
             self._beat(ctx)
 
     def _beat(self, ctx: Context) -> None:
-        authority, usage = self._data.authority, self._status.usage
+        authority, usage = self._data.authority, self._office.status.usage
         if authority is None:
             return
+        own: dict[str, int] = {}
+        for department in self._departments:
+            department.on_beat(ctx)
+            own.update(department.beat())
         beat = Heartbeat(
             node=authority.node, incarnation=authority.incarnation, term=authority.term, used=usage.used, free=usage.free,
-            shards=usage.shards, pending_bytes=self._data.pending[WRITE], failure=self._status.failure,
+            shards=usage.shards, pending_bytes=self._data.pending[WRITE], failure=self._office.status.failure, **own,
         )  # fmt: skip
         ctx.publish(HEARTBEAT_TOPIC, beat)
 
@@ -302,12 +312,14 @@ class NodeActor(Actor):
             "requests": len(self._data),
             "pending_put_bytes": self._data.pending[WRITE],
             "pending_get_bytes": self._data.pending[READ],
-            "drops": len(self._drops),
             "shards_refused": self._data.refused,
             "messages_ignored": self.ignored.total(),
+            **{name: value for department in self._departments for name, value in department.statistics().items()},
         }
 
     def check_invariants(self) -> None:
         self._data.check_invariants()
+        for department in self._departments:
+            department.check_invariants()
         authority = self._data.authority
-        assert authority is None or authority.term <= self._identity.seen_term, "obeyed only what is remembered"
+        assert authority is None or authority.term <= self._office.identity.seen_term, "obeyed only what is remembered"

@@ -1,7 +1,9 @@
 """What a node's actor asks of its disk, as data, and the lanes that do it.
 
 ``write``: one worker. The puts that wait together are one call of the store, hence one sync: group commit over all
-clients. ``read``: two workers, which never wait for a sync.
+clients. ``read``: two workers, which never wait for a sync. ``care``: one worker for what nobody waits for.
+
+Each lane has a table of who does which job. A department's jobs are in its own file, with one line here.
 """
 
 from __future__ import annotations
@@ -16,10 +18,11 @@ from dsa_zmq.errors import Conflict, DSAError, Unavailable
 from dsa_zmq.node.identity import IdentityFile
 from dsa_zmq.node.store import NewShard, ShardInfo, ShardKey, ShardStore, Usage
 
-WRITE, READ = "write", "read"
+WRITE, READ, CARE = "write", "read", "care"
 WRITE_BATCH = 256  #: jobs; their bytes are bounded by what the actor admits
 READ_BATCH = 8  #: jobs: few, so that the second worker gets its share
 READERS = 2
+CARE_BATCH = 1  #: jobs: each is a small step of something long
 
 
 class PutBatch(Job, frozen=True):
@@ -86,15 +89,19 @@ def node_lanes(store: ShardStore, identity: IdentityFile) -> dict[str, Lane]:
             if kind is PutBatch:
                 results += _put(store, [job for job in group if isinstance(job, PutBatch)])
             else:
-                results += [_alone(store, identity, job) for job in group]
+                results += [_outcome(lambda job=job: WRITE_JOBS[type(job)](store, identity, job)) for job in group]  # type: ignore[misc]
         return results
 
     def read(jobs: Sequence[Job]) -> list[Any]:
-        return [_read(store, job) for job in jobs]
+        return [_outcome(lambda job=job: READ_JOBS[type(job)](store, job)) for job in jobs]  # type: ignore[misc]
+
+    def care(jobs: Sequence[Job]) -> list[Any]:
+        return [_outcome(lambda job=job: CARE_JOBS[type(job)](store, job)) for job in jobs]  # type: ignore[misc]
 
     return {
         WRITE: Lane(write, workers=1, max_batch=WRITE_BATCH, on_close=store.close),
         READ: Lane(read, workers=READERS, max_batch=READ_BATCH),
+        CARE: Lane(care, workers=1, max_batch=CARE_BATCH),
     }
 
 
@@ -107,30 +114,42 @@ def _put(store: ShardStore, jobs: Sequence[PutBatch]) -> list[list[ShardInfo | D
     return [[next(outcomes) for _ in job.shards] for job in jobs]
 
 
-def _alone(store: ShardStore, identity: IdentityFile, job: Job) -> Any:
-    match job:
-        case DropBatch():
-            return _outcome(lambda: store.drop(job.keys))
-        case Remember():
-            return _outcome(
-                lambda: identity.remember(term=job.term, master=job.master, cluster=job.cluster, node=job.node)
-            )
-        case GiveBackStart():
-            return _outcome(identity.give_back_start)
-    return TypeError(f"{type(job).__name__} is not a job of the write lane")
+def _drop(store: ShardStore, identity: IdentityFile, job: DropBatch) -> list[ShardKey]:
+    return store.drop(job.keys)
 
 
-def _read(store: ShardStore, job: Job) -> Any:
-    match job:
-        case GetBatch():
-            return [_outcome(lambda wanted=wanted: _get(store, wanted)) for wanted in job.shards]  # type: ignore[misc]
-        case VerifyBatch():
-            if store.failure:
-                return [_promises_nothing(store.failure)] * len(job.shards)
-            return [_outcome(lambda wanted=wanted: _verify(store, wanted)) for wanted in job.shards]  # type: ignore[misc]
-        case LookAtStore():
-            return StoreStatus(store.usage(), store.failure)
-    return TypeError(f"{type(job).__name__} is not a job of the read lane")
+def _remember(store: ShardStore, identity: IdentityFile, job: Remember) -> Any:
+    return identity.remember(term=job.term, master=job.master, cluster=job.cluster, node=job.node)
+
+
+def _give_back(store: ShardStore, identity: IdentityFile, job: GiveBackStart) -> None:
+    identity.give_back_start()
+
+
+def _get_all(store: ShardStore, job: GetBatch) -> list[tuple[ShardInfo, bytes] | DSAError]:
+    return [_outcome(lambda wanted=wanted: _get(store, wanted)) for wanted in job.shards]  # type: ignore[misc]
+
+
+def _verify_all(store: ShardStore, job: VerifyBatch) -> list[ShardInfo | DSAError]:
+    if store.failure:
+        return [_promises_nothing(store.failure)] * len(job.shards)
+    return [_outcome(lambda wanted=wanted: _verify(store, wanted)) for wanted in job.shards]  # type: ignore[misc]
+
+
+def _look(store: ShardStore, job: LookAtStore) -> StoreStatus:
+    return StoreStatus(store.usage(), store.failure)
+
+
+WRITE_JOBS: dict[type[Job], Callable[[ShardStore, IdentityFile, Any], Any]] = {
+    DropBatch: _drop,
+    Remember: _remember,
+    GiveBackStart: _give_back,
+}
+"""All but puts, which are done together. A DSAError that is raised is the job's outcome."""
+
+READ_JOBS: dict[type[Job], Callable[[ShardStore, Any], Any]] = {GetBatch: _get_all, VerifyBatch: _verify_all}
+
+CARE_JOBS: dict[type[Job], Callable[[ShardStore, Any], Any]] = {LookAtStore: _look}
 
 
 def _get(store: ShardStore, wanted: Wanted) -> tuple[ShardInfo, bytes]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from actors.core import ActorSpec, Address
 from actors.disk import Disk
 from dsa_zmq.errors import ConfigError
 from dsa_zmq.model.addresses import WILDCARDS, split_endpoint
 from dsa_zmq.model.limits import HEARTBEAT_S, SEGMENT_BYTES
+from dsa_zmq.model.pace import CarePace
 from dsa_zmq.node.actor import NodeActor, Profile
 from dsa_zmq.node.data_plane import PENDING_BYTES
 from dsa_zmq.node.disk_store import DiskStore
@@ -37,6 +38,7 @@ class NodeSettings:
     segment_bytes: int = SEGMENT_BYTES
     answer_s: float = HEARTBEAT_S  #: how long the master may take to answer before it is asked again
     pending_bytes: int = PENDING_BYTES  #: bound on puts, and again on reads, that are under way
+    pace: CarePace = field(default_factory=CarePace)
 
 
 def node_spec(settings: NodeSettings, disk: Disk, rng: random.Random) -> ActorSpec:
@@ -59,7 +61,12 @@ def node_spec(settings: NodeSettings, disk: Disk, rng: random.Random) -> ActorSp
     )
     profile = Profile(settings.master, settings.advertise, settings.zone, settings.host, settings.path, settings.disk)
     actor = NodeActor(
-        identity.identity, profile, answer_s=settings.answer_s, pending_bytes=settings.pending_bytes, notes=store.notes
+        identity.identity,
+        profile,
+        answer_s=settings.answer_s,
+        pending_bytes=settings.pending_bytes,
+        notes=store.notes,
+        pace=settings.pace,
     )
     return ActorSpec(
         name=f"node-{identity.identity.store_id.hex()[:12]}",

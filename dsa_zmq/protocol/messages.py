@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from actors.core import Message
 from dsa_zmq.protocol.operations import Operation, Result
-from dsa_zmq.protocol.values import Failure, Receipt, ShardRef, Value
+from dsa_zmq.protocol.values import (
+    Failure,
+    FetchOutcome,
+    FetchShard,
+    NodeAddress,
+    ProbeOutcome,
+    Receipt,
+    ShardRef,
+    Value,
+)
 
 PROTOCOL_VERSION = 1
 OLDEST_VERSION = 1  #: the oldest peer that this build still understands
@@ -123,6 +132,94 @@ class Fence(Message, frozen=True, tag=14, array_like=True):
     reason: str
 
 
+class Examine(Message, frozen=True, tag=15, array_like=True):
+    """Master to node: do you have these? A node's own answer is the only word that a shard is missing. -> Examined"""
+
+    number: int
+    term: int
+    shards: list[ShardRef]
+    read: bool = False  #: read and verify the bytes; else from the index
+
+
+class Examined(Message, frozen=True, tag=16, array_like=True):
+    """One of :data:`GOOD`, :data:`ABSENT`, :data:`DAMAGED`, :data:`UNREADABLE` for each shard asked, in order."""
+
+    number: int
+    states: list[int]
+
+
+GOOD, ABSENT, DAMAGED, UNREADABLE = range(4)
+"""What a node says of a shard. The last one decides nothing: the disk could not be asked."""
+
+
+class Fetch(Message, frozen=True, tag=17, array_like=True):
+    """Master to node: get these shards from the data ports of others, verify and keep them. What is there already, and
+    good, is answered at once. -> Fetched"""
+
+    number: int
+    term: int
+    shards: list[FetchShard]
+    nodes: list[NodeAddress]  #: of all sources
+
+
+class Fetched(Message, frozen=True, tag=18, array_like=True):
+    """After the bytes are durable. One outcome for each shard asked."""
+
+    number: int
+    outcomes: list[FetchOutcome]
+
+
+class Damage(Message, frozen=True, tag=19, array_like=True):
+    """Node to master: these shards were found damaged, and are in quarantine. Repeated until it is noted. -> Noted"""
+
+    number: int
+    shards: list[ShardRef]
+
+
+class Noted(Message, frozen=True, tag=40, array_like=True):
+    """What had this number was taken in, durably where that matters."""
+
+    number: int
+
+
+class Probe(Message, frozen=True, tag=41, array_like=True):
+    """Master to node: do the data ports of these answer you? -> Probed"""
+
+    number: int
+    term: int
+    nodes: list[NodeAddress]
+
+
+class Probed(Message, frozen=True, tag=42, array_like=True):
+    number: int
+    outcomes: list[ProbeOutcome]
+
+
+class AskInventory(Message, frozen=True, tag=43, array_like=True):
+    """Master to node: digests of the buckets of a level, see dsa_zmq.model.inventory. -> Inventory"""
+
+    number: int
+    term: int
+    level: int
+    within: list[int]  #: buckets of the level above; ignored at level 0, which is told whole
+
+
+class Inventory(Message, frozen=True, tag=44, array_like=True):
+    """Buckets that are not empty. Below the last level: the shards themselves."""
+
+    number: int
+    buckets: list[int]
+    digests: list[int]  #: one for each bucket
+    shards: list[ShardRef] = []
+
+
+class Scrub(Message, frozen=True, tag=45, array_like=True):
+    """Master to node: verify all you hold, beginning now. -> Noted"""
+
+    number: int
+    term: int
+
+
 # --- data: client and node ------------------------------------------------------------------------------------------
 
 
@@ -223,6 +320,12 @@ class Heartbeat(Message, frozen=True, tag=30, array_like=True):
     shards: int
     pending_bytes: int  #: received, not yet durable
     failure: str = ""  #: why the store has failed; "" while it is good
+    inventory: int = 0  #: digest of all good shards, see dsa_zmq.model.inventory
+    damaged: int = 0  #: shards in quarantine
+    garbage: int = 0  #: bytes that compaction would give back
+    load: int = 0  #: bytes received and asked for that are not yet dealt with
+    scrubbed_s: int = 0  #: seconds since the last whole scrub ended; 0: there was none
+    scrub_permille: int = 0  #: of the scrub that goes on
 
 
 class Hint(Message, frozen=True, tag=31, array_like=True):
@@ -234,6 +337,7 @@ class Hint(Message, frozen=True, tag=31, array_like=True):
 
 
 AnyMessage = (
-    Hello | Welcome | Refused | Calls | Answers | Register | Registered | Drop | Dropped | Fence | PutShards | PutDone
-    | GetShards | ShardData | ConfirmShards | Ping | Pong | Heartbeat | Hint
+    Hello | Welcome | Refused | Calls | Answers | Register | Registered | Drop | Dropped | Fence | Examine | Examined
+    | Fetch | Fetched | Damage | PutShards | PutDone | GetShards | ShardData | ConfirmShards | Ping | Pong | Heartbeat | Hint
+    | Noted | Probe | Probed | AskInventory | Inventory | Scrub
 )  # fmt: skip

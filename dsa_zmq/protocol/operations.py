@@ -16,7 +16,11 @@ from dsa_zmq.protocol.values import (
     NodeInfo,
     Place,
     PlacedShard,
+    Plan,
+    RiskyFile,
+    ShardRef,
     StagedChunk,
+    TaskInfo,
     Value,
 )
 
@@ -60,6 +64,8 @@ class ListNodes(Value, frozen=True, tag=5):
 class Health(Value, frozen=True, tag=6):
     """-> HealthReport"""
 
+    without: list[int] = []  #: as if these nodes were lost now, too
+
 
 class Allocate(Value, frozen=True, tag=7):
     """Ids, places and grants for the next chunks of an upload; begins the upload if ``upload`` is 0. Changes nothing
@@ -91,6 +97,37 @@ class Renew(Value, frozen=True, tag=9):
     """Keep uploads alive for another lease. -> Done (count = how many are known)"""
 
     uploads: list[int]
+
+
+class Report(Value, frozen=True, tag=10):
+    """A client's trouble with a node. One client alone convicts nobody: the master asks the node, and others about it.
+    -> Done"""
+
+    node: int
+    incarnation: int
+    silent: bool = False  #: it did not answer within the client's time
+    damaged: list[ShardRef] = []  #: it gave bytes that did not match
+
+
+class MakePlan(Value, frozen=True, tag=11):
+    """What BeginTask with the same fields would do. Changes nothing. -> Planned"""
+
+    kind: str
+    subject: str = ""
+    argument: str = ""
+
+
+class ListTasks(Value, frozen=True, tag=12):
+    """Those that run, and the last that have ended. -> Tasks"""
+
+
+class FilesAtRisk(Value, frozen=True, tag=13):
+    """Files whose worst chunk is in this state or a worse one, in the order of a walk that may take several calls.
+    -> RiskyFiles"""
+
+    state: str  #: degraded, endangered, lost
+    after: int = 0  #: go on where the last answer says
+    limit: int = 1000
 
 
 # --- stored -------------------------------------------------------------------------------------------------------
@@ -178,6 +215,27 @@ class CloseSession(Value, frozen=True, tag=28):
     session: int
 
 
+class SetRedundancy(Value, frozen=True, tag=29):
+    """What new files in a directory, and below, get from now on; "" = inherited again. -> Found"""
+
+    path: str
+    redundancy: str
+
+
+class BeginTask(Value, frozen=True, tag=30):
+    """Begin what MakePlan has shown; it goes on over restarts of the master. -> Tasks, with this one"""
+
+    kind: str
+    subject: str = ""
+    argument: str = ""
+
+
+class EndTask(Value, frozen=True, tag=31):
+    """Cancel a task: nothing new is begun for it; what was done stays. -> Done"""
+
+    task: int
+
+
 Operation = (
     Stat
     | ListDirectory
@@ -188,6 +246,10 @@ Operation = (
     | Allocate
     | Reallocate
     | Renew
+    | Report
+    | MakePlan
+    | ListTasks
+    | FilesAtRisk
     | MakeDirectory
     | Remove
     | Move
@@ -197,9 +259,12 @@ Operation = (
     | Abort
     | OpenSession
     | CloseSession
+    | SetRedundancy
+    | BeginTask
+    | EndTask
 )
 
-STORED = (MakeDirectory, Remove, Move, Copy, Stage, Commit, Abort)
+STORED = (MakeDirectory, Remove, Move, Copy, Stage, Commit, Abort, SetRedundancy, BeginTask, EndTask)
 """Operations that need a session and whose answers are kept. (OpenSession and CloseSession are idempotent by themselves.)"""
 
 # --- answers ------------------------------------------------------------------------------------------------------
@@ -255,6 +320,13 @@ class HealthReport(Value, frozen=True, tag=45):
     degraded_bytes: int = 0
     endangered_bytes: int = 0
     lost_bytes: int = 0
+    files: list[int] = []  #: healthy, degraded, endangered, lost; empty while they are not counted
+    files_age_ms: int = 0  #: how long ago that was
+    moves: int = 0  #: shards that are being made anew or moved, or wait for it
+    moves_bytes: int = 0
+    moves_rate: int = 0  #: bytes a second, lately
+    seconds_left: int = -1  #: until all are done; -1: not known
+    held: str = ""  #: why repair waits
 
 
 class Allocated(Value, frozen=True, tag=46):
@@ -294,6 +366,19 @@ class Done(Value, frozen=True, tag=51):
     count: int = 0
 
 
+class Planned(Value, frozen=True, tag=52):
+    plan: Plan
+
+
+class Tasks(Value, frozen=True, tag=53):
+    tasks: list[TaskInfo]
+
+
+class RiskyFiles(Value, frozen=True, tag=54):
+    files: list[RiskyFile]
+    next: int = 0  #: for ``after``; 0: that was all
+
+
 Result = (
     Failure
     | Found
@@ -308,4 +393,7 @@ Result = (
     | Confirm
     | SessionOpened
     | Done
+    | Planned
+    | Tasks
+    | RiskyFiles
 )

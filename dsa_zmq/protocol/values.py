@@ -119,3 +119,87 @@ class NodeInfo(Value, frozen=True):
     incarnation: int
     silent_ms: int = 0  #: since its last heartbeat
     failure: str = ""  #: why its store has failed
+    draining: bool = False  #: it is being emptied, and gets nothing new
+    reach: str = ""  #: who could not reach its data port, and why; "" while others can
+    damaged: int = 0  #: shards in quarantine
+    garbage: int = 0  #: bytes on its disk that compaction would give back
+    load: int = 0  #: bytes received and asked for that it has not yet dealt with
+    scrubbed_s: int = 0  #: seconds since its last whole scrub ended; 0: there was none
+    scrub_permille: int = 0  #: of the scrub that goes on
+
+
+class ShardSource(Value, frozen=True):
+    """Where bytes for a shard can be read, with a read grant. Usually a copy of the very shard; for a shard that is to be
+    made by a code, or of another chunk with the same bytes, whatever it names."""
+
+    node: int
+    chunk: int
+    index: int
+    length: int
+    expires_s: int
+    mac: bytes
+
+
+class FetchShard(Value, frozen=True):
+    """A shard that a node is to get for itself."""
+
+    move: int  #: id of the move: stands for the upload in its receipt
+    chunk: int
+    index: int
+    chunk_length: int  #: of the whole chunk
+    length: int  #: bytes of the shard
+    hash: bytes  #: BLAKE3-256 of the shard; b"" if only the chunk's is known
+    redundancy: str  #: of its chunk
+    sources: list[ShardSource]  #: best first; any one copy is enough, of a code as many as it needs
+
+
+class FetchOutcome(Value, frozen=True):
+    """Exactly one of receipt and failure is set."""
+
+    move: int
+    receipt: Receipt | None = None
+    failure: Failure | None = None
+    blamed: list[int] = []  #: sources that did not answer, or gave damaged bytes
+
+
+class ProbeOutcome(Value, frozen=True):
+    """What became of one node's data port."""
+
+    node: int
+    incarnation: int = 0  #: that answered; 0: none in time
+    round_trip_us: int = 0
+
+
+class Plan(Value, frozen=True):
+    """What a task would do."""
+
+    kind: str  #: drain, rebalance, convert, remove, scrub, gc
+    subject: str  #: a node's name, a path, or ""
+    argument: str  #: a redundancy, or ""
+    moves: int  #: shards to be copied or dropped
+    bytes: int  #: to be copied, or given back
+    seconds: int  #: about; -1: not known
+    lines: list[str]  #: the plan in words: what, where to, the risk while it runs
+    refusal: Failure | None = None  #: why it cannot be begun
+
+
+class TaskInfo(Value, frozen=True):
+    """A task, and how far it is."""
+
+    task: int
+    plan: Plan  #: as it was made when the task began
+    state: str  #: running, done, cancelled, failed
+    began_ns: int  #: master wall time
+    moves_done: int = 0
+    bytes_done: int = 0
+    seconds_left: int = -1
+    note: str = ""  #: what it waits for, why it failed, or what may be done now
+
+
+class RiskyFile(Value, frozen=True):
+    """A file with a chunk that is not healthy."""
+
+    path: str
+    size: int
+    state: str  #: of its worst chunk: degraded, endangered, lost
+    chunks: int  #: that are in this state

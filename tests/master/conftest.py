@@ -16,7 +16,7 @@ from actors.sim.faults import NO_FAULTS, Faults
 from actors.sim.runtime import SimHandle, SimRuntime
 from actors.testing import Probe, Received
 from dsa_zmq.master.actor import MasterActor
-from dsa_zmq.master.garbage import CATALOG_LANE
+from dsa_zmq.master.department import CATALOG_LANE
 from dsa_zmq.master.service import MasterSettings, load_or_create_secret, master_spec
 from dsa_zmq.model.ids import NONCE_BITS
 from dsa_zmq.model.macs import receipt_mac

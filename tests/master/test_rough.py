@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from actors.sim.faults import ROUGH
+from dsa_zmq.model.inspection import Inspect
 from dsa_zmq.protocol.operations import Found, ListDirectory, MakeDirectory
 
 OPERATIONS = 12
@@ -63,3 +64,14 @@ def test_the_same_seed_gives_the_same_day(make_world: Callable[..., Any]) -> Non
         world.run_for(5)
         hashes.append(world.runtime.trace_hash())
     assert hashes[0] == hashes[1]
+
+
+def test_the_outside_is_told_the_statistics(make_world: Callable[..., Any]) -> None:
+    world = make_world(12)
+    world.start()
+    world.nodes(2)
+    told: list[dict[str, int]] = []
+    world.master.call(Inspect(told.append))
+    world.wait(lambda: told)
+    assert told[0]["nodes"] == 2
+    assert set(told[0]) >= {"calls", "registering", "shards_dropped", "uploads"}, "its own and those of its departments"

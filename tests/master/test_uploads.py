@@ -147,7 +147,7 @@ def test_a_late_repeat_of_a_stage_does_not_end_the_file_that_was_published(world
     nodes = world.nodes(2)
     client = world.client()
     found = client.upload("/f", nodes)
-    world.actor._uploads.adopt([found.attributes.content], world.actor._clock.read(0))
+    world.actor._uploads.adopt([found.attributes.content], world.actor._office.clock.read(0))
     world.run_for(7)
     assert world.ran(ExpireUploads) == 1
     assert len(client.ask(Locate("/f")).chunks) == 1

@@ -16,6 +16,7 @@ from actors.sim.process import EPOCH_NS
 from actors.sim.runtime import SimHandle, SimRuntime
 from dsa_zmq.errors import ConfigError, Corrupt
 from dsa_zmq.model.ids import start_of
+from dsa_zmq.model.inspection import Inspect
 from dsa_zmq.model.limits import GRANT_SLACK_S, MAX_CHUNK_BYTES
 from dsa_zmq.model.macs import READ, WRITE, grant_mac, receipt_mac
 from dsa_zmq.node.service import NodeSettings, node_spec
@@ -378,7 +379,7 @@ def test_messages_of_others_are_ignored_and_counted(world: World) -> None:
     world.sim.run_for(SECOND)
     assert world.node.alive
     assert world.actor.statistics()["messages_ignored"] == before + 6
-    assert world.actor._identity.seen_term == 5
+    assert world.actor._office.identity.seen_term == 5
     assert world.store_id == store_id
 
 
@@ -537,7 +538,7 @@ def test_a_hint_of_a_new_master_makes_the_node_register_again(world: World, data
     world.term, world.master_id = 6, b"n" * 16
     world.sim.run_for(SECOND)
     world.master_handle.call(lambda ctx: ctx.publish("hint", Hint(CLUSTER, 6, b"n" * 16)))
-    world.sim.run_until(lambda: world.actor._identity.seen_term == 6)
+    world.sim.run_until(lambda: world.actor._office.identity.seen_term == 6)
     assert world.put((10, data))[0].receipt is not None
     asked = len(world.master.of(Register))
     for hint in (Hint(CLUSTER, 5, b"m" * 16), Hint(b"d" * 16, 9, b"z" * 16), Hint(CLUSTER, 6, b"n" * 16)):
@@ -605,12 +606,34 @@ def test_the_master_can_drop_shards_durably(world: World, data: bytes) -> None:
     assert frames == [data]
 
 
+def test_a_repeated_drop_does_not_take_what_has_come_back(world: World, data: bytes) -> None:
+    world.put((10, data))
+    world.tell(Drop(70, 5, [ShardRef(10, 0)]))
+    world.sim.run_until(lambda: bool(world.master.of(Dropped)))
+    world.put((10, data))
+    for number in (70, 69):
+        world.tell(Drop(number, 5, [ShardRef(10, 0)]))
+        world.sim.run_for(SECOND)
+        assert world.get(world.grant(10, 5000))[1] == [data]
+    assert [dropped.number for dropped in world.master.of(Dropped)] == [70, 70], "the repeat is answered all the same"
+    world.tell(Drop(71, 5, [ShardRef(10, 0)]))
+    world.sim.run_until(lambda: len(world.master.of(Dropped)) == 3)
+    assert world.get(world.grant(10, 5000))[1] == []
+
+
 def test_a_drop_of_an_earlier_term_is_not_obeyed(world: World, data: bytes) -> None:
     world.put((10, data))
     world.tell(Drop(70, 4, [ShardRef(10, 0)]))
     world.sim.run_for(2 * SECOND)
     assert world.master.of(Dropped) == []
     assert world.get(world.grant(10, 5000))[1] == [data]
+
+
+def test_the_outside_is_told_the_statistics(world: World) -> None:
+    told: list[dict[str, int]] = []
+    world.node.call(Inspect(told.append))
+    world.sim.run_until(lambda: bool(told))
+    assert set(told[0]) >= {"requests", "drops"}, "its own and those of its departments"
 
 
 def test_a_fenced_node_stops(world: World) -> None:

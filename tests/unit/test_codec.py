@@ -184,7 +184,7 @@ BAD = {
     "empty array": b"\x90",
     "a map": b"\x81\x19\x05",
     "unknown tag": b"\x92\x63\x05",
-    "tag of another family": b"\x92\x28\x05",
+    "tag of another family": b"\x92\x2e\x05",
     "negative tag": b"\x92\xff\x05",
     "tag as text": b"\x92\xa4Ping\x05",
     "missing field": b"\x91\x19",

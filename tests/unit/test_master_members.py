@@ -14,6 +14,7 @@ from actors.liveness import Sign
 from dsa_zmq.master.catalog.jobs import NodeRow
 from dsa_zmq.master.members import DOWN, FAILED, SUSPECT, UP, Members
 from dsa_zmq.model.ids import NONCE_BITS, next_incarnation
+from dsa_zmq.model.upkeep import Standing
 from dsa_zmq.protocol.messages import Heartbeat, Register
 
 SUSPECT_NS, DOWN_NS = 30, 100
@@ -154,6 +155,7 @@ class MembersMachine(RuleBasedStateMachine):
         assert {state.row.node for state in self.members} == set(self.rows)
         for node in self.rows:
             assert self.members.state(node, self.now) == self.expected(node)
+            assert self.members.standing(node, self.now).counts == (self.expected(node) in (UP, SUSPECT))
         assert [state.row.node for state in self.members.up(self.now)] == sorted(
             node for node in self.rows if self.expected(node) == UP
         )
@@ -233,6 +235,14 @@ def test_right_after_a_start_an_unheard_original_may_still_live() -> None:
     members.heartbeat(heartbeat(row), 5)
     assert not members.may_have_rival(copied, 6)
     assert members.rival(copied, 6) is not None
+
+
+def test_a_draining_node_may_not_keep_anything_and_is_no_other_way_spared() -> None:
+    members = registered(node_row(1, draining=True), node_row(2), node_row(3, draining=True))
+    members.heartbeat(heartbeat(node_row(3), failure="EIO"), 1)
+    assert members.standings(1) == {1: Standing.LEAVES, 2: Standing.KEEPS, 3: Standing.FAILED}
+    assert members.standings(DOWN_NS + 1) == dict.fromkeys((1, 2, 3), Standing.AWAY)
+    assert members.standing(4, 1) is Standing.AWAY, "one that was removed"
 
 
 def test_nodes_are_described_by_name_with_what_they_said_last() -> None:

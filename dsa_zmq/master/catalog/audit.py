@@ -6,10 +6,11 @@ For tests after each step, and for the operator who wants to know.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dsa_zmq.errors import Corrupt
+from dsa_zmq.master.catalog.places import recount
 from dsa_zmq.master.catalog.sql import Database
 from dsa_zmq.master.catalog.tables import (
     CONTENT_BYTES,
@@ -22,13 +23,16 @@ from dsa_zmq.master.catalog.tables import (
     DIRECTORY,
     FILE,
     FILES,
+    HOLDERS,
+    INVENTORIES,
     LIVE,
     PURGED_SEQ,
+    Table,
 )
 from dsa_zmq.model.ids import ROOT_INODE
 from dsa_zmq.model.manifest import unpack_page
 
-HOLDERS = (
+CONTENT_HOLDERS = (
     "(SELECT inode, version, content, size, chunk_bytes, chunk_count, redundancy FROM inodes WHERE content <> 0"
     " UNION ALL SELECT inode, version, content, size, chunk_bytes, chunk_count, redundancy FROM versions"
     " WHERE content <> 0)"
@@ -90,17 +94,17 @@ QUERIES: tuple[tuple[str, str], ...] = (
     ),
     (
         "content {0} says {1} references, {2} versions hold it",
-        f"SELECT c.content, c.refs, COUNT(h.inode) FROM contents c LEFT JOIN {HOLDERS} h ON h.content = c.content"
+        f"SELECT c.content, c.refs, COUNT(h.inode) FROM contents c LEFT JOIN {CONTENT_HOLDERS} h ON h.content = c.content"
         " GROUP BY c.content, c.refs HAVING c.refs <> COUNT(h.inode) ORDER BY c.content",
     ),
     (
         "version {1} of inode {0} holds content {2}, which is not there",
-        f"SELECT h.inode, h.version, h.content FROM {HOLDERS} h LEFT JOIN contents c ON c.content = h.content"
+        f"SELECT h.inode, h.version, h.content FROM {CONTENT_HOLDERS} h LEFT JOIN contents c ON c.content = h.content"
         " WHERE c.content IS NULL ORDER BY h.inode, h.version",
     ),
     (
         "version {1} of inode {0} and its content {2} are of different sizes or redundancies",
-        f"SELECT h.inode, h.version, h.content FROM {HOLDERS} h JOIN contents c ON c.content = h.content"
+        f"SELECT h.inode, h.version, h.content FROM {CONTENT_HOLDERS} h JOIN contents c ON c.content = h.content"
         " WHERE h.size <> c.length OR h.chunk_bytes <> c.chunk_bytes OR h.chunk_count <> c.chunk_count"
         " OR h.redundancy <> c.redundancy ORDER BY h.inode, h.version",
     ),
@@ -131,6 +135,13 @@ QUERIES: tuple[tuple[str, str], ...] = (
         " ORDER BY d.node, d.chunk, d.shard",
     ),
     (
+        "shard {2} of chunk {0} is to be made on node {1}, and in place there, to be dropped there, or of no chunk",
+        "SELECT m.chunk, m.node, m.shard FROM moves m LEFT JOIN chunks c ON c.chunk = m.chunk"
+        " LEFT JOIN places p ON p.chunk = m.chunk AND p.node = m.node AND p.state = 0"
+        " LEFT JOIN drops d ON d.node = m.node AND d.chunk = m.chunk"
+        " WHERE c.chunk IS NULL OR p.chunk IS NOT NULL OR d.chunk IS NOT NULL ORDER BY m.chunk, m.node",
+    ),
+    (
         "a shard of chunk {0} is on node {1}, which is not known",
         "SELECT p.chunk, p.node FROM places p LEFT JOIN nodes n ON n.node = p.node WHERE n.node IS NULL"
         " ORDER BY p.chunk, p.node",
@@ -158,6 +169,7 @@ def audit(database: Database) -> list[str]:
     found = [text.format(*row) for text, query in QUERIES for row in database.execute(query)]
     found += _count_files(database)
     found += _count_chunks(database)
+    found += _count_holders(database)
     return found
 
 
@@ -169,6 +181,20 @@ def _count_files(database: Database) -> Iterator[str]:
     kept: dict[str, Any] = dict(database.execute("SELECT name, number FROM meta ORDER BY name"))
     if (kept[FILES], kept[CONTENT_BYTES]) != (files, size):
         yield f"{files} files with {size} bytes are there, not {kept[FILES]} with {kept[CONTENT_BYTES]}"
+
+
+def _count_holders(database: Database) -> Iterator[str]:
+    """Places against the tallies of who holds what."""
+    counted = recount(database)
+    yield from _differences(database, HOLDERS, counted.holders)
+    yield from _differences(database, INVENTORIES, counted.inventories)
+
+
+def _differences(database: Database, table: Table[Any, Any], right: Mapping[Any, Any]) -> Iterator[str]:
+    said = {row[:2]: row[2:] for row in database.execute(f"SELECT {table.columns} FROM {table.name}")}
+    for key in sorted(said.keys() | right.keys()):
+        if said.get(key) != right.get(key):
+            yield f"{table.name} says {said.get(key)} of {key}, there are {right.get(key)}"
 
 
 def _count_chunks(database: Database) -> Iterator[str]:

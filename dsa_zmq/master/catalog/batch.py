@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from actors.core import Job
-from dsa_zmq.errors import DSAError, InternalError, NoSpace
+from dsa_zmq.errors import DSAError, InternalError, Invalid, NoSpace
 from dsa_zmq.master.catalog import garbage, health, namespace_rules, node_rules, read_rules, session_rules, upload_rules
 from dsa_zmq.master.catalog.ballast import Ballast
 from dsa_zmq.master.catalog.facts import Facts, failure
@@ -30,6 +30,7 @@ from dsa_zmq.master.catalog.jobs import (
     Request,
 )
 from dsa_zmq.master.catalog.numbers import check_numbers
+from dsa_zmq.master.catalog.places import fold_places
 from dsa_zmq.master.catalog.prefetch import prefetch
 from dsa_zmq.master.catalog.rows import Change, Missing, RowCache, Rows
 from dsa_zmq.master.catalog.session_rules import admit, check_room, keep_answer, kept_answer
@@ -144,7 +145,7 @@ class Batches:
 
     def _transaction(self, jobs: Sequence[Job]) -> list[Any]:
         database = self._database
-        rows = Rows(database, self._cache, self._upcoming)
+        rows = Rows(database, self._cache, self._upcoming, fold_places)
         database.begin()
         try:
             results = self._decide(rows, jobs)
@@ -207,7 +208,7 @@ class Batches:
         if kind in OTHER_RULES:
             self._check_space(job)  # an allocation is the first step of what grows
             return OTHER_RULES[kind](rows, self._facts, job, job.operation)
-        raise InternalError(f"{kind.__name__} is not for the catalog", "report this as a bug")
+        raise Invalid(f"this master does not know {kind.__name__}", "use the same software on both sides")
 
     def _stored(self, rows: Rows, job: Request, rule: DecideOperation) -> Any:
         """Run a changing operation once, and keep its answer with its effect."""

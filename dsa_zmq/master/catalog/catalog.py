@@ -20,6 +20,7 @@ from dsa_zmq.master.catalog.ballast import BALLAST_BYTES, Ballast
 from dsa_zmq.master.catalog.batch import Batches
 from dsa_zmq.master.catalog.facts import Facts
 from dsa_zmq.master.catalog.jobs import MarkStale
+from dsa_zmq.master.catalog.places import tally
 from dsa_zmq.master.catalog.rows import Change
 from dsa_zmq.master.catalog.sql import CatalogBroken, Database, DiskFull, Rejected
 from dsa_zmq.master.catalog.stale import StaleMark, remove_mark, term_to_exceed, write_mark
@@ -184,6 +185,8 @@ def _migrate(database: Database, path: str) -> None:
         database.execute(statement)
     if not found:
         database.apply(META.insert, [MetaRow(name, 1 if name == NEXT_NODE else 0) for name in META_NAMES])
+    elif found < schema.TALLIED_SINCE:
+        tally(database)
     database.apply(META.update, [(schema.NEWEST_FORMAT, b"", FORMAT)])
     database.commit()
 

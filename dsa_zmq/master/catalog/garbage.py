@@ -19,12 +19,14 @@ inherits its time, so a deep tree waits once. Chunk ids are never used again: a 
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import NamedTuple
 
 from dsa_zmq.master.catalog.facts import Facts
 from dsa_zmq.master.catalog.jobs import CollectGarbage, DropsDone, GarbageProgress, LoadDrops
 from dsa_zmq.master.catalog.namespace_rules import bury, uncount
 from dsa_zmq.master.catalog.node_rules import ALL_NODES
+from dsa_zmq.master.catalog.places import PlaceChange, change_places
 from dsa_zmq.master.catalog.rows import Rows, Scan
 from dsa_zmq.master.catalog.session_rules import REPLIES_OF, end_session
 from dsa_zmq.master.catalog.tables import (
@@ -43,10 +45,12 @@ from dsa_zmq.master.catalog.tables import (
     HORIZON,
     INODES,
     LIVE,
+    MOVES,
     NAMES,
     PAGES,
     PLACES,
     PURGED_SEQ,
+    SENT_OFF,
     SESSIONS,
     VERSIONS,
     DeadRow,
@@ -83,7 +87,10 @@ NEXT_SESSIONS: Scan[SessionRow] = Scan(
     SESSIONS,
 )
 DROPS_OF: Scan[DropRow] = Scan(
-    f"SELECT {DROPS.columns} FROM drops WHERE node = ? ORDER BY chunk, shard LIMIT ?", DropRow, (DROPS,), DROPS
+    f"SELECT {DROPS.columns} FROM drops WHERE node = ? AND state = {SENT_OFF} ORDER BY chunk, shard LIMIT ?",
+    DropRow,
+    (DROPS,),
+    DROPS,
 )
 
 
@@ -267,17 +274,25 @@ def _contents(rows: Rows, job: CollectGarbage, limit: int, left: int) -> _Slice:
 def _release_chunks(rows: Rows, ids: list[int]) -> None:
     """These manifest entries are gone. A chunk that no other names leaves its places to be dropped."""
     rows.get_all(CHUNKS, ids)
-    groups = rows.group_all(PLACES, ids)
-    for chunk_id, places in zip(ids, groups, strict=True):
-        chunk = rows.get(CHUNKS, chunk_id)  # again: a content may name a chunk twice
+    groups = dict(zip(ids, rows.group_all(PLACES, ids), strict=True))
+    moves = dict(zip(ids, rows.group_all(MOVES, ids), strict=True))
+    gone = []
+    for chunk_id, entries in Counter(ids).items():  # a content may name a chunk twice
+        chunk = rows.get(CHUNKS, chunk_id)
         assert chunk is not None, f"a page names chunk {chunk_id}, which is not there"
-        if chunk.refs > 1:
-            rows.put(CHUNKS, chunk._replace(refs=chunk.refs - 1))
-            continue
-        rows.delete(CHUNKS, chunk_id)
-        for place in places:
-            rows.delete(PLACES, place[:2])
+        assert chunk.refs >= entries, f"chunk {chunk_id} is released too often"
+        if chunk.refs > entries:
+            rows.put(CHUNKS, chunk._replace(refs=chunk.refs - entries))
+        else:
+            gone.append(PlaceChange(chunk, groups[chunk_id], None))
+    change_places(rows, gone)
+    for chunk, places, _ in gone:
+        rows.delete(CHUNKS, chunk.chunk)
+        for place in places or ():
             rows.put(DROPS, DropRow(place.node, place.chunk, place.shard))
+        for move in moves[chunk.chunk]:  # its bytes may have arrived
+            rows.delete(MOVES, move[:2])
+            rows.put(DROPS, DropRow(move.node, move.chunk, move.shard))
 
 
 def _content_ids(rows: Rows, job: CollectGarbage, limit: int, left: int) -> _Slice:

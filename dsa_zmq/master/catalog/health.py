@@ -9,10 +9,9 @@ from dsa_zmq.master.catalog.facts import Facts
 from dsa_zmq.master.catalog.jobs import ChunkCounts, CountChunks
 from dsa_zmq.master.catalog.node_rules import ALL_NODES
 from dsa_zmq.master.catalog.rows import Rows, Scan
-from dsa_zmq.master.catalog.tables import CHUNKS, PLACES, ChunkRow, PlaceRow
+from dsa_zmq.master.catalog.tables import CHUNKS, LIVE_PLACE, PLACES, ChunkRow, PlaceRow
+from dsa_zmq.model.holders import safety
 from dsa_zmq.model.redundancy import parse_redundancy
-
-HEALTHY, DEGRADED, ENDANGERED, LOST = range(4)
 
 MAX_SLICE = 2500  #: chunks: some 10 ms
 
@@ -34,22 +33,12 @@ def count_chunks(rows: Rows, facts: Facts, job: CountChunks) -> ChunkCounts:
         void = job.unavailable | removed.keys()
         places = rows.scan(PLACES_IN, job.after, chunks[-1].chunk)
         there = {
-            chunk: sum(1 for place in group if place.node not in void)
+            chunk: len({place.shard for place in group if place.state == LIVE_PLACE and place.node not in void})
             for chunk, group in groupby(places, key=lambda place: place.chunk)
         }
         for chunk in chunks:
-            state = classify(there.get(chunk.chunk, 0), chunk.redundancy)
+            state = safety(there.get(chunk.chunk, 0), parse_redundancy(chunk.redundancy))
             counts[state] += 1
             sizes[state] += chunk.length
         on_removed.update(removed[place.node] for place in places if place.node in removed)
     return ChunkCounts(chunks[-1].chunk if len(chunks) == limit else 0, counts, sizes, dict(on_removed))
-
-
-def classify(shards: int, redundancy: str) -> int:
-    """The state of a chunk of which so many shards are there."""
-    wanted = parse_redundancy(redundancy)
-    if shards < wanted.needed:
-        return LOST
-    if shards >= wanted.shards:
-        return HEALTHY
-    return ENDANGERED if shards == wanted.needed else DEGRADED

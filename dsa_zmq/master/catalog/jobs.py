@@ -110,6 +110,7 @@ class NodeRow(msgspec.Struct, frozen=True):
     address: str
     capacity: int
     removed: bool = False  #: another store has its name now: its places are void until this one returns
+    draining: bool = False  #: it is to be emptied, and gets nothing new
 
 
 class LocatedRows(msgspec.Struct, frozen=True):

@@ -33,7 +33,7 @@ def load_nodes(rows: Rows, facts: Facts, job: LoadNodes) -> list[NodeRow]:
 
 def shown(row: StoreRow) -> NodeRow:
     """The row as the master's actor knows it."""
-    return NodeRow(*row[:-1], removed=bool(row.removed))
+    return NodeRow(*row[:-2], removed=bool(row.removed), draining=bool(row.draining))
 
 
 def register_node(rows: Rows, facts: Facts, job: RegisterNode) -> NodeRow:
@@ -54,7 +54,7 @@ def register_node(rows: Rows, facts: Facts, job: RegisterNode) -> NodeRow:
             raise _taken(message)
         rows.put(NODES, namesake._replace(removed=1))
     if known is not None:
-        row = _row(known.node, known.generation, message)
+        row = _row(known.node, known.generation, message)._replace(draining=known.draining)
     else:
         node = rows.number(NEXT_NODE)
         rows.set_number(NEXT_NODE, node + 1)

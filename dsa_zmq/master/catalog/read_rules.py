@@ -15,6 +15,7 @@ from dsa_zmq.master.catalog.tables import (
     DIRECTORY,
     FILES,
     INODES,
+    LIVE_PLACE,
     NAMES,
     NODES,
     PAGES,
@@ -123,15 +124,11 @@ def locate(rows: Rows, facts: Facts, job: Request, op: Locate) -> LocatedRows:
     places = rows.group_all(PLACES, ids)
     nodes = {node: rows.get(NODES, node) for node in {place.node for group in places for place in group}}
     removed = {node for node, row in nodes.items() if row is None or row.removed}
-    return LocatedRows(
-        shown,
-        op.page,
-        page_count,
-        [
-            (chunk.chunk, chunk.length, chunk.hash, [(p.node, p.shard) for p in group if p.node not in removed])
-            for chunk, group in zip(chunks, places, strict=True)
-        ],
-    )
+    located = []
+    for chunk, group in zip(chunks, places, strict=True):
+        there = [(p.node, p.shard) for p in group if p.state == LIVE_PLACE and p.node not in removed]
+        located.append((chunk.chunk, chunk.length, chunk.hash, there))
+    return LocatedRows(shown, op.page, page_count, located)
 
 
 def _content_of_path(rows: Rows, op: Locate) -> Attributes:

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 
 from dsa_zmq.errors import Conflict, Denied, DSAError, Invalid
 from dsa_zmq.master.catalog.facts import Facts
+from dsa_zmq.master.catalog.places import PlaceChange, change_places
 from dsa_zmq.master.catalog.rows import Rows
-from dsa_zmq.master.catalog.tables import CHUNKS, HORIZON, NODES, PLACES, ChunkRow, PlaceRow, StoreRow
+from dsa_zmq.master.catalog.tables import CHUNKS, HORIZON, NODES, ChunkRow, PlaceRow, StoreRow
 from dsa_zmq.model.macs import receipt_mac, same
 from dsa_zmq.model.redundancy import Redundancy
 from dsa_zmq.protocol.values import PlacedShard, Receipt, StagedChunk
@@ -52,10 +53,14 @@ def check_chunks(
 
 def add_chunks(rows: Rows, chunks: Sequence[StagedChunk], redundancy: Redundancy) -> None:
     """Rows for new chunks of one manifest page, and for the places that their receipts prove."""
+    changes = []
     for chunk in chunks:
-        rows.put(CHUNKS, ChunkRow(chunk.chunk, chunk.length, chunk.hash, redundancy.name, 1))
-        for receipt in chunk.receipts:
-            rows.put(PLACES, PlaceRow(chunk.chunk, receipt.node, receipt.index))
+        row = ChunkRow(chunk.chunk, chunk.length, chunk.hash, redundancy.name, 1)
+        places = [PlaceRow(chunk.chunk, receipt.node, receipt.index) for receipt in chunk.receipts]
+        changes.append(PlaceChange(row, None, places))
+    change_places(rows, changes)
+    for change in changes:
+        rows.put(CHUNKS, change.chunk)
 
 
 def _distinct(chunk: StagedChunk) -> None:

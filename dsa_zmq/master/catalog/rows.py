@@ -15,7 +15,7 @@ Everything ends with the batch; only a commit moves rows to the cache. A batch t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -92,13 +92,21 @@ class Mark(NamedTuple):
 
     writes: int
     upcoming: int
+    deferred: int
+
+
+Fold = Callable[["Rows", list[Any]], None]
+"""Turns what decisions have deferred into rows, by set: see :meth:`Rows.defer`."""
 
 
 class Rows:
     """See the module. One for each batch; ``upcoming`` is the next id to draw for inodes, sessions and queue items."""
 
-    def __init__(self, database: Database, cache: RowCache, upcoming: int) -> None:
+    def __init__(self, database: Database, cache: RowCache, upcoming: int, fold: Fold | None = None) -> None:
         self.upcoming = upcoming
+        self._fold = fold
+        self._deferred: list[Any] = []  #: by the decision that is being made
+        self._settled: list[Any] = []  #: by those before it
         self.changes: list[Change] = []  #: applied so far, in order
         self._database = database
         self._cache = cache
@@ -190,6 +198,12 @@ class Rows:
         """Set a number in ``meta`` that was read before."""
         self._write(META, name, MetaRow(name, number))
 
+    def defer(self, item: Any, tables: tuple[Table[Any, Any], ...]) -> None:
+        """Leave work for the end of the batch, where it is done once for all requests. What it will change in ``tables`` is
+        seen by queries, not by :meth:`get`."""
+        self._deferred.append(item)
+        self._touched.update(table.name for table in tables)
+
     def _write(self, table: Table[Any, Any], key: Any, row: Any) -> None:
         pending = self._pending[table.name]
         self._journal.append((pending, key, pending.get(key, _UNKNOWN)))
@@ -219,11 +233,12 @@ class Rows:
         return row  # type: ignore[no-any-return]
 
     def mark(self) -> Mark:
-        return Mark(len(self._journal), self.upcoming)
+        return Mark(len(self._journal), self.upcoming, len(self._deferred))
 
     def undo(self, mark: Mark) -> None:
         """Take back everything written since."""
         self.upcoming = mark.upcoming
+        del self._deferred[mark.deferred :]
         while len(self._journal) > mark.writes:
             rows, key, before = self._journal.pop()
             if before is _UNKNOWN:
@@ -233,6 +248,8 @@ class Rows:
 
     def settle(self) -> None:
         """A request is decided: its writes stay, and the scans that they make old are forgotten."""
+        self._settled += self._deferred
+        self._deferred.clear()
         if self._journal:
             self._journal.clear()
             if self._scans:
@@ -288,7 +305,12 @@ class Rows:
                     self._base[scan.whole.name].update((scan.whole.key_of(row), row) for row in found)
 
     def flush(self) -> None:
-        """Apply what is pending to the database, by set, inside the open transaction."""
+        """Apply what is pending to the database, by set, inside the open transaction. No decision is half made now."""
+        if self._settled:
+            assert self._fold is not None, "who defers has a fold"
+            settled, self._settled = self._settled, []
+            self._fold(self, settled)
+            self._journal.clear()
         for table in TABLES:
             pending = self._pending[table.name]
             if pending:

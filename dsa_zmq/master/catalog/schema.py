@@ -59,10 +59,31 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             seq BIGINT NOT NULL, inode BIGINT NOT NULL,
             PRIMARY KEY (kind, due, item)){clustered}""",
     ),
+    (
+        "ALTER TABLE places ADD COLUMN state BIGINT NOT NULL DEFAULT 0",
+        "ALTER TABLE drops ADD COLUMN state BIGINT NOT NULL DEFAULT 0",
+        "ALTER TABLE nodes ADD COLUMN draining BIGINT NOT NULL DEFAULT 0",
+        """CREATE TABLE moves (
+            chunk BIGINT NOT NULL, node BIGINT NOT NULL, shard BIGINT NOT NULL, move BIGINT NOT NULL, why BIGINT NOT NULL,
+            source BIGINT NOT NULL, task BIGINT NOT NULL,
+            PRIMARY KEY (chunk, node)){clustered}""",
+        """CREATE TABLE tasks (
+            task {id} PRIMARY KEY, kind {text} NOT NULL, subject {text} NOT NULL, argument {text} NOT NULL,
+            state BIGINT NOT NULL, cursor BIGINT NOT NULL, moves_done BIGINT NOT NULL, bytes_done BIGINT NOT NULL,
+            began_ns BIGINT NOT NULL, ended_ns BIGINT NOT NULL, note {text} NOT NULL, plan {bytes} NOT NULL)""",
+        """CREATE TABLE holders (
+            redundancy {text} NOT NULL, holders {text} NOT NULL, chunks BIGINT NOT NULL, bytes BIGINT NOT NULL,
+            PRIMARY KEY (redundancy, holders)){clustered}""",
+        """CREATE TABLE inventories (
+            node BIGINT NOT NULL, bucket BIGINT NOT NULL, shards BIGINT NOT NULL, bytes BIGINT NOT NULL,
+            digest BIGINT NOT NULL,
+            PRIMARY KEY (node, bucket)){clustered}""",
+    ),
 )
 """What each format added. Never edit one that was released: append."""
 
 NEWEST_FORMAT = len(MIGRATIONS)
+TALLIED_SINCE = 2  #: the format from which on holders and inventories are kept; before, they have to be counted
 
 SQLITE: Mapping[str, str] = {
     "text": "TEXT COLLATE BINARY",

@@ -112,11 +112,16 @@ class ChunkRow(NamedTuple):
 
 
 class PlaceRow(NamedTuple):
-    """A live shard. A node holds at most one shard of a chunk."""
+    """A shard on a node. A node holds at most one shard of a chunk. Only ``catalog.places`` writes these rows."""
 
     chunk: int
     node: int
     shard: int
+    state: int = 0  #: LIVE_PLACE or BAD_PLACE
+
+
+LIVE_PLACE: Final = 0
+BAD_PLACE: Final = 1  #: its bytes are damaged: it counts nowhere, and is kept until the chunk is healthy without it
 
 
 class DropRow(NamedTuple):
@@ -125,6 +130,64 @@ class DropRow(NamedTuple):
     node: int
     chunk: int
     shard: int
+    state: int = 0  #: SENT_OFF or UNVERIFIED
+
+
+SENT_OFF: Final = 0  #: the node may be told
+UNVERIFIED: Final = 1  #: first those that make it superfluous have to be read; else it is a place again
+
+
+class MoveRow(NamedTuple):
+    """A shard that is to be made on a node: it counts nowhere until the node's receipt is there. Its deletion leaves a
+    DropRow, since its bytes may have arrived."""
+
+    chunk: int
+    node: int  #: the target
+    shard: int
+    move: int  #: id of this attempt: stands for the upload in grants and receipt
+    why: int  #: dsa_zmq.model.upkeep.Why
+    source: int  #: the chunk whose shards have the bytes: usually the same
+    task: int  #: that wants it; 0: redundancy is missing
+
+
+class TaskRow(NamedTuple):
+    """Something that an operator, or the cluster itself, has begun: see dsa_zmq.protocol.values.TaskInfo."""
+
+    task: int
+    kind: str
+    subject: str  #: a node's number, an inode's number, or ""
+    argument: str
+    state: int  #: RUNNING or what became of it
+    cursor: int  #: where its survey goes on: the next chunk, or inode
+    moves_done: int
+    bytes_done: int
+    began_ns: int
+    ended_ns: int  #: 0 while it runs
+    note: str
+    plan: bytes  #: as it was shown, in MessagePack
+
+
+RUNNING, DONE, CANCELLED, FAILED = range(4)
+"""States of a task."""
+
+
+class HolderRow(NamedTuple):
+    """How many chunks of a redundancy are held in one way, see dsa_zmq.model.holders. Derived from places."""
+
+    redundancy: str
+    holders: str
+    chunks: int
+    bytes: int  #: of content
+
+
+class InventoryRow(NamedTuple):
+    """What a node should hold of a range of chunk ids, see dsa_zmq.model.inventory. Derived from places."""
+
+    node: int
+    bucket: int  #: of level 0
+    shards: int
+    bytes: int  #: of shards
+    digest: int
 
 
 class StoreRow(NamedTuple):
@@ -142,6 +205,7 @@ class StoreRow(NamedTuple):
     address: str
     capacity: int
     removed: int
+    draining: int = 0  #: 1: it is to be emptied, and gets nothing new
 
 
 class SessionRow(NamedTuple):
@@ -228,12 +292,17 @@ CHUNKS: Table[ChunkRow, int] = Table("chunks", ChunkRow)
 PLACES: Table[PlaceRow, tuple[int, int]] = Table("places", PlaceRow, 2, grouped=True)
 DROPS: Table[DropRow, tuple[int, int, int]] = Table("drops", DropRow, 3)
 NODES: Table[StoreRow, int] = Table("nodes", StoreRow, cached=lambda row: True)
+MOVES: Table[MoveRow, tuple[int, int]] = Table("moves", MoveRow, 2, grouped=True)
+TASKS: Table[TaskRow, int] = Table("tasks", TaskRow)
+HOLDERS: Table[HolderRow, tuple[str, str]] = Table("holders", HolderRow, 2, cached=lambda row: True)
+INVENTORIES: Table[InventoryRow, tuple[int, int]] = Table("inventories", InventoryRow, 2, cached=lambda row: True)
 SESSIONS: Table[SessionRow, int] = Table("sessions", SessionRow, cached=lambda row: True)
 REPLIES: Table[ReplyRow, tuple[int, int]] = Table("replies", ReplyRow, 2, grouped=True)
 DEAD: Table[DeadRow, tuple[int, int, int]] = Table("dead", DeadRow, 3)
 
 TABLES: tuple[Table[Any, Any], ...] = (
-    META, NAMES, INODES, VERSIONS, CONTENTS, UPLOADS, PAGES, CHUNKS, PLACES, DROPS, NODES, SESSIONS, REPLIES, DEAD,
+    META, NAMES, INODES, VERSIONS, CONTENTS, UPLOADS, PAGES, CHUNKS, PLACES, DROPS, NODES, SESSIONS, REPLIES, DEAD, MOVES,
+    TASKS, HOLDERS, INVENTORIES,
 )  # fmt: skip
 """All tables, in the order in which changes are applied."""
 

@@ -13,7 +13,9 @@ from actors.core import Job
 from actors.sim.disk import SimDisk
 from dsa_zmq.master.catalog.catalog import Catalog
 from dsa_zmq.master.catalog.jobs import CollectGarbage, DropsDone, LoadDrops, NodeRow, RegisterNode, Request
-from dsa_zmq.master.catalog.tables import SESSIONS, TABLES
+from dsa_zmq.master.catalog.places import fold_places, tally
+from dsa_zmq.master.catalog.rows import Missing, Rows
+from dsa_zmq.master.catalog.tables import HOLDERS, INVENTORIES, SESSIONS, TABLES
 from dsa_zmq.model.ids import NONCE_BITS
 from dsa_zmq.model.macs import node_key, receipt_mac
 from dsa_zmq.model.redundancy import parse_redundancy
@@ -172,6 +174,36 @@ class Kit:
 
     def audit(self) -> None:
         assert self.catalog.audit() == []
+
+    def retally(self) -> None:
+        """Count anew who holds what, after places were changed by hand."""
+        database = self.catalog._database
+        database.begin()
+        for table in (HOLDERS, INVENTORIES):
+            database.execute(f"DELETE FROM {table.name}")
+        tally(database)
+        database.commit()
+        self.reopen()
+
+    def decide(self, rule: Callable[[Rows], Any]) -> Any:
+        """Run a rule of the catalog in a transaction of its own, as a job of a batch would be."""
+        database, cache = self.catalog._database, self.catalog._batches._cache
+        rows = Rows(database, cache, 0, fold_places)
+        database.begin()
+        mark = rows.mark()
+        while True:
+            try:
+                result = rule(rows)
+                break
+            except Missing as missing:
+                rows.undo(mark)
+                rows.fetch(missing)
+        rows.settle()
+        rows.flush()
+        database.commit()
+        rows.committed()
+        self.audit()
+        return result
 
     def sessions(self) -> list[Any]:
         return self.dump()[SESSIONS.name]

@@ -1,0 +1,15 @@
+"""The departments of a master, in the order in which they get their ticks."""
+
+from __future__ import annotations
+
+from dsa_zmq.master.department import Department
+from dsa_zmq.master.garbage import Garbage
+from dsa_zmq.master.health_desk import HealthDesk
+from dsa_zmq.master.office import Office
+
+DEPARTMENTS: tuple[type[Department], ...] = (Garbage, HealthDesk)
+
+
+def open_departments(office: Office) -> tuple[Department, ...]:
+    """All of them, over one office."""
+    return tuple(kind(office) for kind in DEPARTMENTS)

@@ -1,0 +1,104 @@
+"""What the departments of a master share: who is there, what is under way, and how to speak to nodes and clients.
+
+Soft state of one master process. The actor makes it and owns it; departments use it in their turns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from actors.core import Address, Context, Message
+from actors.errors import MessageTooLarge
+from actors.liveness import ServingClock
+from dsa_zmq.errors import Invalid
+from dsa_zmq.master.allocation import Allocator
+from dsa_zmq.master.calls import CallInFlight, CallTable, Group, failure
+from dsa_zmq.master.desk import Desk, Moment
+from dsa_zmq.master.grants import Granter
+from dsa_zmq.master.members import Change, Members
+from dsa_zmq.master.settings import MasterSettings
+from dsa_zmq.master.uploads import Uploads
+from dsa_zmq.protocol.messages import Answer, Answers
+from dsa_zmq.protocol.operations import Result
+
+
+@dataclass(slots=True)
+class Office:
+    """See the module."""
+
+    settings: MasterSettings
+    cluster: bytes
+    term: int
+    master: bytes  #: 16 random bytes of this process
+    clock: ServingClock
+    members: Members
+    uploads: Uploads
+    granter: Granter
+    allocator: Allocator
+    desk: Desk
+    calls: CallTable = field(default_factory=CallTable)
+    when_registered: list[Callable[[Context, int], None]] = field(default_factory=list)
+    """Called with a node's number when it has registered: as another process, or under this term for the first time."""
+    when_changed: list[Callable[[Context, Change], None]] = field(default_factory=list)
+    """Called with each change of a node's state, as far as the last look has noticed it."""
+
+    def at(self, ctx: Context) -> Moment:
+        """When this turn takes place."""
+        return Moment(self.clock.read(ctx.now_ns()), ctx.wall_ns())
+
+    def look(self, ctx: Context) -> None:
+        """Notice how silence has changed the nodes' states, and say so."""
+        for change in self.members.look(self.at(ctx).served_ns):
+            ctx.log("node-state", node=change.name, before=change.before, now=change.after)
+            for call in self.when_changed:
+                call(ctx, change)
+
+    def registered(self, ctx: Context, node: int) -> None:
+        """A node has registered: tell all who want to know."""
+        for call in self.when_registered:
+            call(ctx, node)
+
+    def tell(self, ctx: Context, node: int, message: Message) -> bool:
+        """Send to a node over the connection that it registered by. False if it has none."""
+        state = self.members.get(node)
+        if state is None or state.peer is None:
+            return False
+        ctx.send(state.peer, message)
+        return True
+
+    def node_of(self, peer: Address) -> int:
+        """The node that registered over this connection; 0 if none did: what it says is not to be believed."""
+        state = self.members.by_peer(peer)
+        return 0 if state is None else state.row.node
+
+    # --- answers to clients ---------------------------------------------------------------------------------------
+
+    def detach(self, ctx: Context, call: CallInFlight) -> None:
+        """This call takes longer: its companions do not wait for it."""
+        self.send_answers(ctx, self.calls.detach(call))
+
+    def answer(self, ctx: Context, serial: int, result: Result) -> None:
+        """The answer to a call in flight is known."""
+        call = self.calls.find(serial)
+        assert call is not None, "a call stays in flight until its answer is there"
+        self.send_answers(ctx, self.calls.finish(call, result))
+
+    def send_answers(self, ctx: Context, group: Group | None) -> None:
+        """Send what a group has gathered, if it may leave."""
+        if group is not None:
+            self._send_some(ctx, group, group.answers)
+
+    def _send_some(self, ctx: Context, group: Group, answers: list[Answer]) -> None:
+        """All in one message if they fit, else in halves."""
+        try:
+            ctx.send(group.peer, Answers(self.term, answers))
+        except MessageTooLarge:
+            if len(answers) == 1:
+                error = Invalid("the answer does not fit into one message", "ask for less at once")
+                answers = [Answer(answers[0].number, failure(error))]
+                ctx.send(group.peer, Answers(self.term, answers))
+                return
+            half = len(answers) // 2
+            self._send_some(ctx, group, answers[:half])
+            self._send_some(ctx, group, answers[half:])

@@ -1,0 +1,103 @@
+"""The words of upkeep: what a node is good for, why a shard moves, and when a place may go. Pure.
+
+Everything that moves or removes shards (repair, return, drain, rebalance, conversion) speaks in these.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from dsa_zmq.model.redundancy import Redundancy
+
+
+class Standing(enum.IntEnum):
+    """What a node is good for now. The smaller, the better to read from."""
+
+    KEEPS = 0  #: up: its places count, and may justify that another goes; it gets new shards
+    LEAVES = 1  #: up and draining: its places count, and are to be replaced
+    SILENT = 2  #: suspect, or not probed yet: its places count; nothing new, and nothing is removed because of them
+    FAILED = 3  #: it speaks, its store takes nothing: a source, no more
+    AWAY = 4  #: down, or removed
+
+    @property
+    def counts(self) -> bool:
+        """Whether its places are live."""
+        return self <= Standing.SILENT
+
+    @property
+    def readable(self) -> bool:
+        """Whether it is worth asking for bytes."""
+        return self <= Standing.FAILED
+
+
+class Why(enum.IntEnum):
+    """Why a shard moves. Ranks moves of equal risk; nothing else depends on it. Stored: never renumber."""
+
+    BAD = 1  #: a shard is damaged
+    REPAIR = 2  #: no live place is left
+    DRAIN = 3  #: its node is to be emptied
+    CONVERT = 4  #: another redundancy
+    SPREAD = 5  #: shards share a zone or host, and need not
+    REBALANCE = 6  #: its node is fuller than others
+
+    @property
+    def heals(self) -> bool:
+        """Whether redundancy is missing without it."""
+        return self <= Why.REPAIR
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """One node, frozen for one job."""
+
+    standing: Standing
+    zone: str
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A live place of one chunk."""
+
+    node: int
+    index: int  #: of the shard
+
+
+def live(places: Sequence[Placed], view: Mapping[int, NodeView]) -> list[Placed]:
+    """Those that count: of nodes that are there."""
+    return [place for place in places if place.node in view and view[place.node].standing.counts]
+
+
+def remaining(places: Sequence[Placed], redundancy: Redundancy, view: Mapping[int, NodeView]) -> int:
+    """How many more shards may be lost: below 0 the chunk cannot be read, at 0 it is endangered."""
+    wanted = range(redundancy.shards)
+    return len({place.index for place in live(places, view) if place.index in wanted}) - redundancy.needed
+
+
+def keepers(
+    places: Sequence[Placed], leaving: int, redundancy: Redundancy, view: Mapping[int, NodeView]
+) -> list[Placed] | None:
+    """The places that make the one on node ``leaving`` superfluous, or None if it must stay.
+
+    They are on nodes that keep, have every wanted shard between them, and lie in as many zones and hosts as together with
+    the one that goes. Before its bytes are dropped, one for each shard has to be read and found good.
+    """
+    kept = [
+        place
+        for place in places
+        if place.node != leaving and place.node in view and view[place.node].standing is Standing.KEEPS
+    ]
+    if not {place.index for place in kept} >= set(range(redundancy.shards)):
+        return None
+    gone = view.get(leaving)
+    if gone is not None and gone.standing.counts:
+        others = [view[place.node] for place in kept]
+        zones, hosts = {each.zone for each in others}, {each.host for each in others}
+        # As many domains as there are shards are enough: one more is no loss.
+        if gone.zone not in zones and len(zones) < redundancy.shards:
+            return None
+        if gone.host not in hosts and len(hosts) < redundancy.shards:
+            return None
+    return kept

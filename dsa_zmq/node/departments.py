@@ -1,0 +1,13 @@
+"""The departments of a node, in the order in which they get their beats."""
+
+from __future__ import annotations
+
+from dsa_zmq.node.department import NodeDepartment, NodeOffice
+from dsa_zmq.node.dropping import Dropping
+
+DEPARTMENTS: tuple[type[NodeDepartment], ...] = (Dropping,)
+
+
+def open_departments(office: NodeOffice) -> tuple[NodeDepartment, ...]:
+    """All of them, over one office."""
+    return tuple(kind(office) for kind in DEPARTMENTS)
