@@ -19,17 +19,7 @@ def normalize(path: str) -> str:
     Raises :class:`Invalid` for a NUL character, a name ``.`` or ``..``, a name over 255 bytes, a path over 4,096 bytes, or
     text that is not Unicode (lone surrogates, as Python makes of undecodable file names).
     """
-    names = [name for name in path.split("/") if name]
-    for name in names:
-        validate_name(name)
-    normal = ROOT + "/".join(names)
-    size = len(normal.encode())
-    if size > PATH_BYTES:
-        raise Invalid(
-            f"path {_shown(normal)} has {size:,} bytes, more than {PATH_BYTES:,}",
-            "use shorter names or fewer directories",
-        )
-    return normal
+    return ROOT + "/".join(parts(path))
 
 
 def validate_name(name: str) -> None:
@@ -51,8 +41,20 @@ def validate_name(name: str) -> None:
 
 
 def parts(path: str) -> tuple[str, ...]:
-    """The names along ``path``, from the root; ``()`` for the root itself."""
-    return tuple(name for name in normalize(path).split("/") if name)
+    """The names along ``path``, from the root; ``()`` for the root itself. Raises as :func:`normalize` does."""
+    names = tuple([name for name in path.split("/") if name])
+    # Nearly all paths are short and plain: then neither a name nor the whole is too long, or not Unicode.
+    if len(path) > NAME_BYTES or not path.isascii() or "\0" in path or "." in names or ".." in names:
+        for name in names:
+            validate_name(name)
+        normal = ROOT + "/".join(names)
+        size = len(normal.encode())
+        if size > PATH_BYTES:
+            raise Invalid(
+                f"path {_shown(normal)} has {size:,} bytes, more than {PATH_BYTES:,}",
+                "use shorter names or fewer directories",
+            )
+    return names
 
 
 def join(*parts: str) -> str:

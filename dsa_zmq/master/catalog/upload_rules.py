@@ -91,10 +91,11 @@ def commit(rows: Rows, facts: Facts, job: Request, op: Commit) -> Found | Confir
         )
         return publish(rows, job, op.path, trail, there, empty)
     redundancy = parse_redundancy(op.redundancy)
+    name = redundancy.name
     _check_chunk_bytes(op.chunk_bytes)
-    upload = _open_upload(rows, op.upload, op.chunk_bytes, redundancy.name)
+    upload = _open_upload(rows, op.upload, op.chunk_bytes, name)
     length = check_form(op.chunks, op.chunk_bytes, may_be_short=True)
-    staged = upload or UploadRow(op.upload, op.chunk_bytes, redundancy.name, 0, 0, 0, 0)
+    staged = upload or UploadRow(op.upload, op.chunk_bytes, name, 0, 0, 0, 0)
     _check_complete(op, staged, length)
     confirm = check_chunks(rows, facts, op.upload, op.chunks, redundancy)
     if confirm:
@@ -104,8 +105,8 @@ def commit(rows: Rows, facts: Facts, job: Request, op: Commit) -> Found | Confir
         rows.put(PAGES, PageRow(op.upload, staged.pages, pack_page([chunk.chunk for chunk in op.chunks])))
     if upload is not None:
         rows.delete(UPLOADS, op.upload)
-    rows.put(CONTENTS, ContentRow(op.upload, op.length, op.chunk_bytes, op.chunk_count, redundancy.name, 1))
-    version = NewVersion(op.upload, op.length, op.mtime_ns, op.mode, op.chunk_bytes, op.chunk_count, redundancy.name)
+    rows.put(CONTENTS, ContentRow(op.upload, op.length, op.chunk_bytes, op.chunk_count, name, 1))
+    version = NewVersion(op.upload, op.length, op.mtime_ns, op.mode, op.chunk_bytes, op.chunk_count, name)
     return publish(rows, job, op.path, trail, there, version)
 
 
