@@ -27,6 +27,7 @@ from dsa_zmq.protocol.operations import (
     Confirm,
     Done,
     Found,
+    ListDirectory,
     ListNodes,
     Nodes,
     Operation,
@@ -35,9 +36,12 @@ from dsa_zmq.protocol.operations import (
     Result,
     Stage,
     Staged,
+    Stat,
 )
 
 MAX_RENEWALS = 10_000  #: uploads in one Renew: more than a client can have
+
+_PLAIN_READS = (Stat, ListDirectory)  #: need nothing but the catalog, and change nothing
 
 
 class Next(enum.Enum):
@@ -70,20 +74,22 @@ class Desk:
 
     def begin(self, operation: Operation, at: Moment) -> Result | Next:
         """An operation has come in: its answer, or how to go on."""
+        if isinstance(operation, _PLAIN_READS):
+            return Next.CATALOG
         try:
             match operation:
+                case Allocate():
+                    redundancy = self.allocator.redundancy_of(operation) or self.inherited.find(operation)
+                    return Next.CATALOG if redundancy is None else self._allocate(operation, redundancy, at)
+                case Commit() | Stage():
+                    self.uploads.renew(operation.upload, at.served_ns)
+                    return Next.CATALOG
                 case ListNodes():
                     return Nodes(self.members.describe(at.served_ns), self.term, self.cluster)
                 case Renew():
                     return self._renew(operation, at)
                 case Reallocate():
                     return self.allocator.reallocate(operation, self.members.up(at.served_ns), at.served_ns, at.wall_ns)
-                case Allocate():
-                    redundancy = self.allocator.redundancy_of(operation) or self.inherited.find(operation)
-                    return Next.CATALOG if redundancy is None else self._allocate(operation, redundancy, at)
-                case Stage() | Commit():
-                    self.uploads.renew(operation.upload, at.served_ns)
-                    return Next.CATALOG
                 case _:
                     self.inherited.follow(operation)
                     return Next.CATALOG
@@ -91,6 +97,14 @@ class Desk:
             return Next.WAIT if self.settling else failure(error)
         except DSAError as error:
             return failure(error)
+
+    def pass_on(self, operation: Operation, result: Any) -> bool:
+        """Whether this result of the catalog leaves as it is, and all that it means here was done: so with most of them. The
+        others are for :meth:`complete`."""
+        if isinstance(result, Found) and isinstance(operation, Commit):
+            self.uploads.end(operation.upload)
+            return True
+        return isinstance(operation, _PLAIN_READS)
 
     def complete(self, operation: Operation, result: Any, at: Moment) -> Result | Next:
         """The catalog's result has come: the answer to leave."""
@@ -116,8 +130,6 @@ class Desk:
                 case Stage(), Staged():
                     self.uploads.adopt([operation.upload], at.served_ns)
                     self.uploads.staged(operation.upload, (chunk.chunk for chunk in operation.chunks), at.served_ns)
-                case Commit(), Found():
-                    self.uploads.end(operation.upload)
                 case Abort(), Done():
                     self.uploads.end(operation.upload)
                 case _:

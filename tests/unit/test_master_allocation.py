@@ -22,7 +22,7 @@ from dsa_zmq.master.uploads import Uploads
 from dsa_zmq.model.ids import id_floor
 from dsa_zmq.model.limits import GRANT_S
 from dsa_zmq.model.macs import READ, WRITE, grant_mac, node_key
-from dsa_zmq.protocol.messages import Register
+from dsa_zmq.protocol.messages import Heartbeat, Register
 from dsa_zmq.protocol.operations import Allocate, Confirm, Reallocate
 from dsa_zmq.protocol.values import Attributes, PlacedShard, Receipt, StagedChunk
 
@@ -426,3 +426,25 @@ def test_a_confirmation_carries_write_grants_for_the_upload() -> None:
     assert confirm.shards == [PlacedShard(77, 0, 1)]
     assert confirm.grants == [desk.mac(WRITE, 1, 55, 77, 0, 1000, confirm.expires_s)]
     assert [address.node for address in confirm.nodes] == [1]
+
+
+def test_a_small_file_does_not_follow_its_group_onto_a_full_node() -> None:
+    desk = Desk(nodes=8, free=10_000)
+    nodes = [set(nodes_of(desk.allocate(lengths=[4096]))[0]) for _ in range(8)]
+    assert nodes[0] == nodes[1]
+    assert not nodes[0] & nodes[2]
+    assert max(desk.reserved().values()) <= 10_000
+    with pytest.raises(NoSpace):
+        desk.allocate(lengths=[4096])
+
+
+def test_a_group_goes_on_without_a_node_that_fell_silent_or_is_to_be_avoided() -> None:
+    desk = Desk(nodes=8)
+    before = nodes_of(desk.allocate(lengths=[4096]))[0]
+    avoiding = nodes_of(desk.allocate(lengths=[4096], avoid=list(before)))[0]
+    assert not set(before) & set(avoiding)
+    for state in desk.members:
+        if state.row.node not in before:
+            message = Heartbeat(state.row.node, 1, TERM, 0, 100 * MIB, 0, 0)
+            desk.members.heartbeat(message, 20)
+    assert not set(before) & set(nodes_of(desk.allocate(lengths=[4096], now=30))[0])
