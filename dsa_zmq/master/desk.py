@@ -23,6 +23,7 @@ from dsa_zmq.protocol.operations import (
     Abort,
     Allocate,
     Allocated,
+    AllocateSlots,
     Commit,
     Confirm,
     Done,
@@ -33,11 +34,12 @@ from dsa_zmq.protocol.operations import (
     Reallocate,
     Renew,
     Result,
+    ReturnSlots,
     Stage,
     Staged,
 )
 
-MAX_RENEWALS = 10_000  #: uploads in one Renew: more than a client can have
+MAX_RENEWALS = 10_000  #: uploads in one Renew or ReturnSlots: more than a client can have
 
 
 class Next(enum.Enum):
@@ -81,6 +83,11 @@ class Desk:
                 case Allocate():
                     redundancy = self.allocator.redundancy_of(operation) or self.inherited.find(operation)
                     return Next.CATALOG if redundancy is None else self._allocate(operation, redundancy, at)
+                case AllocateSlots():
+                    up = self.members.up(at.served_ns)
+                    return self.allocator.allocate_slots(operation, up, at.served_ns, at.wall_ns)
+                case ReturnSlots():
+                    return self._take_back(operation)
                 case Stage() | Commit():
                     self.uploads.renew(operation.upload, at.served_ns)
                     return Next.CATALOG
@@ -132,6 +139,11 @@ class Desk:
     def _allocate(self, operation: Allocate, redundancy: str, at: Moment) -> Allocated:
         up = self.members.up(at.served_ns)
         return self.allocator.allocate(operation, redundancy, up, at.served_ns, at.wall_ns)
+
+    def _take_back(self, operation: ReturnSlots) -> Done:
+        if len(operation.uploads) > MAX_RENEWALS:
+            raise Invalid(f"{len(operation.uploads)} slots cannot be returned at once")
+        return Done(sum(self.uploads.take_back(upload) for upload in operation.uploads))
 
     def _renew(self, operation: Renew, at: Moment) -> Done:
         if len(operation.uploads) > MAX_RENEWALS:
