@@ -23,48 +23,32 @@ from dsa_zmq.client.calls import (
     StartDownload,
     StartUpload,
     Supply,
-    Ticket,
     Whole,
 )
 from dsa_zmq.client.courier import Courier
 from dsa_zmq.client.download import Download
-from dsa_zmq.client.jobs import LANE, ReadChunks, VerifyChunk, check
+from dsa_zmq.client.jobs import LANE, VerifyChunk, check
 from dsa_zmq.client.local_file import LocalFile
 from dsa_zmq.client.session import Session, Settled
 from dsa_zmq.client.settings import ClientSettings
+from dsa_zmq.client.slots import Kind, SlotPool, Taken, Turn
 from dsa_zmq.client.suspicion import Suspicion
 from dsa_zmq.client.tasks import Outcome, Outgoing, Task
+from dsa_zmq.client.transfers import Transfer
 from dsa_zmq.client.upload import Upload
 from dsa_zmq.errors import DSAError, InternalError, Unavailable
 from dsa_zmq.model import limits
-from dsa_zmq.model.chunking import chunk_length
 from dsa_zmq.protocol.messages import Answers, Call, Calls, Pong, PutDone, Refused, ShardData, Welcome
-from dsa_zmq.protocol.operations import CloseSession, Renew
+from dsa_zmq.protocol.operations import AllocatedSlots, CloseSession, Operation, Renew
+from dsa_zmq.protocol.values import Attributes
 
 TICK_NS = 100_000_000  #: a fifth of the hedge delay
 INLINE_BYTES = 64 << 10  #: hashed within the turn: some 10 us, less than the way to a worker and back
-READ_BYTES = 1 << 20  #: per read job: chunks smaller than that are read several at once
 STALL_NS = 1_000_000_000  #: nothing came from any source or server for so long: see Budget
 RENEW_AT_ONCE = 1000  #: uploads in one renewal
-READS_AT_WORK = 4  #: per upload; each worker has its next one waiting
 
 _TICK = "tick"
-
-
-class _Transfer:
-    """One upload or download, its caller, and its side of the local file."""
-
-    __slots__ = ("file", "machine", "reads", "reads_at_work", "ticket")
-
-    def __init__(self, machine: Upload | Download, ticket: Ticket, file: LocalFile | None = None) -> None:
-        self.machine = machine
-        self.ticket = ticket
-        self.file = file
-        self.reads: deque[tuple[int, list[int]]] = deque()  # first chunk, lengths: wanted, not yet asked
-        self.reads_at_work = 0
-
-    def __repr__(self) -> str:
-        return f"_Transfer({self.machine!r}, {len(self.reads)} reads waiting)"
+_POOL = 0  #: no transfer's owner: answers for the pool of slots
 
 
 class ClientActor(Actor):
@@ -73,6 +57,7 @@ class ClientActor(Actor):
     def __init__(self, settings: ClientSettings, client: bytes, incarnation: int) -> None:
         self._settings = settings
         self._suspicion = Suspicion()
+        self._slots = SlotPool(self._suspicion, settings.slots_after)
         self._session = Session(
             settings.hosts,
             client,
@@ -89,10 +74,9 @@ class ClientActor(Actor):
         )
         self._budget = Budget(settings.buffer_bytes)
         self._progress_timeout = int(settings.progress_timeout_s * 1e9)
-        self._ask_timeout = (
-            self._progress_timeout
-        )  # a transfer's questions may take as long as the transfer may stand still
-        self._transfers: dict[int, _Transfer] = {}
+        # A transfer's questions may take as long as the transfer may stand still.
+        self._ask_timeout = self._progress_timeout
+        self._transfers: dict[int, Transfer] = {}
         self._todo: deque[tuple[int, Iterable[fx.Effect]]] = deque()
         self._ticking = False
         self._moved_ns = 0
@@ -118,12 +102,13 @@ class ClientActor(Actor):
     def on_call(self, ctx: Context, call: Any) -> None:
         now_ns = ctx.now_ns()
         if isinstance(call, AskMaster):
+            self._slots.inherited.follow(call.operation)
             self._session.submit(call.operation, call.ticket, now_ns, call.timeout_ns)
         elif isinstance(call, StartUpload):
             self._start_upload(call, now_ns)
         elif isinstance(call, StartDownload):
             download = Download(call.owner, call.wanted, self._suspicion, self._courier.name, self._progress_timeout)
-            self._transfers[call.owner] = _Transfer(download, call.ticket)
+            self._transfers[call.owner] = Transfer(download, call.ticket)
             self._todo.append((call.owner, download.start(now_ns)))
         elif isinstance(call, Connect):
             self._settle(self._session.connect(call.ticket, now_ns, call.timeout_ns), now_ns)
@@ -134,7 +119,7 @@ class ClientActor(Actor):
     def _start_upload(self, call: StartUpload, now_ns: int) -> None:
         upload = Upload(call.owner, call.target, self._suspicion, self._courier.name, self._progress_timeout)
         source = call.source
-        self._transfers[call.owner] = _Transfer(upload, call.ticket, source if isinstance(source, LocalFile) else None)
+        self._transfers[call.owner] = Transfer(upload, call.ticket, source if isinstance(source, LocalFile) else None)
         if isinstance(source, Whole):
             self._todo.append((call.owner, upload.start_whole(source.hash, source.data, now_ns)))
         else:
@@ -185,7 +170,7 @@ class ClientActor(Actor):
         transfer = self._transfers.get(owner)
         if kind == "read":
             if transfer is not None:
-                transfer.reads_at_work -= 1
+                transfer.read_ended()
                 self._active_ns = now_ns
                 self._on_read(ctx, owner, transfer, detail, result, now_ns)
         elif transfer is None:
@@ -208,6 +193,7 @@ class ClientActor(Actor):
         for owner, transfer in list(self._transfers.items()):
             self._todo.append((owner, transfer.machine.tick(now_ns, self._moved_ns)))
         self._renew_leases(now_ns)
+        self._slots.tick(now_ns)
         self._finish_turn(ctx, now_ns)
 
     def on_peer(self, ctx: Context, peer: Address, event: PeerEvent) -> None:
@@ -227,9 +213,12 @@ class ClientActor(Actor):
         for token, result in self._session.fail_all(closed):
             if not isinstance(token, tuple):
                 token.finish(result)
+        self._slots.clear()
+        last: list[Operation] = [operation for _, operation in self._slots.questions()]
         if self._session.session:
-            close = CloseSession(self._session.session)
-            ctx.send(self._session.host, Calls(0, 0, [Call(0, close)]))
+            last.append(CloseSession(self._session.session))
+        if last:
+            ctx.send(self._session.host, Calls(0, 0, [Call(*numbered) for numbered in enumerate(last)]))
 
     # --- routing -----------------------------------------------------------------------------------------------------
 
@@ -241,11 +230,33 @@ class ClientActor(Actor):
                 continue
             if isinstance(token, tuple):
                 owner, tag = token
+                if owner == _POOL:
+                    self._on_slots(tag, result, now_ns)
+                    continue
                 transfer = self._transfers.get(owner)
                 if transfer is not None and not isinstance(result, Welcome):
                     self._todo.append((owner, transfer.machine.answered(tag, result, now_ns)))
             else:
                 token.finish(result)
+
+    def _on_slots(self, kind: Kind, result: Any, now_ns: int) -> None:
+        """A block of slots has come, or there is none: who waited for it goes on, or asks for itself."""
+        if isinstance(result, AllocatedSlots):
+            self._route(self._courier.know(result.nodes), now_ns)
+        for owner, begin, taken in self._slots.arrived(kind, result, self._epoch(), now_ns):
+            self._place(owner, begin, Turn.ASK if taken is None else taken, now_ns)
+
+    def _epoch(self) -> tuple[int, int]:
+        return self._session.term, self._session.session
+
+    def _place(self, owner: int, begin: fx.Begin, found: Taken | Turn, now_ns: int) -> None:
+        """A small file has a slot, or asks for a place of its own; or one is on its way."""
+        if isinstance(found, Taken):
+            upload = self._transfers[owner].machine
+            assert isinstance(upload, Upload)
+            self._todo.append((owner, upload.slotted(found, now_ns)))
+        elif found is Turn.ASK:
+            self._session.submit(begin.operation, (owner, begin.tag), now_ns, self._ask_timeout)
 
     def _route(self, outcomes: list[Outcome], now_ns: int) -> None:
         """Outcomes of tasks go to their transfers; what they tell of the node is remembered."""
@@ -264,7 +275,7 @@ class ClientActor(Actor):
             elif outcome.data is not None:
                 self._courier.release(task)
 
-    def _on_read(self, ctx: Context, owner: int, transfer: _Transfer, first: int, result: Any, now_ns: int) -> None:
+    def _on_read(self, ctx: Context, owner: int, transfer: Transfer, first: int, result: Any, now_ns: int) -> None:
         upload = transfer.machine
         assert isinstance(upload, Upload)
         if isinstance(result, DSAError):
@@ -272,11 +283,10 @@ class ClientActor(Actor):
             return
         for index, (hash_, data) in enumerate(result, first):
             self._todo.append((owner, upload.chunk(index, hash_, data, False, now_ns)))
-        if transfer.file is not None:
-            self._read_on(ctx, owner, transfer, transfer.file, upload.chunk_bytes)
+        transfer.was_read(ctx, owner)
 
     def _on_verified(
-        self, owner: int, transfer: _Transfer, task: Task, data: memoryview | bytes, result: Any, now_ns: int
+        self, owner: int, transfer: Transfer, task: Task, data: memoryview | bytes, result: Any, now_ns: int
     ) -> None:
         download = transfer.machine
         assert isinstance(download, Download)
@@ -286,11 +296,13 @@ class ClientActor(Actor):
 
     def _finish_turn(self, ctx: Context, now_ns: int) -> None:
         self._work(ctx, now_ns)
+        for kind, operation in self._slots.questions():
+            self._session.submit(operation, kind and (_POOL, kind), now_ns)
         for address, message in self._session.flush(now_ns):
             ctx.send(address, message)
         for outgoing in self._courier.flush(now_ns):
             self._send(ctx, outgoing)
-        if not self._ticking and (self._transfers or self._session.busy or self._courier.busy):
+        if not self._ticking and (self._transfers or self._session.busy or self._courier.busy or self._slots.held):
             self._ticking = True
             ctx.set_timer(_TICK, TICK_NS)
 
@@ -324,8 +336,11 @@ class ClientActor(Actor):
         elif isinstance(effect, fx.Know):
             self._route(self._courier.know(effect.nodes), now_ns)
         elif isinstance(effect, fx.Finish):
-            self._forget(owner)
-            transfer.ticket.finish(effect.result)
+            self._finish(owner, transfer, effect.result)
+        elif isinstance(effect, fx.Begin):
+            self._place(owner, effect, self._slots.take(owner, effect, self._epoch(), now_ns), now_ns)
+        elif isinstance(effect, fx.Doubt):
+            self._slots.inherited.doubt(effect.path)
         elif isinstance(effect, fx.Verify):
             self._verify(ctx, owner, transfer, effect, now_ns)
         elif isinstance(effect, fx.Deliver):
@@ -337,36 +352,17 @@ class ClientActor(Actor):
         elif isinstance(effect, fx.Forget):
             self._budget.give(owner, effect.size)
         elif isinstance(effect, fx.Want):
-            self._want(ctx, owner, transfer, effect)
+            transfer.want(ctx, owner, effect)
         elif isinstance(effect, fx.Described):
             transfer.ticket.described(effect.attributes)
 
-    def _verify(self, ctx: Context, owner: int, transfer: _Transfer, effect: fx.Verify, now_ns: int) -> None:
+    def _verify(self, ctx: Context, owner: int, transfer: Transfer, effect: fx.Verify, now_ns: int) -> None:
         file = transfer.file if effect.offset >= 0 else None
         if file is None and len(effect.data) <= INLINE_BYTES:
             self._on_verified(owner, transfer, effect.task, effect.data, check(effect.data, effect.hash), now_ns)
         else:
             job = VerifyChunk(effect.data, effect.hash, file, effect.offset)
             ctx.run(("verify", owner, effect.task, effect.data), LANE, job)
-
-    def _want(self, ctx: Context, owner: int, transfer: _Transfer, effect: fx.Want) -> None:
-        file = transfer.file
-        if file is None:
-            transfer.ticket.want(effect.until)
-            return
-        assert isinstance(transfer.machine, Upload)
-        chunk_bytes = transfer.machine.chunk_bytes
-        step = max(1, READ_BYTES // chunk_bytes)
-        for first in range(effect.first, effect.until, step):
-            indices = range(first, min(first + step, effect.until))
-            transfer.reads.append((first, [chunk_length(file.size, chunk_bytes, index) for index in indices]))
-        self._read_on(ctx, owner, transfer, file, chunk_bytes)
-
-    def _read_on(self, ctx: Context, owner: int, transfer: _Transfer, file: LocalFile, chunk_bytes: int) -> None:
-        while transfer.reads and transfer.reads_at_work < READS_AT_WORK:
-            first, lengths = transfer.reads.popleft()
-            transfer.reads_at_work += 1
-            ctx.run(("read", owner, first, None), LANE, ReadChunks(file, first * chunk_bytes, lengths))
 
     def _grant_room(self, now_ns: int) -> bool:
         """Serve who waits for room in the budget; True if somebody was served."""
@@ -377,10 +373,15 @@ class ClientActor(Actor):
             self._todo.append((owner, machine.reserved(now_ns)))
         return bool(served)
 
-    def _forget(self, owner: int) -> None:
-        self._transfers.pop(owner, None)
+    def _finish(self, owner: int, transfer: Transfer, result: Attributes | DSAError) -> None:
+        del self._transfers[owner]
         self._courier.cancel(owner)
         self._budget.leave(owner)
+        self._slots.cancel(owner)
+        machine = transfer.machine
+        if isinstance(machine, Upload) and isinstance(result, Attributes) and not machine.target.redundancy:
+            self._slots.inherited.learn(machine.target.path, result.redundancy)
+        transfer.ticket.finish(result)
 
     def _renew_leases(self, now_ns: int) -> None:
         """Uploads that go on keep their lease at the master."""
@@ -394,5 +395,6 @@ class ClientActor(Actor):
 
     def check_invariants(self) -> None:
         self._courier.check()
+        self._slots.check()
         assert not self._todo, "effects are left over from a turn"
         assert not any(transfer.machine.ended for transfer in self._transfers.values())

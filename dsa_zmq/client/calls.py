@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from dsa_zmq.client.local_file import LocalFile
-from dsa_zmq.client.upload import Target
+from dsa_zmq.client.target import Target
 from dsa_zmq.client.wanted import Wanted
 from dsa_zmq.errors import DSAError
 from dsa_zmq.protocol.operations import Operation

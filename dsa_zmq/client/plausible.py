@@ -92,6 +92,26 @@ def _allocated(operation: op.Allocate, result: op.Allocated) -> str:
     return ""
 
 
+def _slots(operation: op.AllocateSlots, result: op.AllocatedSlots) -> str:
+    known = _known(result.nodes)
+    if known is None or not 0 <= result.expires_s < _U64 or not 0 <= result.use_within_ms < _U64:
+        return "has an address or a time that is none"
+    if len(result.slots) > operation.count:
+        return f"has {len(result.slots)} slots instead of {operation.count}"
+    if (
+        not len({slot.upload for slot in result.slots})
+        == len({slot.chunk for slot in result.slots})
+        == len(result.slots)
+    ):
+        return "gives a slot twice"
+    for slot in result.slots:
+        if not 0 < slot.upload < _U64 or not 0 < slot.chunk < _I63 or not slot.places:
+            return f"has an impossible upload {slot.upload} or chunk {slot.chunk}"
+        if not _are_places(slot.places, known):
+            return f"has impossible places of chunk {slot.chunk}"
+    return ""
+
+
 def _reallocated(operation: op.Reallocate, result: op.Reallocated) -> str:
     known = _known(result.nodes)
     if known is None or not 0 <= result.expires_s < _U64:
@@ -148,6 +168,8 @@ _RULES: dict[type, tuple[type | tuple[type, ...], Callable[[Any, Any], str]]] = 
     op.ListNodes: (op.Nodes, _nodes),
     op.Health: (op.HealthReport, _nothing),
     op.Allocate: (op.Allocated, _allocated),
+    op.AllocateSlots: (op.AllocatedSlots, _slots),
+    op.ReturnSlots: (op.Done, _nothing),
     op.Reallocate: (op.Reallocated, _reallocated),
     op.Renew: (op.Done, _nothing),
     op.MakeDirectory: (op.Found, _found),

@@ -18,8 +18,8 @@ from blake3 import blake3
 from dsa_zmq.client.calls import Feed, StartUpload, Supply, Whole
 from dsa_zmq.client.connection import Connection
 from dsa_zmq.client.local_file import LocalFile, local_error
+from dsa_zmq.client.target import Target
 from dsa_zmq.client.tickets import Event, Stream, Waiter
-from dsa_zmq.client.upload import Target
 from dsa_zmq.errors import DSAError, Invalid, LocalError
 from dsa_zmq.model.chunking import Chunker
 from dsa_zmq.protocol.values import Attributes

@@ -65,6 +65,11 @@ def key_of(task: Task) -> tuple[int, int]:
     return task.grant.chunk, task.grant.index
 
 
+def upload_of(task: Task) -> int:
+    """Which upload a write or a confirmation is for; 0 of a read."""
+    return task.put.upload if isinstance(task, Write) else task.grant.upload if isinstance(task, Reconfirm) else 0
+
+
 def go_together(first: Task, other: Task) -> bool:
     """One message holds one kind of task."""
     return type(first) is type(other)

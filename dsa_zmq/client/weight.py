@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dsa_zmq.protocol.operations import Allocate, Commit, Copy, Move, Operation, Reallocate, Stage
+from dsa_zmq.protocol.operations import Allocate, Commit, Copy, Move, Operation, Reallocate, Renew, ReturnSlots, Stage
 
 
 def wire_bytes(operation: Operation) -> int:
@@ -15,6 +15,8 @@ def wire_bytes(operation: Operation) -> int:
         return 512 + len(operation.shards) * (32 + 9 * len(operation.held[0]))
     if isinstance(operation, Move | Copy):
         return 64 + 4 * (len(operation.source) + len(operation.target))
+    if isinstance(operation, ReturnSlots | Renew):
+        return 64 + 9 * len(operation.uploads)
     if isinstance(operation, Allocate):
         return 256 + 4 * len(operation.path) + 5 * len(operation.lengths)
     return 256 + 4 * len(getattr(operation, "path", ""))

@@ -1,26 +1,42 @@
-"""Where new shards go: the answers to Allocate and Reallocate, made from soft state alone. Pure.
+"""Where new shards go: the answers to Allocate, AllocateSlots and Reallocate, made from soft state alone. Pure.
 
 What is given out is a proposal: a node that proves unreachable is replaced by Reallocate, and only receipts make it true.
 """
 
 from __future__ import annotations
 
-from dsa_zmq.errors import Conflict, Invalid
+from dsa_zmq.errors import Invalid, Outdated
 from dsa_zmq.master.grants import SECOND_NS, Granter, shard_bytes
 from dsa_zmq.master.horizon import Horizon
 from dsa_zmq.master.members import NodeState
 from dsa_zmq.master.uploads import Uploads, UploadState
 from dsa_zmq.model.ids import IdSource, id_floor
-from dsa_zmq.model.limits import GRANT_S, MAX_CHUNK_BYTES, MAX_PAGE_CHUNKS, MIN_CHUNK_BYTES
+from dsa_zmq.model.limits import (
+    GRANT_S,
+    MAX_CHUNK_BYTES,
+    MAX_PAGE_CHUNKS,
+    MAX_SLOTS,
+    MIN_CHUNK_BYTES,
+    SLOT_SIZES,
+)
 from dsa_zmq.model.placement import DEFAULT_POLICY, Member, place
 from dsa_zmq.model.redundancy import MAX_COPIES, Redundancy, parse_redundancy
-from dsa_zmq.protocol.operations import Allocate, Allocated, Reallocate, Reallocated
-from dsa_zmq.protocol.values import ChunkPlan, NodeAddress, Place
+from dsa_zmq.protocol.operations import (
+    Allocate,
+    Allocated,
+    AllocatedSlots,
+    AllocateSlots,
+    Reallocate,
+    Reallocated,
+)
+from dsa_zmq.protocol.values import ChunkPlan, NodeAddress, Place, UploadSlot
 
 _MAX_ID = (1 << 63) - 1  #: ids are signed SQL integers
 GROUP_BYTES = 64 << 10  #: files up to this size cost messages and syncs, not bytes
 GROUP_FILES = 16  #: share their nodes: as many as one client with a handful of threads has under way
 GROUP_NS = 10_000_000  #: and are begun within so long
+SLOT_ROOM_BYTES = 2 * MAX_SLOTS * SLOT_SIZES[-1]  #: free on a node that is given ahead of need: two blocks at most
+SLOT_LIFE = 10  #: slots may be begun for this part of a lease: an upload then still has nearly a whole one
 _MAX_NODES_NAMED = 1_000  #: in ``avoid`` and ``held``: more than a cluster has
 
 
@@ -36,12 +52,13 @@ class Allocator:
         self._groups = _Groups()
         self._room: _Room | None = None  #: of the nodes that were up at last
         self._horizon = Horizon(lease_ns + GRANT_S * SECOND_NS, self._floor)
+        self._slots_last_ms = lease_ns // SLOT_LIFE // 1_000_000
 
     def redundancy_of(self, asked: Allocate) -> str | None:
         """The redundancy of the upload that goes on, or None if it begins and the catalog must be asked first.
 
         An upload of an earlier term of which nothing is known is believed: its pages are checked when they are staged.
-        Raises :class:`Invalid` if the request makes no sense, :class:`Conflict` if its upload has ended.
+        Raises :class:`Invalid` if the request makes no sense, :class:`Outdated` if its upload has ended.
         """
         _check_allocate(asked)
         if asked.upload == 0:
@@ -137,11 +154,51 @@ class Allocator:
             self._room = _Room(up, self._uploads)
         return self._room
 
+    def allocate_slots(self, asked: AllocateSlots, up: list[NodeState], served_ns: int, wall_ns: int) -> AllocatedSlots:
+        """Uploads of one small chunk, for files that are still to come, or an error and no change.
+
+        Only on nodes that have plenty of room, so that what may never be used does not keep out what is there. Runs of them
+        share their nodes, as small files that are begun together do. Raises TooFewNodes, NoSpace or :class:`Invalid`.
+        """
+        redundancy = _check_slots(asked)
+        room = self._room_of(up)
+        room.count()
+        size, avoid = shard_bytes(redundancy.name, asked.slot_bytes), frozenset(asked.avoid)
+        run = GROUP_FILES if self._policy == DEFAULT_POLICY else 1  # chained placement turns with each file
+        expires_s = self._granter.expires_s(wall_ns)
+        chosen: list[tuple[int, int, list[int]]] = []
+        for number in range(self._uploads.slots_to_give(asked.count)):
+            upload, chunk = self._ids.next(), self._ids.next()
+            if number % run == 0:
+                nodes = place(
+                    self._policy,
+                    chunk=chunk,
+                    position=0,
+                    anchor=chunk,
+                    members=room.members,
+                    count=redundancy.shards,
+                    shard_bytes=max(size, SLOT_ROOM_BYTES),
+                    avoid=avoid,
+                )
+            for node in nodes:
+                room.take(node, size)
+            chosen.append((upload, chunk, nodes))
+        slots = []
+        for upload, chunk, nodes in chosen:
+            self._uploads.give_ahead(upload, redundancy.name, chunk, size, nodes, served_ns)
+            places = [
+                Place(node, index, self._granter.write(room.state(node).row, upload, chunk, index, size, expires_s))
+                for index, node in enumerate(nodes)
+            ]
+            slots.append(UploadSlot(upload, chunk, places))
+        addresses = room.addresses({node for _, _, nodes in chosen for node in nodes})
+        return AllocatedSlots(slots, addresses, expires_s, self._slots_last_ms)
+
     def reallocate(self, asked: Reallocate, up: list[NodeState], served_ns: int, wall_ns: int) -> Reallocated:
         """Another node for each shard asked, or an error and no change.
 
         Only for chunks that this upload was given and has not staged. Those of an earlier term are not known any more and
-        are believed. Raises TooFewNodes, NoSpace, :class:`Invalid`, :class:`Conflict` or Overloaded.
+        are believed. Raises TooFewNodes, NoSpace, :class:`Invalid`, :class:`Outdated` or Overloaded.
         """
         _check_reallocate(asked)
         state = self._uploads.get(asked.upload)
@@ -203,7 +260,7 @@ class Allocator:
         if chunk < self._floor:
             return
         outstanding = state.chunks.get(chunk) if state is not None else None
-        if outstanding is None or outstanding.shard_bytes != length:
+        if outstanding is None or length > outstanding.shard_bytes:
             raise Invalid(
                 f"chunk {chunk:#x} is not one that this upload was given and has not staged",
                 "allocate new chunks for it",
@@ -289,8 +346,8 @@ _Chosen = tuple[int, int, list[int]]  #: chunk, bytes of each shard, nodes by sh
 _GroupKey = tuple[_Room, int, tuple[int, ...]]  #: besides the seed: members, how many of them, and whom to avoid
 
 
-def _ended(upload: int) -> Conflict:
-    return Conflict(f"upload {upload:#x} has ended: committed, given up, or its lease has run out", "upload it again")
+def _ended(upload: int) -> Outdated:
+    return Outdated(f"upload {upload:#x} has ended: committed, given up, or its lease has run out", "upload it again")
 
 
 def _check_allocate(asked: Allocate) -> None:
@@ -308,6 +365,16 @@ def _check_allocate(asked: Allocate) -> None:
         raise Invalid("an allocation's numbers are out of range")
     if asked.redundancy:
         parse_redundancy(asked.redundancy)
+
+
+def _check_slots(asked: AllocateSlots) -> Redundancy:
+    if not 1 <= asked.count <= MAX_SLOTS:
+        raise Invalid(f"{asked.count} slots cannot be given at once", f"ask for 1 to {MAX_SLOTS}")
+    if not 1 <= asked.slot_bytes <= SLOT_SIZES[-1]:
+        raise Invalid(f"slots for {asked.slot_bytes} bytes are not possible", f"use 1 to {SLOT_SIZES[-1]} bytes")
+    if len(asked.avoid) > _MAX_NODES_NAMED:
+        raise Invalid("an allocation's numbers are out of range")
+    return parse_redundancy(asked.redundancy)
 
 
 def _check_reallocate(asked: Reallocate) -> None:

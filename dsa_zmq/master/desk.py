@@ -23,6 +23,7 @@ from dsa_zmq.protocol.operations import (
     Abort,
     Allocate,
     Allocated,
+    AllocateSlots,
     Commit,
     Confirm,
     Done,
@@ -34,12 +35,13 @@ from dsa_zmq.protocol.operations import (
     Reallocate,
     Renew,
     Result,
+    ReturnSlots,
     Stage,
     Staged,
     Stat,
 )
 
-MAX_RENEWALS = 10_000  #: uploads in one Renew: more than a client can have
+MAX_RENEWALS = 10_000  #: uploads in one Renew or ReturnSlots: more than a client can have
 
 _PLAIN_READS = (Stat, ListDirectory)  #: need nothing but the catalog, and change nothing
 
@@ -84,6 +86,11 @@ class Desk:
                 case Commit() | Stage():
                     self.uploads.renew(operation.upload, at.served_ns)
                     return Next.CATALOG
+                case AllocateSlots():
+                    up = self.members.up(at.served_ns)
+                    return self.allocator.allocate_slots(operation, up, at.served_ns, at.wall_ns)
+                case ReturnSlots():
+                    return self._take_back(operation)
                 case ListNodes():
                     return Nodes(self.members.describe(at.served_ns), self.term, self.cluster)
                 case Renew():
@@ -144,6 +151,11 @@ class Desk:
     def _allocate(self, operation: Allocate, redundancy: str, at: Moment) -> Allocated:
         up = self.members.up(at.served_ns)
         return self.allocator.allocate(operation, redundancy, up, at.served_ns, at.wall_ns)
+
+    def _take_back(self, operation: ReturnSlots) -> Done:
+        if len(operation.uploads) > MAX_RENEWALS:
+            raise Invalid(f"{len(operation.uploads)} slots cannot be returned at once")
+        return Done(sum(self.uploads.take_back(upload) for upload in operation.uploads))
 
     def _renew(self, operation: Renew, at: Moment) -> Done:
         if len(operation.uploads) > MAX_RENEWALS:

@@ -12,7 +12,7 @@ from typing import Any
 
 from actors.core import Address, Context, Job
 from actors.limits import MAX_PAYLOAD_BYTES, MAX_PAYLOAD_FRAMES
-from dsa_zmq.errors import DSAError, Invalid, Overloaded, Unavailable
+from dsa_zmq.errors import Denied, DSAError, Invalid, Overloaded, Unavailable
 from dsa_zmq.model.limits import MAX_CHUNK_BYTES
 from dsa_zmq.model.macs import READ as READ_RIGHT
 from dsa_zmq.model.macs import WRITE as WRITE_RIGHT
@@ -144,7 +144,7 @@ def _refusal(authority: Authority, request: Request, shard: PutShard | ShardGran
     right = READ_RIGHT if isinstance(request, GetShards) else WRITE_RIGHT
     try:
         authority.check_grant(
-            right, upload=shard.upload, chunk=shard.chunk, index=shard.index, length=shard.length,
+            right, upload=shard.upload, chunk=shard.chunk, index=shard.index, length=_granted_length(shard),
             expires_s=shard.expires_s, mac=shard.mac, now_s=now_s,
         )  # fmt: skip
         if isinstance(shard, PutShard):
@@ -155,6 +155,18 @@ def _refusal(authority: Authority, request: Request, shard: PutShard | ShardGran
     except DSAError as error:
         return error
     return None
+
+
+def _granted_length(shard: PutShard | ShardGrant) -> int:
+    """What the grant must be for. A grant to write may be for more bytes than come, as places given ahead have to be."""
+    if isinstance(shard, PutShard) and shard.granted:
+        if not 0 < shard.length <= shard.granted:
+            raise Denied(
+                f"{shard.length} bytes for shard {shard.index} of chunk {shard.chunk}, granted are 1 to {shard.granted}",
+                "ask the master for a grant of that length",
+            )
+        return shard.granted
+    return shard.length
 
 
 def _job(request: Request, payload: Sequence[memoryview], accepted: Sequence[int]) -> Job:

@@ -16,6 +16,7 @@ from actors.sim.disk import SimDisk
 from actors.sim.faults import MS, NO_FAULTS, SECOND, Faults
 from actors.sim.runtime import SimHandle, SimRuntime
 from dsa_zmq.client.settings import ClientSettings
+from dsa_zmq.client.slots import BURST_FILES
 from dsa_zmq.errors import DSAError, LocalError, Unavailable
 from dsa_zmq.master.settings import MasterSettings
 from dsa_zmq.model.limits import MIN_CHUNK_BYTES
@@ -127,6 +128,7 @@ class SimCluster:
             progress_timeout_s=6.0,
             node_timeout_s=1.0,
             hedge_s=0.2,
+            slots_after=2 if self.seed % 2 else BURST_FILES,  # so that a few files are enough in every other world
         )
 
     def user(self, name: str = "") -> User:

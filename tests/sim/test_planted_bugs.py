@@ -13,6 +13,8 @@ from dsa_zmq.client import actor as client_actor
 from dsa_zmq.client.download import Download
 from dsa_zmq.client.effects import Ask, Effect
 from dsa_zmq.client.shards import Chunk, Shard, Shards, State
+from dsa_zmq.client.slots import SlotPool
+from dsa_zmq.client.upload import Upload
 from dsa_zmq.errors import DSAError
 from dsa_zmq.master.catalog import batch, garbage, node_rules, receipts, sql
 from dsa_zmq.node import disk_store, jobs, recovery
@@ -21,7 +23,7 @@ from dsa_zmq.protocol.operations import Locate
 from dsa_zmq.protocol.values import Receipt
 from dsa_zmq.sim.campaign import Scenario, ScenarioFailed, run_once
 from dsa_zmq.sim.machines import Machine, MasterMachine, NodeMachine
-from dsa_zmq.sim.scenarios import answers, calm, counted, disks, lies, returning, storm
+from dsa_zmq.sim.scenarios import ahead, answers, calm, counted, disks, lies, returning, storm
 
 SEEDS = 40  #: within which each bug must be found; most are found by the first
 
@@ -168,6 +170,30 @@ def inherited_log_is_believed(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(sql, "_write_again", lambda disk, path: None)
 
 
+def redundancy_is_not_checked_at_the_commit(patch: pytest.MonkeyPatch) -> None:
+    commit = Upload._commit
+
+    def unchecked(self: Upload, rows: Any) -> Ask:
+        asked = commit(self, rows)
+        return Ask(changed(asked.operation, inherits=False), asked.tag)
+
+    patch.setattr(Upload, "_commit", unchecked)
+
+
+def a_slot_is_used_again(patch: pytest.MonkeyPatch) -> None:
+    """Each second file gets the slot of the one before."""
+    pop = SlotPool._pop
+    kept: dict[int, Any] = {}
+
+    def pop_twice(self: SlotPool, *arguments: Any) -> Any:
+        again = kept.pop(id(self), None)
+        if again is None:
+            again = kept[id(self)] = pop(self, *arguments)
+        return again
+
+    patch.setattr(SlotPool, "_pop", pop_twice)
+
+
 PLANTED: list[tuple[str, Plant, Scenario]] = [
     ("nodes do not sync", no_sync_of(NodeMachine, "segments/"), storm.POWER),
     ("master does not sync", no_sync_of(MasterMachine, "catalog.sqlite-wal"), storm.POWER),
@@ -184,6 +210,8 @@ PLANTED: list[tuple[str, Plant, Scenario]] = [
     ("live chunks", live_chunks_are_dropped, storm.STORM),
     ("promised drops", drops_are_only_promised, calm.CALM),
     ("inherited log", inherited_log_is_believed, disks.SYNC),
+    ("believed redundancy", redundancy_is_not_checked_at_the_commit, ahead.AHEAD),
+    ("slots used twice", a_slot_is_used_again, ahead.AHEAD),
 ]
 
 

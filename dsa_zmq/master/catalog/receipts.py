@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dsa_zmq.errors import Conflict, Denied, DSAError, Invalid
+from dsa_zmq.errors import Conflict, Denied, DSAError, Invalid, Outdated
 from dsa_zmq.master.catalog.facts import Facts
 from dsa_zmq.master.catalog.places import PlaceChange, change_places
 from dsa_zmq.master.catalog.rows import Rows
@@ -38,7 +38,7 @@ def check_chunks(
         if taken is not None:
             raise Conflict(f"chunk {chunk.chunk} belongs to a content already", "upload the file again")
         if chunk.chunk < horizon:
-            raise Conflict(f"chunk {chunk.chunk} is from too long ago", "upload the file again")
+            raise Outdated(f"chunk {chunk.chunk} is from too long ago", "upload the file again")
         if len(chunk.receipts) != redundancy.shards:
             raise Denied(
                 f"chunk {chunk.chunk} has {len(chunk.receipts)} receipts, {redundancy.name} needs {redundancy.shards}",

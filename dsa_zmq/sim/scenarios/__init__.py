@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dsa_zmq.sim.campaign import Scenario
+from dsa_zmq.sim.scenarios.ahead import AHEAD
 from dsa_zmq.sim.scenarios.answers import ANSWER
 from dsa_zmq.sim.scenarios.calm import CALM, MEETING
 from dsa_zmq.sim.scenarios.counted import COMMIT, COUNT
@@ -14,6 +15,6 @@ from dsa_zmq.sim.scenarios.storm import POWER, STORM
 
 SCENARIOS: tuple[Scenario, ...] = (
     CALM, MEETING, STORM, POWER, ANSWER, COMMIT, COUNT, NODE, MASTER, LINK, INCARNATION, OLDER, EMPTY, STALE, LYING, ROT,
-    SYNC, UNMOUNTED,
+    SYNC, UNMOUNTED, AHEAD,
 )  # fmt: skip
 """All of them."""
