@@ -161,10 +161,10 @@ def unpack(frames: Sequence[Buffer], limits: Limits = DEFAULT_LIMITS) -> Envelop
     first = frames[0]
     if len(first) < HEADER_BYTES:
         raise _wrong_header(first)
-    start, incarnation = _QUICK.unpack_from(first)
-    if start == _JOINED_START:
+    known, incarnation = _QUICK.unpack_from(first)
+    if known == _JOINED_START:
         return _unpack_joined(incarnation, frames, limits)
-    if start != _DIRECT_START:
+    if known != _DIRECT_START:
         raise _wrong_header(first)
     if len(first) - HEADER_BYTES > limits.message_bytes:
         raise ProtocolError(f"message of {len(first) - HEADER_BYTES} bytes", reason=MESSAGE_SIZE)
@@ -215,8 +215,8 @@ def unpack_feed(frames: Sequence[Buffer], limits: Limits = DEFAULT_LIMITS) -> En
     second = frames[1]
     if len(second) < HEADER_BYTES:
         raise _wrong_header(second)
-    start, incarnation = _QUICK.unpack_from(second)
-    if start != _FEED_START:
+    known, incarnation = _QUICK.unpack_from(second)
+    if known != _FEED_START:
         raise _wrong_header(second)
     if len(second) <= HEADER_BYTES:
         raise ProtocolError("feed message without a name", reason=SHORT)

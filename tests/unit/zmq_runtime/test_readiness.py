@@ -190,3 +190,14 @@ def test_more_messages_than_are_drained_at_a_time_are_all_delivered(harness: Loo
 
     server.do(be_busy)
     harness.wait_for(lambda: client.probe.numbers == list(range(count)))
+
+
+def test_a_runtime_without_epoll_hears_and_answers(monkeypatch: pytest.MonkeyPatch, harness: LoopbackHarness) -> None:
+    monkeypatch.delattr(select, "epoll", raising=False)
+    _, client, endpoint = pair(harness, Probe(reply=echo))
+    for number in range(1, 20):
+        client.send(endpoint, number)
+    harness.wait_for(lambda: client.probe.numbers == list(range(20)))
+    client.do(lambda ctx: ctx.disconnect(endpoint))
+    client.send(endpoint, 20)
+    harness.wait_for(lambda: client.probe.numbers == list(range(21)))
