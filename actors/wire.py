@@ -42,7 +42,7 @@ _HEADER: Final = struct.Struct(">2sBBQ")
 _QUICK: Final = struct.Struct(">IQ")  #: the same, with all that is known beforehand in one number
 HEADER_BYTES: Final = _HEADER.size
 _KIND_OFFSET: Final = 3
-_COUNT_BYTES: Final = 2  #: also of a length
+_COUNT: Final = struct.Struct(">H")  #: also a length
 MAX_INCARNATION: Final = (1 << 64) - 1
 MAX_NAME_BYTES: Final = 200  #: with a slash and an incarnation of 20 digits it fits a routing id (255 bytes)
 MAX_TOPIC_BYTES: Final = 255  #: a topic is a word, not a message
@@ -184,20 +184,21 @@ def _unpack_joined(incarnation: int, frames: Sequence[Buffer], limits: Limits) -
     if len(frames) > 1:
         raise ProtocolError("frames behind a joined payload", reason=FRAME_COUNT)
     frame = memoryview(frames[0])
-    count = int.from_bytes(frame[HEADER_BYTES : HEADER_BYTES + _COUNT_BYTES], "big")
-    start = HEADER_BYTES + _COUNT_BYTES * (1 + count)
-    if len(frame) < start or not count:
-        raise ProtocolError(f"{len(frame)} bytes with a table of {count} lengths", reason=SHORT)
+    held = len(frame)
+    count = _COUNT.unpack_from(frame, HEADER_BYTES)[0] if held >= HEADER_BYTES + _COUNT.size else 0
+    start = HEADER_BYTES + _COUNT.size * (1 + count)
+    if held < start or not count:
+        raise ProtocolError(f"{held} bytes with a table of {count} lengths", reason=SHORT)
     if count > limits.payload_frames:
         raise ProtocolError(f"joined payload of {count} frames", reason=FRAME_COUNT)
     lengths = _table(count).unpack_from(frame, HEADER_BYTES)[1:]
     size = sum(lengths)
-    if size > min(limits.joined_payload_bytes, limits.payload_bytes) or max(lengths) > limits.joined_frame_bytes:
+    if size > limits.joined_payload_bytes or size > limits.payload_bytes or max(lengths) > limits.joined_frame_bytes:
         raise ProtocolError(f"joined payload of {size} bytes, a frame of {max(lengths)}", reason=PAYLOAD_SIZE)
-    end = len(frame) - size
+    end = held - size
     if end < start:
-        raise ProtocolError(f"joined payload of {size} bytes in a frame of {len(frame)}", reason=SHORT)
-    if end - start > min(limits.joined_message_bytes, limits.message_bytes):
+        raise ProtocolError(f"joined payload of {size} bytes in a frame of {held}", reason=SHORT)
+    if end - start > limits.joined_message_bytes or end - start > limits.message_bytes:
         raise ProtocolError(f"message of {end - start} bytes with a joined payload", reason=MESSAGE_SIZE)
     body = frame[start:end]
     payload = []
