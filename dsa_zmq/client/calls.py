@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from dsa_zmq.client.chain import Sleeper
 from dsa_zmq.client.local_file import LocalFile
 from dsa_zmq.client.upload import Target
 from dsa_zmq.client.wanted import Wanted
@@ -20,8 +21,9 @@ from dsa_zmq.protocol.values import Attributes
 class Ticket(Protocol):
     """The caller's end of a call."""
 
-    def finish(self, result: Any) -> None:
-        """The end, once: the result, or a :class:`DSAError` instance."""
+    def finish(self, result: Any) -> Sleeper | None:
+        """The end, once: the result, or a :class:`DSAError` instance. Returns who is still to be woken for it, if anybody:
+        the actor does so when its turn is over."""
         ...
 
     def want(self, until: int) -> None:

@@ -222,25 +222,25 @@ class Download:
         return Verify(task, data, chunk.hash, offset)
 
     def verified(self, task: Task, data: memoryview | bytes, problem: DSAError | None, now_ns: int) -> list[Effect]:
-        """The outcome of a :class:`Verify`: None is good, Corrupt a bad copy, LocalError a target that cannot be written."""
+        """The outcome of a :class:`Verify` (its credit is back): None is good, Corrupt a bad copy, LocalError a target that
+        cannot be written."""
         index = task.slot[0]
         chunk = self._chunks.get(index)
         if self.ended or chunk is None:
-            return [Release(task)]
-        effects: list[Effect] = [Release(task)]
+            return []
         chunk.checking = None
         if isinstance(problem, LocalError):
-            return effects + self._finish(problem)
+            return self._finish(problem)
         if problem is not None:
             if chunk.spares:
                 chunk.fail(task.node, "corrupt")
                 spare, spare_data = chunk.spares.pop()
-                return [*effects, self._check(index, chunk, spare, spare_data)]
-            return effects + self._failed(index, chunk, task.node, "corrupt", now_ns)
+                return [self._check(index, chunk, spare, spare_data)]
+            return self._failed(index, chunk, task.node, "corrupt", now_ns)
         self._heard_ns = now_ns
-        effects += [Release(spare) for spare, _ in chunk.spares]
         del self._chunks[index]
-        effects.append(Progress(chunk.length))
+        effects: list[Effect] = [Progress(chunk.length)]
+        effects += [Release(spare) for spare, _ in chunk.spares]
         if self._to_file:
             self._window_used -= chunk.length
         else:
@@ -390,7 +390,7 @@ class Download:
         return [*self._drop_all(), Finish(result)]
 
     def _drop_all(self) -> list[Effect]:
-        """Give back what is held. A chunk that is being verified gives its credit back when that ends."""
+        """Give back what is held. Of a chunk that is being verified the actor gives the credit back when that ends."""
         self.ended = True
         effects: list[Effect] = [Release(spare) for chunk in self._chunks.values() for spare, _ in chunk.spares]
         self._chunks.clear()

@@ -39,7 +39,7 @@ class ManyPuts:
         self._sender = sender
         self._at_once = at_once
         self._progress = progress
-        self._alive = connection.watch()
+        self._actor = connection.started()
         self._events: Events = queue.SimpleQueue()
         self._open: dict[int, tuple[int, str, LocalFile | None]] = {}  # item -> owner, path, file to be closed
         self._open_bytes = 0
@@ -100,7 +100,7 @@ class ManyPuts:
 
     def _hear(self) -> Iterator[tuple[int, Outcome]]:
         """Wait for one event; an outcome if it was an end."""
-        item, event, value = next_event(self._events, self._alive)
+        item, event, value = next_event(self._events, self._actor)
         if event is Event.END:
             _, path, file = self._open.pop(item)
             if file is not None:
@@ -119,7 +119,7 @@ class ManyGets:
         self._receiver = receiver
         self._at_once = at_once
         self._progress = progress
-        self._alive = connection.watch()
+        self._actor = connection.started()
         self._events: Events = queue.SimpleQueue()
         self._open: dict[int, tuple[int, str, Incoming | Outlet]] = {}
         self._sizes: dict[int, int] = {}  # item -> bytes, of the files of several chunks
@@ -159,7 +159,7 @@ class ManyGets:
 
     def _hear(self) -> Iterator[tuple[int, Outcome]]:
         """Wait for one event; an outcome if it was an end, also an early one."""
-        item, event, value = next_event(self._events, self._alive)
+        item, event, value = next_event(self._events, self._actor)
         if item not in self._open:
             return  # given up after an error on this side
         owner, path, incoming = self._open[item]

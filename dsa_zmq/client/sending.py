@@ -15,6 +15,7 @@ from typing import IO, Any, Protocol, TypeAlias
 
 from blake3 import blake3
 
+from actors.core import Handle
 from dsa_zmq.client.calls import Feed, StartUpload, Supply, Whole
 from dsa_zmq.client.connection import Connection
 from dsa_zmq.client.local_file import LocalFile, local_error
@@ -94,35 +95,35 @@ class Sender:
         file = LocalFile.open_to_read(name)
         try:
             options = {"mtime_ns": status.st_mtime_ns, "mode": stat.S_IMODE(status.st_mode), **_given(options)}
-            waiter, alive = Waiter(progress), self._connection.watch()
+            waiter = Waiter(progress)
             owner = self._connection.new_owner()
-            self.start_file(owner, file, self.target(path, file.size, **options), waiter)
-            return self._wait(owner, waiter, alive)
+            actor = self.start_file(owner, file, self.target(path, file.size, **options), waiter)
+            return self._wait(owner, waiter, actor)
         finally:
             file.close()
 
-    def start_file(self, owner: int, file: LocalFile, target: Target, ticket: Any) -> None:
-        """Begin to put an open regular file; it may be closed when the ticket is finished, or given up."""
+    def start_file(self, owner: int, file: LocalFile, target: Target, ticket: Any) -> Handle:
+        """Begin to put an open regular file; it may be closed when the ticket is finished, or given up. Returns the actor
+        that does it."""
         if file.size <= self._chunk_bytes:
             data = file.read_at(file.size, 0) if file.size else file.read_untold(self._chunk_bytes)
-            self._connection.call(StartUpload(owner, target, Whole(blake3(data).digest(), data), ticket))
-        else:
-            self._connection.call(StartUpload(owner, target, file, ticket))
+            return self._connection.call(StartUpload(owner, target, Whole(blake3(data).digest(), data), ticket))
+        return self._connection.call(StartUpload(owner, target, file, ticket))
 
     def _send_bytes(self, data: Buffer, path: str, progress: Progress, options: dict[str, Any]) -> Attributes:
         view = flat(data)
         if view.nbytes > self._chunk_bytes:
             return self.send_stream(iter([view]), path, progress, **options)
         owned = data if isinstance(data, bytes) else bytes(view)
-        waiter, alive = Waiter(progress), self._connection.watch()
+        waiter = Waiter(progress)
         owner = self._connection.new_owner()
         target = self.target(path, len(owned), **options)
-        self._connection.call(StartUpload(owner, target, Whole(blake3(owned).digest(), owned), waiter))
-        return self._wait(owner, waiter, alive)
+        actor = self._connection.call(StartUpload(owner, target, Whole(blake3(owned).digest(), owned), waiter))
+        return self._wait(owner, waiter, actor)
 
-    def _wait(self, owner: int, waiter: Waiter, alive: Callable[[], bool]) -> Attributes:
+    def _wait(self, owner: int, waiter: Waiter, actor: Handle) -> Attributes:
         try:
-            result: Attributes = waiter.wait(alive)
+            result: Attributes = waiter.wait(actor)
         except BaseException:  # of an ended transfer it has no effect
             self._connection.cancel(owner)
             raise
@@ -155,7 +156,7 @@ class FeedWriter:
         self._chunker = Chunker(target.chunk_bytes)
         self._pending: bytes | memoryview | None = None  # a full chunk that may be the last
         self._stream: Stream | None = None
-        self._alive: Callable[[], bool] | None = None  # of the actor that the upload was begun with
+        self._actor: Handle | None = None  # that the upload was begun with
         self._owner = 0
         self._index = 0
         self._until = 0
@@ -177,32 +178,32 @@ class FeedWriter:
         if rest is not None:
             self._push(rest)
         last, self._pending = self._pending, None
-        if self._stream is None or self._alive is None:
+        if self._stream is None or self._actor is None:
             return self._publish_whole(last if last is not None else b"")
         assert last is not None  # a started stream has handed over all chunks but one
         self._supply(last, last=True)
         while True:
-            event, value = self._stream.next(self._alive)
+            event, value = self._stream.next(self._actor)
             if event is Event.END:
                 self._ended = True
                 assert isinstance(value, Attributes)
                 return value
 
     def _publish_whole(self, data: bytes | memoryview) -> Attributes:
-        waiter, alive = Waiter(self._progress), self._connection.watch()
+        waiter = Waiter(self._progress)
         self._owner = self._connection.new_owner()
-        self._connection.call(StartUpload(self._owner, self._target, Whole(blake3(data).digest(), data), waiter))
-        result: Attributes = waiter.wait(alive)
+        start = StartUpload(self._owner, self._target, Whole(blake3(data).digest(), data), waiter)
+        result: Attributes = waiter.wait(self._connection.call(start))
         self._ended = True
         return result
 
     def _supply(self, chunk: bytes | memoryview, last: bool) -> None:
-        if self._stream is None or self._alive is None:
-            self._stream, self._alive = Stream(progress=self._progress), self._connection.watch()
+        if self._stream is None or self._actor is None:
+            self._stream = Stream(progress=self._progress)
             self._owner = self._connection.new_owner()
-            self._connection.call(StartUpload(self._owner, self._target, Feed(), self._stream))
+            self._actor = self._connection.call(StartUpload(self._owner, self._target, Feed(), self._stream))
         while (told := self._stream.poll()) is not None or self._index >= self._until:
-            event, value = told or self._stream.next(self._alive)
+            event, value = told or self._stream.next(self._actor)
             if event is Event.WANT:
                 self._until = value
         self._connection.call(Supply(self._owner, self._index, blake3(chunk).digest(), chunk, last))
