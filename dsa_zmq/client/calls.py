@@ -6,8 +6,9 @@ of a turn: they must be quick, never block, never raise.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+import msgspec
 
 from dsa_zmq.client.chain import Sleeper
 from dsa_zmq.client.local_file import LocalFile
@@ -43,16 +44,14 @@ class Ticket(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Connect:
+class Connect(msgspec.Struct, frozen=True):
     """Finishes with the master's Welcome."""
 
     ticket: Ticket
     timeout_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class AskMaster:
+class AskMaster(msgspec.Struct, frozen=True):
     """One operation; finishes with its answer. ``timeout_ns`` 0: the usual one."""
 
     operation: Operation
@@ -60,21 +59,18 @@ class AskMaster:
     timeout_ns: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Whole:
+class Whole(msgspec.Struct, frozen=True):
     """A source that is there as a whole: at most one chunk, with the hash of its bytes."""
 
     hash: bytes
     data: bytes | memoryview
 
 
-@dataclass(frozen=True, slots=True)
-class Feed:
+class Feed(msgspec.Struct, frozen=True):
     """A source that the caller reads itself and supplies chunk by chunk."""
 
 
-@dataclass(frozen=True, slots=True)
-class StartUpload:
+class StartUpload(msgspec.Struct, frozen=True):
     """Finishes with the new file's Attributes. ``owner`` names the transfer, and is never used twice."""
 
     owner: int
@@ -83,8 +79,7 @@ class StartUpload:
     ticket: Ticket
 
 
-@dataclass(frozen=True, slots=True)
-class Supply:
+class Supply(msgspec.Struct, frozen=True):
     """The next chunk of a feed, within what was wanted."""
 
     owner: int
@@ -94,8 +89,7 @@ class Supply:
     last: bool
 
 
-@dataclass(frozen=True, slots=True)
-class StartDownload:
+class StartDownload(msgspec.Struct, frozen=True):
     """Finishes with the file's Attributes, after everything was delivered or written."""
 
     owner: int
@@ -103,22 +97,19 @@ class StartDownload:
     ticket: Ticket
 
 
-@dataclass(frozen=True, slots=True)
-class Attach:
+class Attach(msgspec.Struct, frozen=True):
     """The target of a download to a file."""
 
     owner: int
     file: LocalFile
 
 
-@dataclass(frozen=True, slots=True)
-class Consumed:
+class Consumed(msgspec.Struct, frozen=True):
     owner: int
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Cancel:
+class Cancel(msgspec.Struct, frozen=True):
     """Give a transfer up. Its ticket hears nothing any more. ``error``: for what happened at its source, as the result."""
 
     owner: int

@@ -44,6 +44,7 @@ MAX_FLIGHTS = 256  #: messages under way to one node: well below the queue of a 
 class _Flight:
     number: int
     tasks: list[Task]
+    size: int  #: of all of them
     sent_ns: int
     small: bool
     told_late: bool = False
@@ -115,24 +116,26 @@ class Courier:
         lost: list[Outcome] = []
         for told in nodes:
             node = self._nodes.get(told.node)
+            if node is not None and told.incarnation == node.incarnation and told.address == node.address:
+                continue  # nearly always
             if node is None:
                 self._nodes[told.node] = _Node(Address(told.address), told.incarnation, told.name)
             elif start_of(told.incarnation) < start_of(node.incarnation):
                 continue  # an older answer, overtaken by a newer one
-            elif (told.incarnation, told.address) != (node.incarnation, node.address):
+            else:
                 lost += self._fail_node(told.node, node, _failure(f"node {told.name} was restarted"))
                 node.address, node.incarnation, node.name = Address(told.address), told.incarnation, told.name
-            else:
-                continue
             self._by_address[told.address] = told.node
         return lost
 
     def submit(self, task: Task) -> None:
         """Take charge of a task. Its node must be known."""
         node = self._nodes[task.node]
+        if not node.waiting:
+            self._ready[task.node] = None
         node.waiting.append(task)
-        node.hurry = node.hurry or task.size >= SMALL_BYTES
-        self._ready[task.node] = None
+        if task.size >= SMALL_BYTES:
+            node.hurry = True
 
     def flush(self, now_ns: int) -> list[Outgoing]:
         """The messages that may leave now."""
@@ -144,7 +147,7 @@ class Courier:
             while node.waiting and len(node.flights) < MAX_FLIGHTS:
                 if node.waiting[0].size < SMALL_BYTES and not self._small_may_leave(node, now_ns):
                     break
-                batch = self._take_batch(node_id, node.waiting)
+                batch, size = self._take_batch(node_id, node.waiting)
                 if not batch:
                     break
                 small = batch[0].size < SMALL_BYTES
@@ -154,7 +157,7 @@ class Courier:
                 self._number += 1
                 if not node.flights:
                     node.heard_ns = now_ns
-                node.flights[self._number] = _Flight(self._number, batch, now_ns, small)
+                node.flights[self._number] = _Flight(self._number, batch, size, now_ns, small)
                 self._flying[self._number] = node_id
                 sent.append(message_of(node.address, self._number, batch))
                 served = True
@@ -173,23 +176,25 @@ class Courier:
             return not node.small_flights or node.hurry or node.pace.late(now_ns)
         return False
 
-    def _take_batch(self, node_id: int, waiting: deque[Task]) -> list[Task]:
+    def _take_batch(self, node_id: int, waiting: deque[Task]) -> tuple[list[Task], int]:
+        """The tasks of the next message, and their size; none if there is no credit."""
         first = waiting[0]
-        batch: list[Task] = []
-        keys: set[Slot] = set()
-        size = 0
+        if not self._credit.take(node_id, first.size):
+            return [], 0
+        batch, size = [waiting.popleft()], first.size
+        keys = {key_of(first)} if waiting else set()
         while waiting and len(batch) < BATCH_SHARDS:
             task = waiting[0]
             key = key_of(task)
             # Two readers of one file want the same shard, and a request names each shard once.
-            if batch and (size + task.size > BATCH_BYTES or key in keys or not go_together(first, task)):
+            if size + task.size > BATCH_BYTES or key in keys or not go_together(first, task):
                 break
             if not self._credit.take(node_id, task.size):
                 break
             size += task.size
             keys.add(key)
             batch.append(waiting.popleft())
-        return batch
+        return batch, size
 
     # --- what comes back -------------------------------------------------------------------------------------------
 
@@ -240,7 +245,7 @@ class Courier:
         node.heard_ns = now_ns
         node.newest_answered = max(node.newest_answered, number)
         flight = node.flights.pop(number)
-        self._line.moved(sum(task.size for task in flight.tasks))
+        self._line.moved(flight.size)
         if flight.small:
             node.small_flights -= 1
             node.pace.answered(flight.sent_ns, now_ns)

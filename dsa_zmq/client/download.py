@@ -211,7 +211,7 @@ class Download:
         if node in chunk.asked:
             chunk.asked.remove(node)
         if chunk.checking is not None:
-            chunk.spares.append((task, outcome.data))
+            chunk.spares = (*chunk.spares, (task, outcome.data))
             return []
         return [self._check(index, chunk, task, outcome.data)]
 
@@ -234,13 +234,15 @@ class Download:
         if problem is not None:
             if chunk.spares:
                 chunk.fail(task.node, "corrupt")
-                spare, spare_data = chunk.spares.pop()
+                *others, (spare, spare_data) = chunk.spares
+                chunk.spares = tuple(others)
                 return [self._check(index, chunk, spare, spare_data)]
             return self._failed(index, chunk, task.node, "corrupt", now_ns)
         self._heard_ns = now_ns
         del self._chunks[index]
         effects: list[Effect] = [Progress(chunk.length)]
-        effects += [Release(spare) for spare, _ in chunk.spares]
+        if chunk.spares:
+            effects += [Release(spare) for spare, _ in chunk.spares]
         if self._to_file:
             self._window_used -= chunk.length
         else:
@@ -320,7 +322,7 @@ class Download:
             index = self._next
             self._next += 1
             self._window_used += row.length
-            chunk = self._chunks[index] = Copies.of(row, rows[1])
+            chunk = self._chunks[index] = Copies(row, rows[1])
             effects += self._ask_or_rest(index, chunk, now_ns)
             if self._next % self._page_chunks == 0 or self._next == self._end:
                 del self._pages[page]
@@ -387,13 +389,17 @@ class Download:
         return Timeout(f"download of {path} made no progress for {seconds}; it waits for the master", path=path)
 
     def _finish(self, result: Attributes | DSAError) -> list[Effect]:
-        return [*self._drop_all(), Finish(result)]
+        effects = self._drop_all()
+        effects.append(Finish(result))
+        return effects
 
     def _drop_all(self) -> list[Effect]:
         """Give back what is held. Of a chunk that is being verified the actor gives the credit back when that ends."""
         self.ended = True
-        effects: list[Effect] = [Release(spare) for chunk in self._chunks.values() for spare, _ in chunk.spares]
-        self._chunks.clear()
+        effects: list[Effect] = []
+        if self._chunks:
+            effects += [Release(spare) for chunk in self._chunks.values() for spare, _ in chunk.spares]
+            self._chunks.clear()
         self._pages.clear()
         self._ready.clear()
         return effects

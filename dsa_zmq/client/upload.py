@@ -11,7 +11,8 @@ find their nodes is in :mod:`dsa_zmq.client.shards`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from dsa_zmq.client.effects import Ask, Effect, Finish, Forget, Know, Reserve, Want
 from dsa_zmq.client.shards import Chunk, Shards
@@ -54,8 +55,7 @@ MAX_CONFIRMS = 16  #: rounds in which nodes lost their receipts under one page: 
 _ALLOCATE, _REALLOCATE, _NODES, _STAGE, _COMMIT, _LOOK = "allocate", "reallocate", "nodes", "stage", "commit", "look"
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(msgspec.Struct, frozen=True):
     """What is to appear in the store. ``length`` is None for a stream."""
 
     path: str
