@@ -225,7 +225,6 @@ class ClientActor(Actor):
                 self._end(token, result)
         if self._asleep:
             wake_all(self._asleep)
-            self._asleep = []
         if self._session.session:
             close = CloseSession(self._session.session)
             ctx.send(self._session.host, Calls(0, 0, [Call(0, close)]))
@@ -294,6 +293,7 @@ class ClientActor(Actor):
             ctx.set_timer(_TICK, TICK_NS)
         if self._asleep:
             wake_all(self._asleep)
+            self._asleep = []
 
     def _send(self, ctx: Context, outgoing: Outgoing) -> None:
         if outgoing.message is None:
@@ -395,5 +395,5 @@ class ClientActor(Actor):
 
     def check_invariants(self) -> None:
         self._courier.check()
-        assert not self._todo, "effects are left over from a turn"
+        assert not self._todo and not self._asleep, "effects are left over from a turn"
         assert not any(transfer.machine.ended for transfer in self._transfers.values())
