@@ -395,5 +395,6 @@ class ClientActor(Actor):
 
     def check_invariants(self) -> None:
         self._courier.check()
-        assert not self._todo and not self._asleep, "effects are left over from a turn"
+        assert not self._todo, "effects are left over from a turn"
+        assert not self._asleep, "callers were left asleep by a turn"
         assert not any(transfer.machine.ended for transfer in self._transfers.values())

@@ -81,11 +81,6 @@ class Download:
         """Whether it waits for others than its reader."""
         return bool(self._asked_pages or self._chunks)
 
-    @property
-    def held_bytes(self) -> int:
-        """Bytes in memory or on their way."""
-        return self._window_used
-
     # --- inputs: the caller ------------------------------------------------------------------------------------------
 
     def start(self, now_ns: int) -> list[Effect]:
@@ -389,11 +384,6 @@ class Download:
         return Timeout(f"download of {path} made no progress for {seconds}; it waits for the master", path=path)
 
     def _finish(self, result: Attributes | DSAError) -> list[Effect]:
-        effects = self._drop_all()
-        effects.append(Finish(result))
-        return effects
-
-    def _drop_all(self) -> list[Effect]:
         """Give back what is held. Of a chunk that is being verified the actor gives the credit back when that ends."""
         self.ended = True
         effects: list[Effect] = []
@@ -402,4 +392,5 @@ class Download:
             self._chunks.clear()
         self._pages.clear()
         self._ready.clear()
+        effects.append(Finish(result))
         return effects

@@ -44,7 +44,7 @@ MESSAGES_UNDER_WAY = 2  #: per line: one being worked on, one that arrives meanw
 MESSAGE_BYTES = 256 << 10  #: estimated; a quarter of the limit, so that a wrong estimate does not matter
 SILENT_NS = 2_000_000_000  #: calls open and no word from the master for so long: greet again, then other hosts
 MAX_SESSIONS = 3  #: a call that several fresh sessions in a row refused is not tried in yet another one
-
+_STORED = frozenset(STORED)
 REPEATABLE = (Stage, Abort)
 """Stored operations that have their effect once by their very meaning, so that a lost session does not matter."""
 
@@ -145,7 +145,7 @@ class Session:
     def submit(self, operation: Operation, token: Token, now_ns: int, timeout_ns: int = 0) -> None:
         """Settle ``token`` with the answer; after ``timeout_ns`` (0: the usual) without one, with an error."""
         timeout_ns = timeout_ns or self._request_timeout_ns
-        stored = isinstance(operation, STORED)
+        stored = type(operation) in _STORED
         entry = _Open(operation, token, now_ns + timeout_ns, stored, timeout_ns)
         (self._stored if stored else self._free).waiting.append(entry)
 
@@ -170,8 +170,7 @@ class Session:
                     break
                 if line.under_way and not line.pace.late(now_ns):
                     break
-                message = self._pack(line, now_ns)
-                sent.append((self.host, message))
+                sent.append((self.host, self._pack(line, now_ns)))
         return sent
 
     def _pack(self, line: _Line, now_ns: int) -> Calls:
