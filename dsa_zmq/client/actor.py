@@ -35,7 +35,7 @@ from dsa_zmq.client.session import Session, Settled
 from dsa_zmq.client.settings import ClientSettings
 from dsa_zmq.client.suspicion import Suspicion
 from dsa_zmq.client.tasks import Outcome, Outgoing, Task
-from dsa_zmq.client.transfer import Transfer
+from dsa_zmq.client.transfers import Transfer
 from dsa_zmq.client.upload import Upload
 from dsa_zmq.errors import DSAError, InternalError, Unavailable
 from dsa_zmq.model import limits
@@ -186,8 +186,7 @@ class ClientActor(Actor):
             self._verified(owner, detail, data, result, now_ns)
         elif transfer is not None:
             self._active_ns = now_ns
-            self._todo += [(owner, effects) for effects in transfer.read(detail, result, now_ns)]
-            transfer.read_on(ctx, owner)
+            self._todo += [(owner, effects) for effects in transfer.was_read(ctx, owner, detail, result, now_ns)]
         self._finish_turn(ctx, now_ns)
 
     def on_timer(self, ctx: Context, token: Token) -> None:
@@ -365,14 +364,8 @@ class ClientActor(Actor):
             ctx.run(("verify", owner, effect.task, effect.data), LANE, job)
 
     def _want(self, ctx: Context, owner: int, effect: fx.Want, now_ns: int) -> None:
-        transfer = self._transfers.get(owner)
-        if transfer is None:
-            return
-        if transfer.file is None:
-            transfer.ticket.want(effect.until)
-        else:
-            transfer.want(effect.first, effect.until)
-            transfer.read_on(ctx, owner)
+        if (transfer := self._transfers.get(owner)) is not None:
+            transfer.want(ctx, owner, effect)
 
     def _grant_room(self, now_ns: int) -> bool:
         """Serve who waits for room in the budget; True if somebody was served."""

@@ -8,7 +8,7 @@ from typing import Any
 from actors.core import Context
 from dsa_zmq.client.calls import Ticket
 from dsa_zmq.client.download import Download
-from dsa_zmq.client.effects import Effect
+from dsa_zmq.client.effects import Effect, Want
 from dsa_zmq.client.jobs import LANE, ReadChunks
 from dsa_zmq.client.local_file import LocalFile
 from dsa_zmq.client.upload import Upload
@@ -35,31 +35,35 @@ class Transfer:
     def __repr__(self) -> str:
         return f"Transfer({self.machine!r}, {len(self._reads or ())} reads waiting)"
 
-    def want(self, first: int, until: int) -> None:
-        """Chunks that the source may supply now."""
+    def want(self, ctx: Context, owner: int, effect: Want) -> None:
+        """Chunks may be supplied: by the caller, or read from the file."""
+        if self.file is None:
+            self.ticket.want(effect.until)
+            return
         assert isinstance(self.machine, Upload)
         if self._reads is None:
             self._reads = deque()
         step = max(1, READ_BYTES // self.machine.chunk_bytes)
-        self._reads.extend((at, min(at + step, until)) for at in range(first, until, step))
+        self._reads.extend((at, min(at + step, effect.until)) for at in range(effect.first, effect.until, step))
+        self._read_on(ctx, owner, self.file, self.machine.chunk_bytes)
 
-    def read_on(self, ctx: Context, owner: int) -> None:
-        """Begin the reads that may begin now. Their results come with the token ``("read", owner, first chunk, None)``."""
-        file, machine = self.file, self.machine
-        while self._reads and file is not None and self._reads_at_work < READS_AT_WORK:
-            assert isinstance(machine, Upload)
-            first, until = self._reads.popleft()
-            self._reads_at_work += 1
-            size = machine.chunk_bytes
-            lengths = [chunk_length(file.size, size, index) for index in range(first, until)]
-            ctx.run(("read", owner, first, None), LANE, ReadChunks(file, first * size, lengths))
-
-    def read(self, first: int, result: Any, now_ns: int) -> list[list[Effect]]:
-        """The result of a read, for the machine: chunks from ``first`` on with their hashes, or a DSAError."""
+    def was_read(self, ctx: Context, owner: int, first: int, result: Any, now_ns: int) -> list[list[Effect]]:
+        """A read has ended: its chunks, from ``first`` on, with their hashes; or a DSAError. Returns what the machine wants,
+        and begins the next read."""
         upload = self.machine
         assert isinstance(upload, Upload)
         self._reads_at_work -= 1
         if isinstance(result, DSAError):
             self._reads = None
             return [upload.fail(result)]
-        return [upload.chunk(index, hash_, data, False, now_ns) for index, (hash_, data) in enumerate(result, first)]
+        wanted = [upload.chunk(index, hash_, data, False, now_ns) for index, (hash_, data) in enumerate(result, first)]
+        if self.file is not None:
+            self._read_on(ctx, owner, self.file, upload.chunk_bytes)
+        return wanted
+
+    def _read_on(self, ctx: Context, owner: int, file: LocalFile, size: int) -> None:
+        while self._reads and self._reads_at_work < READS_AT_WORK:
+            first, until = self._reads.popleft()
+            self._reads_at_work += 1
+            lengths = [chunk_length(file.size, size, index) for index in range(first, until)]
+            ctx.run(("read", owner, first, None), LANE, ReadChunks(file, first * size, lengths))
