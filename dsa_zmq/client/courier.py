@@ -37,6 +37,7 @@ AGAIN_NS = 2_000_000_000  #: of silence of a living node before it is asked the 
 SMALL_BYTES = 32 << 10  #: messages below this cost more than their bytes
 SMALL_FLIGHTS = 2  #: small messages under way to one node: one being worked on, one that arrives meanwhile
 BATCH_SHARDS = 128  #: far below the frame limit of a message
+_NEVER = 1 << 63
 MAX_FLIGHTS = 256  #: messages under way to one node: well below the queue of a connection, which drops what exceeds it
 
 
@@ -89,6 +90,7 @@ class Courier:
         self._flying: dict[int, int] = {}  # number -> node
         self._ready: dict[int, None] = {}  # nodes with tasks waiting, in the order to be served
         self._number = 0
+        self._look_ns = 0  #: before this time nothing more may leave, unless something happens that sets it to 0
 
     def __repr__(self) -> str:
         waiting = sum(len(node.waiting) for node in self._nodes.values())
@@ -136,12 +138,14 @@ class Courier:
         node.waiting.append(task)
         if task.size >= SMALL_BYTES:
             node.hurry = True
+        self._look_ns = 0
 
     def flush(self, now_ns: int) -> list[Outgoing]:
         """The messages that may leave now."""
-        if not self._ready:
-            return []
         sent: list[Outgoing] = []
+        if not self._ready or now_ns < self._look_ns:
+            return sent
+        self._look_ns = _NEVER
         for node_id in list(self._ready):
             node, served = self._nodes[node_id], False
             while node.waiting and len(node.flights) < MAX_FLIGHTS:
@@ -172,8 +176,11 @@ class Courier:
 
     def _small_may_leave(self, node: _Node, now_ns: int) -> bool:
         """Small shards gather behind one message with small ones, as calls to the master do."""
-        if node.small_flights < SMALL_FLIGHTS:
-            return not node.small_flights or node.hurry or node.pace.late(now_ns)
+        if node.small_flights >= SMALL_FLIGHTS:
+            return False
+        if not node.small_flights or node.hurry or node.pace.late(now_ns):
+            return True
+        self._look_ns = min(self._look_ns, node.pace.late_ns)
         return False
 
     def _take_batch(self, node_id: int, waiting: deque[Task]) -> tuple[list[Task], int]:
@@ -236,6 +243,7 @@ class Courier:
     def release(self, task: Task) -> None:
         """The data of this read has been processed or dropped."""
         self._credit.give(task.node, task.size)
+        self._look_ns = 0
 
     def _land(self, number: int, now_ns: int) -> _Flight | None:
         node_id = self._flying.pop(number, None)
@@ -245,6 +253,7 @@ class Courier:
         node.heard_ns = now_ns
         node.newest_answered = max(node.newest_answered, number)
         flight = node.flights.pop(number)
+        self._look_ns = 0
         self._line.moved(flight.size)
         if flight.small:
             node.small_flights -= 1
@@ -289,6 +298,7 @@ class Courier:
         pings to those that are silent."""
         outcomes: list[Outcome] = []
         sends: list[Outgoing] = []
+        self._look_ns = 0
         line_ns = self._line.drain_ns(self._credit.total, now_ns)
         for node_id, node in self._nodes.items():
             if not node.flights:
@@ -351,6 +361,7 @@ class Courier:
         return outcomes
 
     def _fail_flight(self, node: _Node, flight: _Flight, failure: Failure) -> list[Outcome]:
+        self._look_ns = 0
         del node.flights[flight.number]
         node.small_flights -= flight.small
         del self._flying[flight.number]

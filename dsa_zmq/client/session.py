@@ -29,15 +29,7 @@ from dsa_zmq.client.weight import wire_bytes
 from dsa_zmq.errors import DSAError, Incompatible, OutcomeUnknown, Overloaded, Timeout, Unavailable, from_code
 from dsa_zmq.model.limits import MAX_CALLS, MAX_OPEN_CALLS
 from dsa_zmq.protocol.messages import Answers, Call, Calls, Refused, Welcome
-from dsa_zmq.protocol.operations import (
-    STORED,
-    Abort,
-    OpenSession,
-    Operation,
-    Result,
-    SessionOpened,
-    Stage,
-)
+from dsa_zmq.protocol.operations import STORED, Abort, OpenSession, Operation, Result, SessionOpened, Stage
 from dsa_zmq.protocol.values import Failure
 
 MESSAGES_UNDER_WAY = 2  #: per line: one being worked on, one that arrives meanwhile
@@ -240,9 +232,12 @@ class Session:
                 continue
             self._requests.close(number)
             entry = request.item
-            if entry.message is not None and entry.message.under_way:
-                self._line(entry).pace.answered(entry.message.sent_ns, now_ns)
-            self._leave(entry)
+            asked_in = entry.message
+            if asked_in is not None and asked_in.under_way:
+                self._line(entry).pace.answered(asked_in.sent_ns, now_ns)
+                self._leave(entry)
+            elif entry.stored:
+                self._open_stored.pop(number, None)
             if failure is not None:
                 settled += self._failed(entry, failure, request.tries, now_ns)
             elif why := implausible(entry.operation, result):
