@@ -75,7 +75,7 @@ class Progress(Effect, frozen=True):
 
 class Verify(Effect, frozen=True):
     """Check the bytes of a read against their hash, and with ``offset`` not negative write them there. The outcome comes
-    back with the slot of the task."""
+    back with the task, whose credit is given back then."""
 
     task: Task
     data: memoryview | bytes

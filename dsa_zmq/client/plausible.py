@@ -16,7 +16,7 @@ from typing import Any
 from dsa_zmq.errors import Invalid
 from dsa_zmq.model import limits
 from dsa_zmq.model.addresses import split_endpoint
-from dsa_zmq.model.chunking import chunk_count, chunk_length
+from dsa_zmq.model.chunking import chunk_count
 from dsa_zmq.model.macs import MAC_BYTES
 from dsa_zmq.protocol import operations as op
 from dsa_zmq.protocol.values import Attributes, ChunkPlaces, NodeAddress, Place, Receipt
@@ -68,8 +68,10 @@ def _located(operation: op.Locate, result: op.Located) -> str:
     known = _known(result.nodes)
     if known is None:
         return "has an address that is none"
+    last = found.chunk_count - 1
     for index, chunk in enumerate(result.chunks, first):
-        if chunk.length != chunk_length(found.size, found.chunk_bytes, index) or not _is_chunk(chunk):
+        length = found.chunk_bytes if index < last else found.size - last * found.chunk_bytes
+        if chunk.length != length or not _is_chunk(chunk):
             return f"describes chunk {index} as one that there cannot be"
         if not _are_places(chunk.places, known):
             return f"has impossible places of chunk {index}"
@@ -207,8 +209,14 @@ def _is_chunk(chunk: ChunkPlaces) -> bool:
 
 
 def _are_places(places: Sequence[Place], known: frozenset[int]) -> bool:
-    distinct = len({place.index for place in places}) == len({place.node for place in places}) == len(places)
-    return distinct and all(_is_place(place, known) for place in places)
+    nodes: set[int] = set()
+    indices: set[int] = set()
+    for place in places:
+        if not _is_place(place, known):
+            return False
+        nodes.add(place.node)
+        indices.add(place.index)
+    return len(nodes) == len(indices) == len(places)
 
 
 def _is_place(place: Place, known: frozenset[int]) -> bool:
@@ -217,8 +225,10 @@ def _is_place(place: Place, known: frozenset[int]) -> bool:
 
 def _known(nodes: Sequence[NodeAddress]) -> frozenset[int] | None:
     """The nodes that can be reached by what is said of them; None if that is impossible for one."""
-    listed = [node.node for node in nodes if _is_endpoint(node.address)]
-    return frozenset(listed) if len(listed) == len(nodes) else None
+    for node in nodes:
+        if not _is_endpoint(node.address):
+            return None
+    return frozenset([node.node for node in nodes])
 
 
 @functools.lru_cache(maxsize=1000)

@@ -9,11 +9,13 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import IO, Any, Literal, TypeVar, overload
 
+from dsa_zmq.client import given
 from dsa_zmq.client.connection import Connection, HandleFactory
 from dsa_zmq.client.files import StoreWriter, open_kind, open_to_read, open_to_write
+from dsa_zmq.client.given import MAX_NUMBER, byte_range, file_target, number_within, piece, writable
 from dsa_zmq.client.many import ManyGets, ManyPuts, Outcome
 from dsa_zmq.client.receiving import NO_WINDOW, READER_WINDOW, Receiver, write_all
-from dsa_zmq.client.sending import MAX_NUMBER, Buffer, FeedWriter, Progress, Sender, Source, number_within
+from dsa_zmq.client.sending import Buffer, FeedWriter, Progress, Sender, Source
 from dsa_zmq.client.tree import Usage, glob, stat_of, usage, walk
 from dsa_zmq.client.wanted import Wanted
 from dsa_zmq.errors import (
@@ -131,6 +133,7 @@ class Store:
         >>> store.put("results.csv", "/runs/42/results.csv")
         >>> store.put(sys.stdin.buffer, "/logs/today", if_absent=True)
         """
+        file_target("put", path)
         path = _file_path(path)
         options = {
             "if_absent": if_absent, "if_version": if_version, "redundancy": redundancy, "mtime_ns": mtime_ns, "mode": mode,
@@ -145,9 +148,11 @@ class Store:
 
         >>> store.get("/runs/42/results.csv", "results.csv")
         """
+        file_target("get", path)
         path = paths.normalize(path)
         if isinstance(dst, str | os.PathLike):
             return stat_of(path, self._receiver.fetch(path, os.fspath(dst), progress))
+        writable(dst, path)
         found = self.stat(path)
         for part in self._stream(found, 0, None, progress):
             write_all(dst, part, path)
@@ -187,7 +192,7 @@ class Store:
         >>> store.read_bytes("/notes/a.txt", 0, 4)
         b'hell'
         """
-        wanted = Wanted(paths.normalize(path), *_range(start, stop), window=NO_WINDOW)
+        wanted = Wanted(paths.normalize(path), *byte_range(start, stop), window=NO_WINDOW)
         _, parts = self._receiver.read(wanted)
         return bytes(parts[0]) if len(parts) == 1 else b"".join(parts)
 
@@ -199,11 +204,11 @@ class Store:
         self, path: str, data: Buffer, *, if_absent: bool = False, if_version: int | None = None, redundancy: str = ""
     ) -> Stat:
         """Make ``data`` the content of ``path``; conditions as :meth:`put`."""
-        return self.put(data, path, if_absent=if_absent, if_version=if_version, redundancy=redundancy)
+        return self.put(piece(data), path, if_absent=if_absent, if_version=if_version, redundancy=redundancy)
 
     def write_text(self, path: str, text: str, encoding: str = "utf-8", **conditions: Any) -> Stat:
         """As :meth:`write_bytes`, for text."""
-        return self.write_bytes(path, text.encode(encoding), **conditions)
+        return self.write_bytes(path, given.text("the content", text).encode(encoding), **conditions)
 
     def iter_bytes(self, path: str, start: int = 0, stop: int | None = None) -> Iterator[bytes | memoryview]:
         """The bytes ``[start, stop)`` in order, piece by piece; a little is fetched ahead.
@@ -211,7 +216,7 @@ class Store:
         >>> for piece in store.iter_bytes("/big"):
         ...     digest.update(piece)
         """
-        wanted = Wanted(paths.normalize(path), *_range(start, stop), window=READER_WINDOW)
+        wanted = Wanted(paths.normalize(path), *byte_range(start, stop), window=READER_WINDOW)
         yield from self._receiver.stream(wanted)
 
     def _stream(self, found: Stat, start: int, stop: int | None, progress: Progress) -> Iterator[bytes | memoryview]:
@@ -341,23 +346,24 @@ class Store:
         """Make a directory. ``redundancy``, as in ``copies=3``, is what new files in it get."""
         path = paths.normalize(path)
         mode = number_within("mode", mode, 0o7777)
-        made = self._ask(op.MakeDirectory(path, parents, exist_ok, mode, redundancy), op.Found)
+        operation = op.MakeDirectory(path, bool(parents), bool(exist_ok), mode, given.text("redundancy", redundancy))
+        made = self._ask(operation, op.Found)
         return stat_of(path, made.attributes)
 
     def rm(self, path: str, recursive: bool = False, if_version: int | None = None) -> None:
         """Remove a file or an empty directory; with ``recursive`` a whole tree, at once."""
         version = number_within("if_version", if_version or 0, MAX_NUMBER)
-        self._ask(op.Remove(paths.normalize(path), recursive, version), op.Done)
+        self._ask(op.Remove(paths.normalize(path), bool(recursive), version), op.Done)
 
     def mv(self, src: str, dst: str, *, replace: bool = False) -> Stat:
         """Rename, at once, whatever the size. ``dst`` is the new name, and must be free unless ``replace``."""
         dst = paths.normalize(dst)
-        return stat_of(dst, self._ask(op.Move(paths.normalize(src), dst, replace), op.Found).attributes)
+        return stat_of(dst, self._ask(op.Move(paths.normalize(src), dst, bool(replace)), op.Found).attributes)
 
     def cp(self, src: str, dst: str, *, replace: bool = False) -> Stat:
         """Copy a file within the store, at once: the bytes are shared until one of both is replaced."""
         dst = paths.normalize(dst)
-        return stat_of(dst, self._ask(op.Copy(paths.normalize(src), dst, replace), op.Found).attributes)
+        return stat_of(dst, self._ask(op.Copy(paths.normalize(src), dst, bool(replace)), op.Found).attributes)
 
     # --- the cluster -------------------------------------------------------------------------------------------------
 
@@ -367,7 +373,7 @@ class Store:
 
     def statfs(self, redundancy: str = "") -> op.Capacity:
         """Space and counts of the whole cluster; ``storable`` for the redundancy given, or the root's."""
-        return self._ask(op.Statfs(redundancy), op.Capacity)
+        return self._ask(op.Statfs(given.text("redundancy", redundancy)), op.Capacity)
 
     def health(self) -> op.HealthReport:
         """How many chunks are healthy, degraded, endangered, lost; and in plain sentences what would help."""
@@ -390,9 +396,3 @@ def _file_path(path: str) -> str:
     if normal == paths.ROOT:
         raise IsADirectory("/ is a directory", "name a file in it", normal)
     return normal
-
-
-def _range(start: int, stop: int | None) -> tuple[int, int | None]:
-    if start < 0 or (stop is not None and stop < 0):
-        raise Invalid(f"range [{start}, {stop}) is negative", "count from the start of the file")
-    return start, stop

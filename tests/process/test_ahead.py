@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pytest
 
 import dsa_zmq
-from dsa_zmq.client import actor
+from dsa_zmq.client import carrier
 from dsa_zmq.client.slots import SlotPool
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
@@ -30,7 +30,7 @@ class WatchedPool(SlotPool):
 
 @pytest.fixture(name="store")
 def _store(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(actor, "SlotPool", WatchedPool)
+    monkeypatch.setattr(carrier, "SlotPool", WatchedPool)
     WatchedPool.made.clear()
     with dsa_zmq.LocalCluster(nodes=4) as cluster, cluster.connect() as store:
         yield store

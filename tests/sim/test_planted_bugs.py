@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace as changed
 
 from actors.sim.disk import SimDisk
-from dsa_zmq.client import actor as client_actor
+from dsa_zmq.client import carrier
 from dsa_zmq.client.download import Download
 from dsa_zmq.client.effects import Ask, Effect
 from dsa_zmq.client.shards import Chunk, Shard, Shards, State
@@ -137,7 +137,7 @@ class Agreeable:
 
 def nobody_verifies_hashes(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(disk_store, "blake3", Agreeable)
-    patch.setattr(client_actor, "check", lambda data, hash_: None)
+    patch.setattr(carrier, "check", lambda data, hash_: None)
 
 
 def reader_does_not_pin_the_content(patch: pytest.MonkeyPatch) -> None:
