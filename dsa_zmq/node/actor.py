@@ -42,6 +42,7 @@ from dsa_zmq.protocol.messages import (
 HEARTBEAT_TOPIC = "heartbeat"
 MAX_DROPS = 16  #: drop commands under way; the master repeats what is not answered
 SECOND = 1_000_000_000
+_DATA = (PutShards, GetShards, ConfirmShards)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +99,11 @@ class NodeActor(Actor):
             self._ask_again(ctx, unanswered=False)
 
     def on_message(self, ctx: Context, sender: Peer, message: Message, payload: Sequence[memoryview]) -> None:
+        if isinstance(message, _DATA) and sender.channel is Channel.DIRECT:
+            self._data.on_request(ctx, sender.address, message, payload)
+            return
         is_master = sender.address == self._profile.master and sender.channel is Channel.DIRECT
         match message:
-            case PutShards() | GetShards() | ConfirmShards() if sender.channel is Channel.DIRECT:
-                self._data.on_request(ctx, sender.address, message, payload)
             case Ping() if sender.channel is Channel.DIRECT:
                 node = self._data.authority.node if self._data.authority else 0
                 ctx.send(sender.address, Pong(message.number, node, self._identity.incarnation))
@@ -125,7 +127,7 @@ class NodeActor(Actor):
         if isinstance(result, Exception) and not isinstance(result, DSAError):
             raise result  # our bug: end here, and start again from the disk
         match token:
-            case ("data", serial):
+            case int(serial):
                 self._data.on_result(ctx, serial, result)
             case ("drop", number):
                 self._on_dropped(ctx, number, result)

@@ -125,6 +125,7 @@ class Index:
         if not disk.exists(PATH):
             raise IndexDamaged("it is not there")
         self._db = _connect(disk, wal_pages)
+        self._finder = self._db.cursor()  # kept: a new one costs as much as the look-up
         try:
             meta = dict(cast("Iterable[tuple[str, int]]", self._db.execute("SELECT name, value FROM meta")))
             if meta.get("version") != SCHEMA_VERSION or not meta.get("complete"):
@@ -144,6 +145,7 @@ class Index:
         self = cls.__new__(cls)
         self.sequence = 0
         self._db = _connect(disk, wal_pages)
+        self._finder = self._db.cursor()
         try:
             self._db.execute(_SCHEMA)
             with self._transaction():
@@ -158,8 +160,8 @@ class Index:
     # --- looking ------------------------------------------------------------------------------------------------------
 
     def find(self, key: ShardKey) -> Row | None:
-        row = self._db.execute(_FIND, key).fetchone()
-        return None if row is None else Row._make(row)
+        found = self._finder.execute(_FIND, key).fetchall()  # to the end: a query left open would hold up checkpoints
+        return Row._make(found[0]) if found else None
 
     def highest_chunk(self) -> int:
         """No shard of a chunk above this one is here; 0 if there are none at all."""
