@@ -44,6 +44,7 @@ from dsa_zmq.protocol.messages import (
 
 HEARTBEAT_TOPIC = "heartbeat"
 SECOND = 1_000_000_000
+_DATA = (PutShards, GetShards, ConfirmShards)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +116,11 @@ class NodeActor(Actor):
             self._ask_again(ctx, unanswered=False)
 
     def on_message(self, ctx: Context, sender: Peer, message: Message, payload: Sequence[memoryview]) -> None:
+        if isinstance(message, _DATA) and sender.channel is Channel.DIRECT:
+            self._data.on_request(ctx, sender.address, message, payload)
+            return
         is_master = sender.address == self._profile.master and sender.channel is Channel.DIRECT
         match message:
-            case PutShards() | GetShards() | ConfirmShards() if sender.channel is Channel.DIRECT:
-                self._data.on_request(ctx, sender.address, message, payload)
             case Ping() if sender.channel is Channel.DIRECT:
                 node = self._data.authority.node if self._data.authority else 0
                 ctx.send(sender.address, Pong(message.number, node, self._office.identity.incarnation))
@@ -148,7 +150,7 @@ class NodeActor(Actor):
         if isinstance(result, Exception) and not isinstance(result, DSAError):
             raise result  # our bug: end here, and start again from the disk
         match token:
-            case ("data", serial):
+            case int(serial):
                 self._data.on_result(ctx, serial, result)
             case "remember":
                 self._on_remembered(ctx, result)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from dsa_zmq.errors import Denied, Invalid
 from dsa_zmq.model.limits import GRANT_SLACK_S, MAX_CHUNK_BYTES
 from dsa_zmq.model.macs import WRITE, grant_mac, receipt_mac, same
-from dsa_zmq.node.store import ShardInfo, ShardKey
+from dsa_zmq.node.store import ShardInfo
+from dsa_zmq.protocol.messages import PutShard, ShardGrant
 from dsa_zmq.protocol.values import Receipt
 
 HASH_BYTES = 32
@@ -32,11 +33,10 @@ class Authority:
     master: bytes
     key: bytes
 
-    def check_grant(
-        self, right: bytes, *, upload: int, chunk: int, index: int, length: int, expires_s: int, mac: bytes, now_s: int
-    ) -> None:
+    def check_grant(self, right: bytes, shard: PutShard | ShardGrant, now_s: int) -> None:
         """Invalid for what cannot be, Denied for a forged, foreign or expired grant. ``now_s`` is this host's wall clock:
         the master's messages carry no time, and the slack covers what clocks differ by."""
+        upload, chunk, index, length, expires_s = shard.upload, shard.chunk, shard.index, shard.length, shard.expires_s
         check_shard(chunk, index, length)
         if not (0 <= upload < _U64 and 0 <= expires_s < _U64) or (right == WRITE) != (upload > 0):
             raise Invalid(f"there can be no grant for upload {upload} until {expires_s}")
@@ -44,7 +44,7 @@ class Authority:
             self.key, right, cluster=self.cluster, node=self.node, store_id=self.store_id, upload=upload, chunk=chunk,
             index=index, length=length, expires_s=expires_s,
         )  # fmt: skip
-        if not same(wanted, mac):
+        if not same(wanted, shard.mac):
             raise Denied(
                 f"the access grant for shard {index} of chunk {chunk} is not valid here", "ask the master anew"
             )
@@ -56,7 +56,7 @@ class Authority:
 
     def receipt(self, upload: int, info: ShardInfo) -> Receipt:
         """For a shard that is durable, and was verified by this process."""
-        key: ShardKey = info.key
+        key = info.key
         mac = receipt_mac(
             self.key, cluster=self.cluster, node=self.node, store_id=self.store_id, incarnation=self.incarnation,
             upload=upload, chunk=key.chunk, index=key.index, shard_hash=info.hash,

@@ -72,45 +72,47 @@ class DataPlane:
         lane = WRITE if isinstance(request, PutShards) else READ
         weight = _weight(request, payload)
         problem = self._problem(request, payload, lane, weight)
-        if problem is not None or self.authority is None:
+        authority = self.authority
+        if problem is not None or authority is None:
             error = problem or Unavailable("this node is not registered with its master yet", "try again")
             self.refused += len(request.shards)
             _reply(ctx, sender, request, [error] * len(request.shards), None)
             return
         now_s = ctx.wall_ns() // 1_000_000_000
-        refused: list[DSAError | None] = []
-        for position, shard in enumerate(_shards(request)):
-            refused.append(_refusal(self.authority, request, shard, now_s))
-            if refused[-1] is None and isinstance(shard, PutShard) and payload[position].nbytes != shard.length:
-                refused[-1] = Invalid(f"{shard.length} bytes were announced, {payload[position].nbytes} came")
-        self.refused += sum(1 for error in refused if error is not None)
-        talk = _Conversation(sender, request, refused, self.authority, lane, weight)
+        if isinstance(request, PutShards):
+            refused = [_put_refusal(authority, *one, now_s) for one in zip(request.shards, payload, strict=True)]
+        else:
+            right = READ_RIGHT if isinstance(request, GetShards) else WRITE_RIGHT
+            refused = [_refusal(authority, right, shard, now_s) for shard in request.shards]
         accepted = [position for position, error in enumerate(refused) if error is None]
+        self.refused += len(refused) - len(accepted)
         if not accepted:
-            _reply(ctx, sender, request, refused, self.authority)
+            _reply(ctx, sender, request, refused, authority)
             return
         self._last += 1
-        self._under_way[self._last] = talk
+        self._under_way[self._last] = _Conversation(sender, request, refused, authority, lane, weight)
         self.pending[lane] += weight
-        ctx.run(("data", self._last), lane, _job(request, payload, accepted))
+        ctx.run(self._last, lane, _job(request, payload, accepted))
 
     def on_result(self, ctx: Context, serial: int, results: Sequence[Any]) -> None:
         """The store has answered for those shards that were not refused, in order."""
         talk = self._under_way.pop(serial)
         self.pending[talk.lane] -= talk.weight
-        answers = iter(results)
-        outcomes = [next(answers) if error is None else error for error in talk.refused]
-        _reply(ctx, talk.sender, talk.request, outcomes, talk.authority)
+        if len(results) < len(talk.refused):
+            answers = iter(results)
+            results = [next(answers) if error is None else error for error in talk.refused]
+        _reply(ctx, talk.sender, talk.request, results, talk.authority)
 
     def _problem(self, request: Request, payload: Sequence[memoryview], lane: str, weight: int) -> DSAError | None:
         """Why the whole request is not looked at."""
-        if not 0 < len(request.shards) <= MAX_SHARDS:
-            return Invalid(f"a request for {len(request.shards)} shards", f"ask for 1 to {MAX_SHARDS} at once")
-        if len({(shard.chunk, shard.index) for shard in request.shards}) < len(request.shards):
+        count = len(request.shards)
+        if not 0 < count <= MAX_SHARDS:
+            return Invalid(f"a request for {count} shards", f"ask for 1 to {MAX_SHARDS} at once")
+        if count > 1 and len({(shard.chunk, shard.index) for shard in request.shards}) < count:
             return Invalid("a request that names a shard twice", "name each once")
-        if len(payload) != (len(request.shards) if lane == WRITE else 0):
-            return Invalid(f"a request for {len(request.shards)} shards with {len(payload)} payload frames")
-        if isinstance(request, GetShards) and (size := sum(_lengths(request))) > MAX_PAYLOAD_BYTES:
+        if len(payload) != (count if lane == WRITE else 0):
+            return Invalid(f"a request for {count} shards with {len(payload)} payload frames")
+        if isinstance(request, GetShards) and (size := weight - SHARD_OVERHEAD_BYTES * count) > MAX_PAYLOAD_BYTES:
             return Invalid(f"a request for {size} bytes", f"ask for {MAX_PAYLOAD_BYTES} at most at once")
         if self.pending[lane] and self.pending[lane] + weight > self.limit_bytes:
             return Overloaded("this node is busy with other requests", "try again in a moment")
@@ -125,7 +127,7 @@ def _weight(request: Request, payload: Sequence[memoryview]) -> int:
     """Bytes of memory until the reply: the shards', and what goes with each. A confirmation reads one after the other."""
     overhead = SHARD_OVERHEAD_BYTES * len(request.shards)
     if isinstance(request, PutShards):
-        return overhead + sum(frame.nbytes for frame in payload)
+        return overhead + sum(map(len, payload))
     lengths = _lengths(request)
     return overhead + (sum(lengths) if isinstance(request, GetShards) else max(lengths, default=0))
 
@@ -135,23 +137,22 @@ def _lengths(request: Request) -> list[int]:
     return [shard.length for shard in request.shards if 0 < shard.length <= MAX_CHUNK_BYTES]
 
 
-def _shards(request: Request) -> Sequence[PutShard | ShardGrant]:
-    return request.shards
+def _put_refusal(authority: Authority, shard: PutShard, frame: memoryview, now_s: int) -> DSAError | None:
+    """Why this shard is not stored, whatever the store says."""
+    refusal = _refusal(authority, WRITE_RIGHT, shard, now_s)
+    if refusal is None and len(shard.hash) != HASH_BYTES:
+        refusal = Invalid(f"a hash of {len(shard.hash)} bytes")
+    if refusal is None and not 0 < shard.chunk_length <= MAX_CHUNK_BYTES:
+        refusal = Invalid(f"there can be no chunk of {shard.chunk_length} bytes")
+    if refusal is None and len(frame) != shard.length:
+        refusal = Invalid(f"{shard.length} bytes were announced, {len(frame)} came")
+    return refusal
 
 
-def _refusal(authority: Authority, request: Request, shard: PutShard | ShardGrant, now_s: int) -> DSAError | None:
+def _refusal(authority: Authority, right: bytes, shard: PutShard | ShardGrant, now_s: int) -> DSAError | None:
     """Why this shard of a request is not looked at."""
-    right = READ_RIGHT if isinstance(request, GetShards) else WRITE_RIGHT
     try:
-        authority.check_grant(
-            right, upload=shard.upload, chunk=shard.chunk, index=shard.index, length=shard.length,
-            expires_s=shard.expires_s, mac=shard.mac, now_s=now_s,
-        )  # fmt: skip
-        if isinstance(shard, PutShard):
-            if len(shard.hash) != HASH_BYTES:
-                raise Invalid(f"a hash of {len(shard.hash)} bytes")
-            if not 0 < shard.chunk_length <= MAX_CHUNK_BYTES:
-                raise Invalid(f"there can be no chunk of {shard.chunk_length} bytes")
+        authority.check_grant(right, shard, now_s)
     except DSAError as error:
         return error
     return None
@@ -160,9 +161,11 @@ def _refusal(authority: Authority, request: Request, shard: PutShard | ShardGran
 def _job(request: Request, payload: Sequence[memoryview], accepted: Sequence[int]) -> Job:
     if isinstance(request, PutShards):
         puts = [(request.shards[position], payload[position]) for position in accepted]
-        return PutBatch(tuple(NewShard(ShardKey(s.chunk, s.index), s.chunk_length, s.hash, frame) for s, frame in puts))
+        return PutBatch(
+            tuple([NewShard(ShardKey(s.chunk, s.index), s.chunk_length, s.hash, frame) for s, frame in puts])
+        )
     grants = [request.shards[position] for position in accepted]
-    wanted = tuple(Wanted(ShardKey(grant.chunk, grant.index), grant.length) for grant in grants)
+    wanted = tuple([Wanted(ShardKey(grant.chunk, grant.index), grant.length) for grant in grants])
     return GetBatch(wanted) if isinstance(request, GetShards) else VerifyBatch(wanted)
 
 
@@ -175,7 +178,8 @@ def _reply(
         ctx.send(sender, ShardData(request.number, got), frames)
         return
     done = []
-    for shard, outcome in zip(_shards(request), outcomes, strict=True):
+    shards: Sequence[PutShard | ShardGrant] = request.shards
+    for shard, outcome in zip(shards, outcomes, strict=True):
         if isinstance(outcome, ShardInfo) and authority is not None:
             receipt = authority.receipt(shard.upload, outcome)
             done.append(PutOutcome(shard.chunk, shard.index, receipt=receipt))

@@ -11,7 +11,8 @@ from __future__ import annotations
 import contextlib
 import random
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
+from types import TracebackType
 
 import apsw
 from blake3 import blake3
@@ -20,13 +21,14 @@ from actors.disk import Disk
 from dsa_zmq.errors import ConfigError, Conflict, Corrupt, DSAError, Invalid, NoSpace, NotFound, Unavailable
 from dsa_zmq.model.limits import MAX_CHUNK_BYTES, SEGMENT_BYTES
 from dsa_zmq.node.failure import Failure, is_full, plain
-from dsa_zmq.node.index import DAMAGED, DROPS_PER_COMMIT, Row, row_of
+from dsa_zmq.node.index import DAMAGED, DROPS_PER_COMMIT, Row
+from dsa_zmq.node.lazy_index import LazyIndex
 from dsa_zmq.node.recovery import Recovered, recover
 from dsa_zmq.node.segment_files import SegmentFiles
-from dsa_zmq.node.segments import ALIGN, RECORD_HEADER_BYTES, decode_record_header, is_medium, largest_payload
+from dsa_zmq.node.segments import ALIGN, RECORD_HEADER_BYTES, is_medium, is_put, largest_payload
 from dsa_zmq.node.space import Space
 from dsa_zmq.node.store import NewShard, ShardInfo, ShardKey, Usage
-from dsa_zmq.node.writer import Placed, SegmentWriter
+from dsa_zmq.node.writer import SegmentWriter
 
 MIN_SEGMENT_BYTES = 4096
 MAX_SEGMENT_BYTES = 1 << 30  #: footers hold offsets in units of ALIGN; larger ones would only make compaction coarse
@@ -50,9 +52,8 @@ class DiskStore:
             )
         self._disk = disk
         self._largest = min(MAX_CHUNK_BYTES, largest_payload(segment_bytes))
-        self._lock = threading.RLock()  # guards the index and all counts; never held while segments are written or read
-        self._closed = False
         self._failed = Failure(disk)
+        self._guard = _Guard(self._failed)
         self._space = Space(disk, capacity, reserve, segment_bytes)
         if capacity < self._space.smallest_capacity:
             raise ConfigError(
@@ -64,15 +65,13 @@ class DiskStore:
             with contextlib.ExitStack() as undo:
                 recovered = self._recover()
                 undo.callback(recovered.index.close)
-                self._index = recovered.index
+                self._index = LazyIndex(recovered.index, self._space)
                 self._writer = SegmentWriter(self._files, self._space, recovered, rng)
                 undo.callback(self._writer.close)
                 self.notes = recovered.notes  #: what was found at the start that is worth a line in the log
                 self._pins: dict[int, set[int]] = {}  # killer: its victims
-                for victim, killer in sorted(self._index.pins()):
+                for victim, killer in sorted(recovered.index.pins()):
                     self._pins.setdefault(killer, set()).add(victim)
-                self._damaged = self._index.damaged_count()
-                self._space.index = self._index.size_bytes()
                 self._prepare()
                 undo.pop_all()
         except (OSError, apsw.Error) as error:
@@ -108,30 +107,27 @@ class DiskStore:
         return self._failed.text
 
     def put(self, shards: Sequence[NewShard]) -> list[ShardInfo | DSAError]:
-        if self._failed:
+        if self._failed.text:
             return [self._failed.error() for _ in shards]
-        outcomes: list[ShardInfo | DSAError | None] = [None] * len(shards)
+        outcomes: list[ShardInfo | DSAError | None] = [self._problem(shard) for shard in shards]
+        good = [position for position, problem in enumerate(outcomes) if problem is None]
         fresh: dict[ShardKey, int] = {}  # position of the first shard of that key
         twins: list[tuple[int, int]] = []
         replaced: dict[ShardKey, Row] = {}
-        with self._guard():
-            known = [self._index.find(shard.key) if _is_key(shard.key) else None for shard in shards]
-        for position, (shard, row) in enumerate(zip(shards, known, strict=True)):
-            first = fresh.get(shard.key)
-            try:
-                self._check(shard)
-                if first is not None:
-                    if shards[first].hash != shard.hash:
-                        raise _conflict(shard.key)
+        with self._guard:
+            known = [self._index.find(shards[position].key) for position in good]
+        for position, row in zip(good, known, strict=True):
+            shard = shards[position]
+            first = fresh.setdefault(shard.key, position) if row is None else fresh.get(shard.key, position)
+            if first != position:
+                if shards[first].hash == shard.hash:
                     twins.append((position, first))
-                elif row is None:
-                    fresh[shard.key] = position
                 else:
-                    outcomes[position] = self._already_there(row, shard)
-                    if outcomes[position] is None:
-                        fresh[shard.key], replaced[shard.key] = position, row
-            except DSAError as error:
-                outcomes[position] = error
+                    outcomes[position] = _conflict(shard.key)
+            elif row is not None:
+                outcomes[position] = self._already_there(row, shard)
+                if outcomes[position] is None:
+                    fresh[shard.key], replaced[shard.key] = position, row
         if fresh:
             for position, outcome in zip(fresh.values(), self._store(shards, fresh, replaced), strict=True):
                 outcomes[position] = outcome
@@ -139,12 +135,12 @@ class DiskStore:
             outcomes[position] = outcomes[first]
         return [outcome for outcome in outcomes if outcome is not None]
 
-    def get(self, key: ShardKey) -> tuple[ShardInfo, bytes]:
-        row, data = self._read(key)
+    def get(self, key: ShardKey, length: int | None = None) -> tuple[ShardInfo, bytes]:
+        row, data = self._read(key, length)
         return row.info, data
 
-    def verify(self, key: ShardKey) -> ShardInfo:
-        return self._read(key)[0].info
+    def verify(self, key: ShardKey, length: int | None = None) -> ShardInfo:
+        return self._read(key, length)[0].info
 
     def has(self, key: ShardKey) -> ShardInfo | None:
         row = self._find(key)
@@ -152,7 +148,7 @@ class DiskStore:
 
     def damaged(self, limit: int = 1000) -> list[ShardInfo]:
         """Shards whose bytes were found not to match: kept on the disk, never served, in key order."""
-        with self._guard():
+        with self._guard:
             return self._index.damaged(limit)
 
     def drop(self, keys: Sequence[ShardKey]) -> list[ShardKey]:
@@ -163,19 +159,20 @@ class DiskStore:
         return gone
 
     def usage(self) -> Usage:
-        with self._lock:
-            with contextlib.suppress(apsw.Error):  # an index that fails is noticed by those who need its rows
-                self._space.index = self._space.index if self._closed else self._index.size_bytes()
-            shards = sum(state.live for state in self._writer.segments.values()) - self._damaged
+        with self._guard.lock:
+            if not self._guard.closed:
+                with contextlib.suppress(apsw.Error):  # an index that fails is noticed by those who need its rows
+                    self._index.measure()
+            shards = sum(state.live for state in self._writer.segments.values()) - self._index.damaged_count
             used = self._writer.used + self._space.index
-            free = 0 if self._failed or self._closed else self._writer.free
+            free = 0 if self._failed or self._guard.closed else self._writer.free
             return Usage(self._space.capacity, used, free, shards)
 
     def close(self) -> None:
-        with self._lock:
-            if self._closed:
+        with self._guard.lock:
+            if self._guard.closed:
                 return
-            self._closed = True
+            self._guard.closed = True
             with contextlib.suppress(apsw.Error, OSError):  # what is not in the index is read again at the next start
                 self._index.close()
             self._writer.close()
@@ -183,26 +180,28 @@ class DiskStore:
 
     # --- putting ------------------------------------------------------------------------------------------------------
 
-    def _check(self, shard: NewShard) -> None:
+    def _problem(self, shard: NewShard) -> DSAError | None:
+        """Why a shard is not stored, whatever is there already."""
         if not _is_key(shard.key) or not 0 <= shard.chunk_length <= MAX_CHUNK_BYTES:
-            raise Invalid(f"{_name(shard.key)} of a chunk of {shard.chunk_length} bytes is not a shard")
+            return Invalid(f"{_name(shard.key)} of a chunk of {shard.chunk_length} bytes is not a shard")
         if len(shard.data) > self._largest:
-            raise Invalid(
+            return Invalid(
                 f"{_name(shard.key)} has {len(shard.data)} bytes, this node takes {self._largest} at most",
                 "use smaller chunks, or larger segments on this node",
             )
         if blake3(shard.data).digest() != shard.hash:
-            raise Corrupt(f"{_name(shard.key)} does not match its hash", "send it again")
+            return Corrupt(f"{_name(shard.key)} does not match its hash", "send it again")
+        return None
 
-    def _already_there(self, row: Row, shard: NewShard) -> ShardInfo | None:
+    def _already_there(self, row: Row, shard: NewShard) -> ShardInfo | DSAError | None:
         """What a put of a shard that the index knows comes to; None: its bytes are damaged, the new ones replace them."""
         try:
             self._read(shard.key)
         except (Corrupt, NotFound):
             return None
-        if row.hash != shard.hash:
-            raise _conflict(shard.key)
-        return row.info
+        except DSAError as error:
+            return error
+        return row.info if row.hash == shard.hash else _conflict(shard.key)
 
     def _store(
         self, shards: Sequence[NewShard], fresh: dict[ShardKey, int], replaced: dict[ShardKey, Row]
@@ -212,18 +211,17 @@ class DiskStore:
         except OSError as error:
             self._failed.of_write(error)
             return [self._failed.error() for _ in fresh]
-        rows = [row_of(place.record, place.segment) for place in placed if isinstance(place, Placed)]
+        rows = [row for row in placed if isinstance(row, Row)]
         try:
-            self._commit(rows, [], [replaced[key] for key in _keys(rows) if key in replaced])
+            self._commit(rows, [], [replaced[key] for key in _keys(rows) if key in replaced] if replaced else [])
         except DSAError as error:
             return [error for _ in fresh]
-        infos = iter(rows)
-        return [next(infos).info if isinstance(place, Placed) else place for place in placed]
+        return [row.info if isinstance(row, Row) else row for row in placed]
 
     # --- dropping -----------------------------------------------------------------------------------------------------
 
     def _drop(self, keys: Sequence[ShardKey]) -> list[ShardKey]:
-        with self._guard():
+        with self._guard:
             rows = [row for key in keys if _is_key(key) and (row := self._index.find(key)) is not None]
         gone: list[ShardKey] = []
         while len(gone) < len(rows):
@@ -240,7 +238,7 @@ class DiskStore:
         except OSError as error:
             self._failed.of_write(error)
             raise self._failed.error() from error
-        tombs = [row_of(place.record, place.segment) for place in placed if isinstance(place, Placed)]
+        tombs = [row for row in placed if isinstance(row, Row)]
         done = rows[: len(tombs)]  # all are of one size: once there is no room, there is none for the rest
         self._commit([], tombs, done)
         try:
@@ -264,7 +262,7 @@ class DiskStore:
             # The file goes first. The other way round, a crash between would leave a file that the index does not know
             # and whose shards a rebuild would believe, since the records of their drops may be gone by then.
             self._files.unlink(state.number)
-            with self._guard():
+            with self._guard:
                 self._index.forget_segment(state.number)
                 del segments[state.number]
                 self._space.allocated -= state.size
@@ -278,17 +276,19 @@ class DiskStore:
     # --- reading ------------------------------------------------------------------------------------------------------
 
     def _find(self, key: ShardKey) -> Row | None:
-        with self._guard():
+        with self._guard:
             return self._index.find(key) if _is_key(key) else None
 
-    def _read(self, key: ShardKey) -> tuple[Row, bytes]:
+    def _read(self, key: ShardKey, length: int | None = None) -> tuple[Row, bytes]:
         """Entry and verified bytes."""
-        with self._guard():
+        with self._guard:
             row = self._index.find(key) if _is_key(key) else None
             if row is None:
                 raise NotFound(f"{_name(key)} is not here")
             if row.state == DAMAGED:
                 raise Corrupt(f"{_name(key)} is damaged and quarantined", "it is repaired from another node")
+            if length is not None and length != row.length:
+                raise Conflict(f"{_name(key)} has {row.length} bytes, not {length}")
             generation = self._writer.segments[row.segment].generation
             try:
                 # Borrowed under the lock: a segment is unlinked only after its last row is gone.
@@ -309,79 +309,78 @@ class DiskStore:
             raise Unavailable(f"{_name(key)} cannot be read: {plain(error)}", "try again") from error
         finally:
             self._files.give_back(handle)
-        header = decode_record_header(head[:RECORD_HEADER_BYTES], row.offset, generation)
-        if header is None or row_of(header, row.segment) != row:
+        if not is_put(
+            head, generation, row.chunk, row.index, row.chunk_length, row.length, row.sequence, row.hash
+        ):  # fmt: skip
             raise self._quarantine(row, "its header is damaged")
         if blake3(data).digest() != row.hash:
             raise self._quarantine(row, "its bytes do not match their hash")
         return row, data
 
     def _quarantine(self, row: Row, why: str) -> Corrupt:
-        with contextlib.suppress(Unavailable), self._guard():  # found again at the next read if it cannot be noted now
-            with contextlib.suppress(apsw.FullError):  # not even with the ballast's room: that is no fault of the disk
-                self._despite_full_disk(lambda: self._index.quarantine(row))
-            self._damaged = self._index.damaged_count()
+        # Found again at the next read if it cannot be noted now: not even with the ballast's room, which is no fault of the
+        # disk, or because the index has failed.
+        with contextlib.suppress(Unavailable), self._guard, contextlib.suppress(apsw.FullError):
+            self._index.quarantine(row)
         name = _name(ShardKey(row.chunk, row.index))
         return Corrupt(f"{name} is damaged: {why}", "it is repaired from another node")
 
-    # --- index and failures -------------------------------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def _guard(self) -> Iterator[None]:
-        """The lock; errors of the index fail the store."""
-        with self._lock:
-            if self._closed:
-                raise Unavailable("the store is closed")
-            try:
-                yield
-            except apsw.Error as error:
-                self._failed.of_index(error)
-                raise self._failed.error() from error
+    # --- index --------------------------------------------------------------------------------------------------------
 
     def _commit(self, rows: Sequence[Row], tombs: Sequence[Row], dead: Sequence[Row]) -> None:
         """Tell the index what is durable now: ``rows`` are there, ``dead`` rows were superseded by them or by ``tombs``."""
-        killers = {(row.chunk, row.index): row.segment for row in (*rows, *tombs)}
-        with self._guard():
-            segments = self._writer.segments
+        with self._guard:
+            segments, changed = self._writer.segments, self._writer.changed
             for row in rows:
                 segments[row.segment].live += 1
+            if not dead and not tombs:
+                self._index.add(rows, changed.values(), self._writer.sequence)
+                changed.clear()
+                return
+            killers = {(row.chunk, row.index): row.segment for row in (*rows, *tombs)}
             pins: set[tuple[int, int]] = set()
             for row in dead:
                 segments[row.segment].live -= 1
-                self._writer.changed[row.segment] = segments[row.segment]
+                changed[row.segment] = segments[row.segment]
                 killer = killers[row.chunk, row.index]
                 if killer != row.segment:
                     pins.add((row.segment, killer))
-            changed = list(self._writer.changed.values())
-            gone = _keys(tombs)
-            self._despite_full_disk(
-                lambda: self._index.apply(
-                    sequence=self._writer.sequence, segments=changed, rows=rows, gone=gone, pins=sorted(pins)
-                )
-            )
-            self._writer.changed.clear()
+            self._index.replace(rows, _keys(tombs), sorted(pins), changed.values(), self._writer.sequence)
+            changed.clear()
             for victim, killer in pins:
                 self._pins.setdefault(killer, set()).add(victim)
-            if dead:
-                self._damaged = self._index.damaged_count()
-            self._space.index = self._index.size_bytes()
-
-    def _despite_full_disk(self, change: Callable[[], object]) -> None:
-        """Changes are repeatable: a commit may have happened although the checkpoint that followed it found no room."""
-        try:
-            change()
-        except apsw.FullError:
-            try:
-                self._index.give_back_room()
-                change()
-            except apsw.FullError:
-                with self._space.ballast_dropped():
-                    self._index.give_back_room()  # or the WAL would eat the ballast, bit by bit
-                    change()
 
     def list(self, after: ShardKey | None, limit: int) -> list[ShardInfo]:  # last, for it hides the builtin below it
-        with self._guard():
+        with self._guard:
             return self._index.page(after or ShardKey(-1, 0), limit)
+
+
+class _Guard:
+    """A block that has the index and all counts for itself, in a store that is open. It never covers reads or writes of
+    segments. Errors of the index fail the store.
+
+    May be entered again by the thread that is in it. A class, since a generator would cost each get and put a microsecond
+    more.
+    """
+
+    def __init__(self, failed: Failure) -> None:
+        self.lock = threading.RLock()
+        self.closed = False
+        self._failed = failed
+
+    def __enter__(self) -> None:
+        self.lock.acquire()
+        if self.closed:
+            self.lock.release()
+            raise Unavailable("the store is closed")
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        try:
+            if isinstance(error, apsw.Error):
+                self._failed.of_index(error)
+                raise self._failed.error() from error
+        finally:
+            self.lock.release()
 
 
 def _is_key(key: ShardKey) -> bool:

@@ -57,6 +57,7 @@ CREATE INDEX marked ON shards (state, chunk, idx) WHERE state > 0;
 """
 # Queries repeat the condition of that index word for word: only then does SQLite use it.
 _COLUMNS = "chunk, idx, segment, offset, length, chunk_length, sequence, hash, state"
+_FIND = f"SELECT {_COLUMNS} FROM shards WHERE chunk = ? AND idx = ?"
 _UPSERT = f"INSERT OR REPLACE INTO shards ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
@@ -72,8 +73,18 @@ class SegmentState:
     generation: int
     size: int  #: bytes of the file
     sealed: bool = False  #: nothing is appended any more
-    end: int = 0  #: where the next record goes; everything before it is in the index
+    end: int = 0  #: where the next record goes; in the index: everything before it is there
     live: int = 0  #: shards whose newest record lies here, damaged ones included
+
+
+SegmentRow = tuple[int, bytes, int, int, int, int]
+"""A row of the table of segments."""
+
+
+def segment_row(state: SegmentState) -> SegmentRow:
+    """A segment as it is now."""
+    generation = state.generation.to_bytes(8, "little")
+    return state.number, generation, state.size, int(state.sealed), state.end, state.live
 
 
 class Row(NamedTuple):
@@ -114,6 +125,7 @@ class Index:
         if not disk.exists(PATH):
             raise IndexDamaged("it is not there")
         self._db = _connect(disk, wal_pages)
+        self._finder = self._db.cursor()  # kept: a new one costs as much as the look-up
         try:
             meta = dict(cast("Iterable[tuple[str, int]]", self._db.execute("SELECT name, value FROM meta")))
             if meta.get("version") != SCHEMA_VERSION or not meta.get("complete"):
@@ -133,6 +145,7 @@ class Index:
         self = cls.__new__(cls)
         self.sequence = 0
         self._db = _connect(disk, wal_pages)
+        self._finder = self._db.cursor()
         try:
             self._db.execute(_SCHEMA)
             with self._transaction():
@@ -147,9 +160,12 @@ class Index:
     # --- looking ------------------------------------------------------------------------------------------------------
 
     def find(self, key: ShardKey) -> Row | None:
-        sql = f"SELECT {_COLUMNS} FROM shards WHERE chunk = ? AND idx = ?"
-        row = self._db.execute(sql, (key.chunk, key.index)).fetchone()
-        return None if row is None else Row._make(row)
+        found = self._finder.execute(_FIND, key).fetchall()  # to the end: a query left open would hold up checkpoints
+        return Row._make(found[0]) if found else None
+
+    def highest_chunk(self) -> int:
+        """No shard of a chunk above this one is here; 0 if there are none at all."""
+        return int(self._db.execute("SELECT coalesce(max(chunk), 0) FROM shards").get)
 
     def page(self, after: ShardKey, limit: int) -> list[ShardInfo]:
         """Good shards behind ``after``, in key order."""
@@ -196,7 +212,7 @@ class Index:
             raise
 
     def apply(
-        self, *, sequence: int, segments: Sequence[SegmentState], rows: Sequence[Row] = (),
+        self, *, sequence: int, segments: Sequence[SegmentRow], rows: Sequence[Row] = (),
         gone: Sequence[ShardKey] = (), pins: Sequence[tuple[int, int]] = (),
     ) -> None:  # fmt: skip
         """Rows as they are now, keys that are there no more, and the segments that this changed."""
@@ -210,9 +226,8 @@ class Index:
             self._db.execute("UPDATE meta SET value = ? WHERE name = 'sequence'", (sequence,))
         self.sequence = sequence
 
-    def _write_segments(self, segments: Iterable[SegmentState]) -> None:
-        rows = [(s.number, s.generation.to_bytes(8, "little"), s.size, int(s.sealed), s.end, s.live) for s in segments]
-        self._db.executemany("INSERT OR REPLACE INTO segments VALUES (?, ?, ?, ?, ?, ?)", rows)
+    def _write_segments(self, segments: Iterable[SegmentRow]) -> None:
+        self._db.executemany("INSERT OR REPLACE INTO segments VALUES (?, ?, ?, ?, ?, ?)", segments)
 
     def quarantine(self, row: Row) -> None:
         """Mark a shard as damaged, if its entry is still this one."""
@@ -251,7 +266,7 @@ class Index:
             state.live += sum(1 for row in newest.values() if row.state != GONE)
             self._db.executemany(_UPSERT, newest.values())
             self._db.executemany("INSERT OR IGNORE INTO pins (victim, killer) VALUES (?, ?)", sorted(pins))
-            self._write_segments(changed.values())
+            self._write_segments(map(segment_row, changed.values()))
             self._db.execute("UPDATE meta SET value = ? WHERE name = 'sequence'", (sequence,))
         self.sequence = sequence
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from typing import Any
+from itertools import groupby, islice
+from typing import Any, cast
+
+import msgspec
 
 from actors.core import Job, Lane
-from dsa_zmq.errors import Conflict, DSAError, Unavailable
+from dsa_zmq.errors import DSAError, Unavailable
 from dsa_zmq.node.identity import IdentityFile
 from dsa_zmq.node.store import NewShard, ShardInfo, ShardKey, ShardStore, Usage
 
@@ -50,8 +52,7 @@ class GiveBackStart(Job, frozen=True):
     """This process was refused before it did anything. -> None, or the DSAError of the disk"""
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(msgspec.Struct, frozen=True):
     """One shard to read, of exactly that length."""
 
     key: ShardKey
@@ -87,7 +88,7 @@ def node_lanes(store: ShardStore, identity: IdentityFile) -> dict[str, Lane]:
         results: list[Any] = []
         for kind, group in groupby(jobs, key=type):
             if kind is PutBatch:
-                results += _put(store, [job for job in group if isinstance(job, PutBatch)])
+                results += _put(store, cast("list[PutBatch]", list(group)))
             else:
                 results += [_outcome(lambda job=job: WRITE_JOBS[type(job)](store, identity, job)) for job in group]  # type: ignore[misc]
         return results
@@ -111,7 +112,7 @@ def _put(store: ShardStore, jobs: Sequence[PutBatch]) -> list[list[ShardInfo | D
         outcomes = iter(store.put(shards))
     except DSAError as error:
         outcomes = iter([error] * len(shards))
-    return [[next(outcomes) for _ in job.shards] for job in jobs]
+    return [list(islice(outcomes, len(job.shards))) for job in jobs]
 
 
 def _drop(store: ShardStore, identity: IdentityFile, job: DropBatch) -> list[ShardKey]:
@@ -127,13 +128,13 @@ def _give_back(store: ShardStore, identity: IdentityFile, job: GiveBackStart) ->
 
 
 def _get_all(store: ShardStore, job: GetBatch) -> list[tuple[ShardInfo, bytes] | DSAError]:
-    return [_outcome(lambda wanted=wanted: _get(store, wanted)) for wanted in job.shards]  # type: ignore[misc]
+    return [_get(store, wanted) for wanted in job.shards]
 
 
 def _verify_all(store: ShardStore, job: VerifyBatch) -> list[ShardInfo | DSAError]:
     if store.failure:
         return [_promises_nothing(store.failure)] * len(job.shards)
-    return [_outcome(lambda wanted=wanted: _verify(store, wanted)) for wanted in job.shards]  # type: ignore[misc]
+    return [_verify(store, wanted) for wanted in job.shards]
 
 
 def _look(store: ShardStore, job: LookAtStore) -> StoreStatus:
@@ -152,19 +153,21 @@ READ_JOBS: dict[type[Job], Callable[[ShardStore, Any], Any]] = {GetBatch: _get_a
 CARE_JOBS: dict[type[Job], Callable[[ShardStore, Any], Any]] = {LookAtStore: _look}
 
 
-def _get(store: ShardStore, wanted: Wanted) -> tuple[ShardInfo, bytes]:
-    known = store.has(wanted.key)
-    if known is not None:
-        _check_length(known, wanted)  # before it is read: the grant bounds what an answer may weigh
-    info, data = store.get(wanted.key)
-    _check_length(info, wanted)
-    return info, data
+# What the world did wrong is answered, not raised.
 
 
-def _verify(store: ShardStore, wanted: Wanted) -> ShardInfo:
-    info = store.verify(wanted.key)
-    _check_length(info, wanted)
-    return info
+def _get(store: ShardStore, wanted: Wanted) -> tuple[ShardInfo, bytes] | DSAError:
+    try:
+        return store.get(wanted.key, wanted.length)
+    except DSAError as error:
+        return error
+
+
+def _verify(store: ShardStore, wanted: Wanted) -> ShardInfo | DSAError:
+    try:
+        return store.verify(wanted.key, wanted.length)
+    except DSAError as error:
+        return error
 
 
 def _promises_nothing(why: str) -> Unavailable:
@@ -173,15 +176,8 @@ def _promises_nothing(why: str) -> Unavailable:
     return Unavailable(f"the node's store has failed: {why}", "store the shard on another node")
 
 
-def _check_length(info: ShardInfo, wanted: Wanted) -> None:
-    if info.length != wanted.length:
-        raise Conflict(
-            f"shard {wanted.key.index} of chunk {wanted.key.chunk} has {info.length} bytes, the grant says {wanted.length}"
-        )
-
-
 def _outcome(work: Callable[[], Any]) -> Any:
-    """The value, or the DSAError as a value: what the world did wrong is answered, not raised."""
+    """The value, or the DSAError as a value."""
     try:
         return work()
     except DSAError as error:

@@ -48,11 +48,13 @@ class MemoryStore:
         self._damaged.pop(key, None)
         return info
 
-    def get(self, key: ShardKey) -> tuple[ShardInfo, bytes]:
+    def get(self, key: ShardKey, length: int | None = None) -> tuple[ShardInfo, bytes]:
         self._check_open()
         if key not in self._shards:
             raise NotFound(f"shard {key.index} of chunk {key.chunk} is not here")
         info, data = self._shards[key]
+        if length not in (None, info.length) and key not in self._damaged:
+            raise Conflict(f"shard {key.index} of chunk {key.chunk} has {info.length} bytes, not {length}")
         if key in self._damaged or blake3(data).digest() != info.hash:
             self._damaged[key] = info
             raise Corrupt(f"shard {key.index} of chunk {key.chunk} is damaged", "it is repaired from another node")
@@ -62,8 +64,8 @@ class MemoryStore:
         self._check_open()
         return self._shards[key][0] if key in self._shards and key not in self._damaged else None
 
-    def verify(self, key: ShardKey) -> ShardInfo:
-        return self.get(key)[0]
+    def verify(self, key: ShardKey, length: int | None = None) -> ShardInfo:
+        return self.get(key, length)[0]
 
     def drop(self, keys: Sequence[ShardKey]) -> list[ShardKey]:
         self._check_open()

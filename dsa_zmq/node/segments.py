@@ -45,6 +45,7 @@ RECORD_HEADER_BYTES = _RECORD.size + _CRC.size
 ENTRY_BYTES = _ENTRY.size
 TRAILER_BYTES = _FOOTER.size + _CRC.size
 
+_PADDING = [bytes(length) for length in range(ALIGN)]
 SCAN_WINDOW_BYTES = 1 << 20  #: read at once while scanning: bounds memory, and is large enough for full speed
 SECTOR_BYTES = 512  #: the least that a disk fails to read
 _UNREADABLE = (errno.EIO, getattr(errno, "ENODATA", errno.EIO))
@@ -88,6 +89,11 @@ class Found(NamedTuple):
 def record_bytes(length: int) -> int:
     """Bytes that a record with ``length`` bytes of payload takes, padding included."""
     return -(-(RECORD_HEADER_BYTES + length) // ALIGN) * ALIGN
+
+
+def pad(length: int) -> bytes:
+    """The zeros between a payload and the next record."""
+    return _PADDING[-(RECORD_HEADER_BYTES + length) % ALIGN]
 
 
 def footer_bytes(count: int) -> int:
@@ -195,6 +201,15 @@ def decode_record_header(data: bytes | memoryview, offset: int, generation: int 
     return Record(kind, chunk, index, chunk_length, length, digest, sequence, offset)
 
 
+def is_put(data: bytes, generation: int, chunk: int, index: int, chunk_length: int, length: int, sequence: int,
+           digest: bytes) -> bool:  # fmt: skip
+    """Whether ``data`` begins with the sound header of exactly this record. For reads of one record after the other."""
+    fields = (RECORD_MAGIC, FORMAT_VERSION, PUT, index, chunk, chunk_length, length, generation, sequence, digest)
+    if len(data) < RECORD_HEADER_BYTES or _RECORD.unpack_from(data) != fields:
+        return False
+    return bool(_CRC.unpack_from(data, _RECORD.size)[0] == zlib.crc32(data[: _RECORD.size]))
+
+
 def read_footer(file: DiskFile, size: int, generation: int) -> list[Record] | None:
     """All records of a sealed segment; None if there is no footer, or a damaged one."""
     trailer = read_anyway(file, TRAILER_BYTES, size - TRAILER_BYTES)
@@ -292,14 +307,6 @@ class _Window:
         self._data = read_anyway(self._file, wanted, self._start)
         if len(self._data) < wanted:  # a file shorter than it should be reads as zeros, as a hole would
             self._data += bytes(wanted - len(self._data))
-
-
-def pad(length: int) -> bytes:
-    """The zeros between a payload and the next record."""
-    return _PADDING[: record_bytes(length) - RECORD_HEADER_BYTES - length]
-
-
-_PADDING = bytes(ALIGN)
 
 
 def torn_tail(found: Sequence[Found]) -> list[Found]:

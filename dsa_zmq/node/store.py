@@ -9,8 +9,9 @@ of the bytes is unknown.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
+
+import msgspec
 
 from dsa_zmq.errors import DSAError
 
@@ -20,8 +21,7 @@ class ShardKey(NamedTuple):
     index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
 
 
-@dataclass(frozen=True, slots=True)
-class NewShard:
+class NewShard(msgspec.Struct, frozen=True):
     """One shard to be stored. ``data`` is not copied and may be any read-only buffer of exactly ``length`` bytes."""
 
     key: ShardKey
@@ -30,8 +30,7 @@ class NewShard:
     data: bytes | memoryview
 
 
-@dataclass(frozen=True, slots=True)
-class ShardInfo:
+class ShardInfo(msgspec.Struct, frozen=True):
     """A shard that is there."""
 
     key: ShardKey
@@ -40,8 +39,7 @@ class ShardInfo:
     hash: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True):
     capacity: int  #: bytes that this store may take
     used: int  #: bytes on disk that its segments and index take
     free: int  #: bytes that new shards may still take: capacity and the disk's room, less the reserve
@@ -60,15 +58,16 @@ class ShardStore(Protocol):
         """
         ...
 
-    def get(self, key: ShardKey) -> tuple[ShardInfo, bytes]:
-        """The verified bytes. NotFound if it is not there, Corrupt if its bytes do not match (it is then quarantined)."""
+    def get(self, key: ShardKey, length: int | None = None) -> tuple[ShardInfo, bytes]:
+        """The verified bytes. NotFound if it is not there, Corrupt if its bytes do not match (it is then quarantined);
+        Conflict, before anything is read, if it does not have exactly ``length`` bytes."""
         ...
 
     def has(self, key: ShardKey) -> ShardInfo | None:
         """From the index alone; says nothing of the bytes."""
         ...
 
-    def verify(self, key: ShardKey) -> ShardInfo:
+    def verify(self, key: ShardKey, length: int | None = None) -> ShardInfo:
         """Re-read and verify; as ``get`` without the bytes."""
         ...
 

@@ -7,11 +7,10 @@ import random
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from actors.disk import DiskFile
 from dsa_zmq.errors import NoSpace
-from dsa_zmq.node.index import SegmentState
+from dsa_zmq.node.index import Row, SegmentState, row_of
 from dsa_zmq.node.recovery import Recovered
 from dsa_zmq.node.segment_files import SegmentFiles
 from dsa_zmq.node.segments import (
@@ -39,13 +38,6 @@ BUFFERS_PER_CALL = 1000  #: IOV_MAX is 1,024 on Linux and macOS
 _NO_HASH = bytes(32)
 
 
-class Placed(NamedTuple):
-    """Where a record went. It is durable."""
-
-    record: Record
-    segment: int
-
-
 @dataclass(slots=True)
 class _Active:
     """The segment at whose end is written. ``planned`` runs ahead of ``state.end`` within a batch."""
@@ -64,7 +56,7 @@ class _Active:
     def add(self, record: Record, data: bytes | memoryview) -> None:
         self.buffers += (encode_record_header(record, self.state.generation), data, pad(record.length))
         self.entries += encode_entry(record)
-        self.planned = record.end
+        self.planned += record_bytes(record.length)
 
     def flush(self, *, seal: bool) -> None:
         """Write what was added, and the footer if this is the end; return when it is durable."""
@@ -134,11 +126,11 @@ class SegmentWriter:
         while len(self._spares) < SPARES:
             self._create()
 
-    def put(self, shards: Sequence[NewShard]) -> list[Placed | NoSpace]:
-        """Append shards; returns when all that found room are durable."""
+    def put(self, shards: Sequence[NewShard]) -> list[Row | NoSpace]:
+        """Append shards; returns their rows when all that found room are durable."""
         return self._append(PUT, shards, reserve=False)
 
-    def drop(self, keys: Sequence[ShardKey]) -> list[Placed | NoSpace]:
+    def drop(self, keys: Sequence[ShardKey]) -> list[Row | NoSpace]:
         """Append records that these shards are gone. They may use what puts may not."""
         return self._append(DROP, [NewShard(key, 0, _NO_HASH, b"") for key in keys], reserve=True)
 
@@ -147,8 +139,8 @@ class SegmentWriter:
             self._active.file.close()
             self._active = None
 
-    def _append(self, kind: int, shards: Sequence[NewShard], *, reserve: bool) -> list[Placed | NoSpace]:
-        results: list[Placed | NoSpace] = []
+    def _append(self, kind: int, shards: Sequence[NewShard], *, reserve: bool) -> list[Row | NoSpace]:
+        results: list[Row | NoSpace] = []
         for shard in shards:
             length = len(shard.data)
             try:
@@ -160,7 +152,7 @@ class SegmentWriter:
             (chunk, index), place = shard.key, active.planned
             record = Record(kind, chunk, index, shard.chunk_length, length, shard.hash, self._sequence, place)
             active.add(record, shard.data)
-            results.append(Placed(record, active.state.number))
+            results.append(row_of(record, active.state.number))
         if self._active is not None:
             self._active.flush(seal=False)
         return results
