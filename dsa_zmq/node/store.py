@@ -8,7 +8,7 @@ of the bytes is unknown.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -74,6 +74,24 @@ class ShardStore(Protocol):
     def drop(self, keys: Sequence[ShardKey]) -> list[ShardKey]:
         """Remove durably; returns those that were there. A dropped shard does not come back after a crash or a rebuild of
         the index. Wholly empty segments are unlinked."""
+        ...
+
+    def range(self, first: int, end: int) -> list[ShardInfo]:
+        """The inventory of chunks ``first`` to before ``end``, in key order: all of it, so ask for few."""
+        ...
+
+    def digests(self, level: int, within: int = 0) -> dict[int, int]:
+        """Digests of the buckets of a level that are not empty (:mod:`dsa_zmq.model.inventory`), of what ``list`` tells:
+        all at level 0, which are kept; else those of a bucket of the level above, which are made from up to a million keys.
+        What changes meanwhile is in them or is not."""
+        ...
+
+    def marks(self) -> dict[str, int]:
+        """Numbers that ``mark`` was given, by name. They get lost with the index, and to a power loss."""
+        ...
+
+    def mark(self, values: Mapping[str, int]) -> None:
+        """Keep these numbers, such as how far something has come; others stay."""
         ...
 
     def list(self, after: ShardKey | None, limit: int) -> list[ShardInfo]:
