@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from actors.core import Job
-from actors.sim.faults import SECOND
+from actors.sim.faults import MS, SECOND
 from dsa_zmq.errors import DSAError, NoSpace
 from dsa_zmq.node.jobs import RewriteShare
 from dsa_zmq.protocol.operations import ListNodes, Nodes
@@ -40,7 +41,8 @@ class _Rewritten:
 
 
 def compaction_under_load_and_power_loss(cluster: SimCluster) -> None:
-    """Users write and remove all the time, so that segments are rewritten all the time; nodes die and lose power."""
+    """Users write and remove all the time, so that segments are rewritten all the time; nodes die and lose power. Disks
+    hesitate, so that drops come between the steps of a rewriting."""
     draw = cluster.random
     rewritten = _Rewritten(cluster)
     cluster.supervise()
@@ -51,6 +53,7 @@ def compaction_under_load_and_power_loss(cluster: SimCluster) -> None:
     for path in kept:  # between what goes again, so that segments are half dead and not empty
         cluster.must(keeper.put(path, cluster.ledger.new_content(MAX_BYTES)))
         cluster.run_for(draw.random() * 0.3)
+    cluster.world.faults = replace(cluster.world.faults, slow_batch=0.3, slow_batch_ns=400 * MS)
     for _ in range(12):
         cluster.run_for(draw.random() * 0.5)
         node = draw.choice(cluster.nodes)
