@@ -19,10 +19,11 @@ from dataclasses import dataclass, field
 from dsa_zmq.client.effects import Carry, Effect, Progress
 from dsa_zmq.client.plausible import is_receipt
 from dsa_zmq.client.tasks import Outcome, Reconfirm, Slot, Write
+from dsa_zmq.errors import NoSpace
 from dsa_zmq.model import limits
 from dsa_zmq.protocol.messages import PutShard, ShardGrant
 from dsa_zmq.protocol.operations import Confirm, Reallocate, Reallocated
-from dsa_zmq.protocol.values import ChunkPlan, PlacedShard, Receipt, StagedChunk, UploadSlot
+from dsa_zmq.protocol.values import ChunkPlan, Failure, PlacedShard, Receipt, StagedChunk, UploadSlot
 
 PAUSE_NS = 200_000_000  #: before a shard is sent again to the same node; doubles
 PASSING = ("unavailable", "timeout", "overloaded")  #: failures of a node that may be good in a moment
@@ -86,6 +87,7 @@ class Shards:
         self.chunks: dict[int, Chunk] = {}
         self.upload = 0  #: the upload id, once known
         self.at_work = 0  #: tasks that the courier has
+        self.full: Failure | None = None  #: what a node without room for a shard has said last
 
     def __repr__(self) -> str:
         return f"Shards({len(self.chunks)} chunks, {self.at_work} at work, {len(self._moving)} moving)"
@@ -163,6 +165,7 @@ class Shards:
             shard.resends += 1
             self._pause(task.slot, shard, now_ns)
             return []
+        self.full = outcome.failure if code == NoSpace.code else self.full
         shard.state = State.MOVING
         chunk.failed[shard.node] = shard.index if code in PASSING else _NEVER
         self._moving.append(task.slot)

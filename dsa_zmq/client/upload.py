@@ -29,6 +29,7 @@ from dsa_zmq.errors import (
     Timeout,
     TooFewNodes,
     Unavailable,
+    from_code,
 )
 from dsa_zmq.model import limits
 from dsa_zmq.model.chunking import chunk_count, chunk_length
@@ -283,6 +284,8 @@ class Upload:
             self._patience_ns = self._patience_ns or now_ns + PATIENCE_NS
             if self._shards.stay(now_ns) or now_ns < self._patience_ns:
                 return [self._ask(_NODES, ListNodes())]  # a node that was restarted may be at another address
+            if (full := self._shards.full) is not None:  # the master may not know yet how full its nodes are
+                return self.fail(from_code(full.code, full.message, full.remedy))
         return self.fail(error)
 
     # --- inputs: the nodes' answers ----------------------------------------------------------------------------------

@@ -6,8 +6,9 @@ from dsa_zmq.master.department import Department
 from dsa_zmq.master.garbage import Garbage
 from dsa_zmq.master.health_desk import HealthDesk
 from dsa_zmq.master.office import Office
+from dsa_zmq.master.planning import Planning
 
-DEPARTMENTS: tuple[type[Department], ...] = (Garbage, HealthDesk)
+DEPARTMENTS: tuple[type[Department], ...] = (Garbage, HealthDesk, Planning)
 
 
 def open_departments(office: Office) -> tuple[Department, ...]:

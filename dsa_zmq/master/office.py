@@ -20,7 +20,11 @@ from dsa_zmq.master.members import Change, Members
 from dsa_zmq.master.settings import MasterSettings
 from dsa_zmq.master.uploads import Uploads
 from dsa_zmq.protocol.messages import Answer, Answers
-from dsa_zmq.protocol.operations import Result
+from dsa_zmq.protocol.operations import MakePlan, Result
+from dsa_zmq.protocol.values import Failure, Plan
+
+TellPlan = Callable[[Context, "Plan | Failure"], None]
+MakeAPlan = Callable[[Context, MakePlan, TellPlan], None]
 
 
 @dataclass(slots=True)
@@ -42,6 +46,9 @@ class Office:
     """Called with a node's number when it has registered: as another process, or under this term for the first time."""
     when_changed: list[Callable[[Context, Change], None]] = field(default_factory=list)
     """Called with each change of a node's state, as far as the last look has noticed it."""
+
+    plans: dict[str, MakeAPlan] = field(default_factory=dict)
+    """By kind of task, who makes its plan: called with the wish and with whom to tell, then or in a later turn."""
 
     def at(self, ctx: Context) -> Moment:
         """When this turn takes place."""

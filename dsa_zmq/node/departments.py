@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dsa_zmq.node.compaction import Compaction
 from dsa_zmq.node.department import NodeDepartment, NodeOffice
 from dsa_zmq.node.dropping import Dropping
 
-DEPARTMENTS: tuple[type[NodeDepartment], ...] = (Dropping,)
+DEPARTMENTS: tuple[type[NodeDepartment], ...] = (Dropping, Compaction)
 
 
 def open_departments(office: NodeOffice) -> tuple[NodeDepartment, ...]:

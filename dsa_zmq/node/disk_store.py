@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-import threading
-from collections.abc import Sequence
-from types import TracebackType
+from collections.abc import Mapping, Sequence
 
 import apsw
 from blake3 import blake3
@@ -20,19 +18,22 @@ from blake3 import blake3
 from actors.disk import Disk
 from dsa_zmq.errors import ConfigError, Conflict, Corrupt, DSAError, Invalid, NoSpace, NotFound, Unavailable
 from dsa_zmq.model.limits import MAX_CHUNK_BYTES, SEGMENT_BYTES
+from dsa_zmq.node.books import Books, keys_of
+from dsa_zmq.node.compactor import Compactor
 from dsa_zmq.node.failure import Failure, is_full, plain
+from dsa_zmq.node.guard import Guard
 from dsa_zmq.node.index import DAMAGED, DROPS_PER_COMMIT, Row
 from dsa_zmq.node.lazy_index import LazyIndex
+from dsa_zmq.node.reading import Reading, is_key, name_of
 from dsa_zmq.node.recovery import Recovered, recover
 from dsa_zmq.node.segment_files import SegmentFiles
-from dsa_zmq.node.segments import ALIGN, RECORD_HEADER_BYTES, is_medium, is_put, largest_payload
+from dsa_zmq.node.segments import ALIGN, largest_payload
 from dsa_zmq.node.space import Space
 from dsa_zmq.node.store import NewShard, ShardInfo, ShardKey, Usage
 from dsa_zmq.node.writer import SegmentWriter
 
 MIN_SEGMENT_BYTES = 4096
 MAX_SEGMENT_BYTES = 1 << 30  #: footers hold offsets in units of ALIGN; larger ones would only make compaction coarse
-ONE_READ_BYTES = 64 << 10  #: header and payload come in one read up to here, where the copy is cheaper than a call
 
 
 class DiskStore:
@@ -53,7 +54,7 @@ class DiskStore:
         self._disk = disk
         self._largest = min(MAX_CHUNK_BYTES, largest_payload(segment_bytes))
         self._failed = Failure(disk)
-        self._guard = _Guard(self._failed)
+        self._guard = Guard(self._failed)
         self._space = Space(disk, capacity, reserve, segment_bytes)
         if capacity < self._space.smallest_capacity:
             raise ConfigError(
@@ -69,9 +70,12 @@ class DiskStore:
                 self._writer = SegmentWriter(self._files, self._space, recovered, rng)
                 undo.callback(self._writer.close)
                 self.notes = recovered.notes  #: what was found at the start that is worth a line in the log
-                self._pins: dict[int, set[int]] = {}  # killer: its victims
-                for victim, killer in sorted(recovered.index.pins()):
-                    self._pins.setdefault(killer, set()).add(victim)
+                self._reading = Reading(self._files, self._index, self._guard, self._writer.segments)
+                pins = recovered.index.pins()
+                self._books = Books(self._index, self._guard, self._writer, self._files, self._space, pins)
+                self._compactor = Compactor(
+                    self._index, self._guard, self._writer, self._files, self._reading, self._books, self._failed
+                )
                 self._prepare()
                 undo.pop_all()
         except (OSError, apsw.Error) as error:
@@ -93,7 +97,7 @@ class DiskStore:
         if self._failed:
             return
         try:
-            self._collect(list(self._writer.segments))
+            self._books.collect(list(self._writer.segments))
             self._writer.keep_spares()
         except OSError as error:
             if not is_full(error):
@@ -136,20 +140,33 @@ class DiskStore:
         return [outcome for outcome in outcomes if outcome is not None]
 
     def get(self, key: ShardKey, length: int | None = None) -> tuple[ShardInfo, bytes]:
-        row, data = self._read(key, length)
+        row, data = self._reading.read(key, length)
         return row.info, data
 
     def verify(self, key: ShardKey, length: int | None = None) -> ShardInfo:
-        return self._read(key, length)[0].info
+        return self._reading.read(key, length)[0].info
 
     def has(self, key: ShardKey) -> ShardInfo | None:
-        row = self._find(key)
+        row = self._reading.find(key)
         return None if row is None or row.state == DAMAGED else row.info
 
     def damaged(self, limit: int = 1000) -> list[ShardInfo]:
         """Shards whose bytes were found not to match: kept on the disk, never served, in key order."""
+        return self._reading.damaged(limit)
+
+    def digests(self, level: int, within: int = 0) -> dict[int, int]:
+        return self._reading.digests(level, within)
+
+    def marks(self) -> dict[str, int]:
+        return self._reading.marks()
+
+    def mark(self, values: Mapping[str, int]) -> None:
         with self._guard:
-            return self._index.damaged(limit)
+            self._index.mark(values)
+
+    @property
+    def compactor(self) -> Compactor:
+        return self._compactor
 
     def drop(self, keys: Sequence[ShardKey]) -> list[ShardKey]:
         wanted = list(dict.fromkeys(keys))
@@ -166,7 +183,7 @@ class DiskStore:
             shards = sum(state.live for state in self._writer.segments.values()) - self._index.damaged_count
             used = self._writer.used + self._space.index
             free = 0 if self._failed or self._guard.closed else self._writer.free
-            return Usage(self._space.capacity, used, free, shards)
+            return Usage(self._space.capacity, used, free, shards, self._compactor.garbage())
 
     def close(self) -> None:
         with self._guard.lock:
@@ -182,21 +199,21 @@ class DiskStore:
 
     def _problem(self, shard: NewShard) -> DSAError | None:
         """Why a shard is not stored, whatever is there already."""
-        if not _is_key(shard.key) or not 0 <= shard.chunk_length <= MAX_CHUNK_BYTES:
-            return Invalid(f"{_name(shard.key)} of a chunk of {shard.chunk_length} bytes is not a shard")
+        if not is_key(shard.key) or not 0 <= shard.chunk_length <= MAX_CHUNK_BYTES:
+            return Invalid(f"{name_of(shard.key)} of a chunk of {shard.chunk_length} bytes is not a shard")
         if len(shard.data) > self._largest:
             return Invalid(
-                f"{_name(shard.key)} has {len(shard.data)} bytes, this node takes {self._largest} at most",
+                f"{name_of(shard.key)} has {len(shard.data)} bytes, this node takes {self._largest} at most",
                 "use smaller chunks, or larger segments on this node",
             )
         if blake3(shard.data).digest() != shard.hash:
-            return Corrupt(f"{_name(shard.key)} does not match its hash", "send it again")
+            return Corrupt(f"{name_of(shard.key)} does not match its hash", "send it again")
         return None
 
     def _already_there(self, row: Row, shard: NewShard) -> ShardInfo | DSAError | None:
         """What a put of a shard that the index knows comes to; None: its bytes are damaged, the new ones replace them."""
         try:
-            self._read(shard.key)
+            self._reading.read(shard.key)
         except (Corrupt, NotFound):
             return None
         except DSAError as error:
@@ -213,7 +230,9 @@ class DiskStore:
             return [self._failed.error() for _ in fresh]
         rows = [row for row in placed if isinstance(row, Row)]
         try:
-            self._commit(rows, [], [replaced[key] for key in _keys(rows) if key in replaced] if replaced else [])
+            self._books.commit(
+                rows, [], [replaced[key] for key in keys_of(rows) if key in replaced] if replaced else []
+            )
         except DSAError as error:
             return [error for _ in fresh]
         return [row.info if isinstance(row, Row) else row for row in placed]
@@ -222,11 +241,11 @@ class DiskStore:
 
     def _drop(self, keys: Sequence[ShardKey]) -> list[ShardKey]:
         with self._guard:
-            rows = [row for key in keys if _is_key(key) and (row := self._index.find(key)) is not None]
+            rows = [row for key in keys if is_key(key) and (row := self._index.find(key)) is not None]
         gone: list[ShardKey] = []
         while len(gone) < len(rows):
             done = self._drop_rows(rows[len(gone) :])  # on a full disk, what the first ones free lets the others in
-            gone += _keys(done)
+            gone += keys_of(done)
         return gone
 
     def _drop_rows(self, rows: Sequence[Row]) -> Sequence[Row]:
@@ -234,15 +253,15 @@ class DiskStore:
         if self._failed:
             raise self._failed.error()
         try:
-            placed = self._writer.drop(_keys(rows))
+            placed = self._writer.drop(keys_of(rows))
         except OSError as error:
             self._failed.of_write(error)
             raise self._failed.error() from error
         tombs = [row for row in placed if isinstance(row, Row)]
         done = rows[: len(tombs)]  # all are of one size: once there is no room, there is none for the rest
-        self._commit([], tombs, done)
+        self._books.commit([], tombs, done)
         try:
-            self._collect([row.segment for row in done])
+            self._books.collect([row.segment for row in done])
         except OSError as error:
             if isinstance(error, DSAError):
                 raise
@@ -251,149 +270,12 @@ class DiskStore:
             raise placed[0]
         return done
 
-    def _collect(self, candidates: Sequence[int]) -> None:
-        """Unlink those of the segments that hold nothing that is needed, and those that this sets free."""
-        segments = self._writer.segments
-        waiting = sorted(set(candidates))
-        while waiting:
-            state = segments.get(waiting.pop())
-            if state is None or not state.sealed or state.live or self._pins.get(state.number):
-                continue
-            # The file goes first. The other way round, a crash between would leave a file that the index does not know
-            # and whose shards a rebuild would believe, since the records of their drops may be gone by then.
-            self._files.unlink(state.number)
-            with self._guard:
-                self._index.forget_segment(state.number)
-                del segments[state.number]
-                self._space.allocated -= state.size
-                self._pins.pop(state.number, None)
-                for killer, victims in self._pins.items():
-                    victims.discard(state.number)
-                    if not victims:
-                        waiting.append(killer)
-                self._pins = {killer: victims for killer, victims in self._pins.items() if victims}
-
-    # --- reading ------------------------------------------------------------------------------------------------------
-
-    def _find(self, key: ShardKey) -> Row | None:
-        with self._guard:
-            return self._index.find(key) if _is_key(key) else None
-
-    def _read(self, key: ShardKey, length: int | None = None) -> tuple[Row, bytes]:
-        """Entry and verified bytes."""
-        with self._guard:
-            row = self._index.find(key) if _is_key(key) else None
-            if row is None:
-                raise NotFound(f"{_name(key)} is not here")
-            if row.state == DAMAGED:
-                raise Corrupt(f"{_name(key)} is damaged and quarantined", "it is repaired from another node")
-            if length is not None and length != row.length:
-                raise Conflict(f"{_name(key)} has {row.length} bytes, not {length}")
-            generation = self._writer.segments[row.segment].generation
-            try:
-                # Borrowed under the lock: a segment is unlinked only after its last row is gone.
-                handle = self._files.borrow(row.segment)
-            except FileNotFoundError as error:
-                raise self._quarantine(row, "its segment is gone") from error
-            except OSError as error:
-                raise Unavailable(f"{_name(key)} cannot be read: {plain(error)}", "try again") from error
-        try:
-            size = row.length if row.length <= ONE_READ_BYTES else 0
-            head = handle.file.pread(RECORD_HEADER_BYTES + size, row.offset)
-            data = head[RECORD_HEADER_BYTES:]
-            if not size:
-                data = handle.file.pread(row.length, row.offset + RECORD_HEADER_BYTES)
-        except OSError as error:
-            if is_medium(error):
-                raise self._quarantine(row, "the disk cannot read it") from error
-            raise Unavailable(f"{_name(key)} cannot be read: {plain(error)}", "try again") from error
-        finally:
-            self._files.give_back(handle)
-        if not is_put(
-            head, generation, row.chunk, row.index, row.chunk_length, row.length, row.sequence, row.hash
-        ):  # fmt: skip
-            raise self._quarantine(row, "its header is damaged")
-        if blake3(data).digest() != row.hash:
-            raise self._quarantine(row, "its bytes do not match their hash")
-        return row, data
-
-    def _quarantine(self, row: Row, why: str) -> Corrupt:
-        # Found again at the next read if it cannot be noted now: not even with the ballast's room, which is no fault of the
-        # disk, or because the index has failed.
-        with contextlib.suppress(Unavailable), self._guard, contextlib.suppress(apsw.FullError):
-            self._index.quarantine(row)
-        name = _name(ShardKey(row.chunk, row.index))
-        return Corrupt(f"{name} is damaged: {why}", "it is repaired from another node")
-
-    # --- index --------------------------------------------------------------------------------------------------------
-
-    def _commit(self, rows: Sequence[Row], tombs: Sequence[Row], dead: Sequence[Row]) -> None:
-        """Tell the index what is durable now: ``rows`` are there, ``dead`` rows were superseded by them or by ``tombs``."""
-        with self._guard:
-            segments, changed = self._writer.segments, self._writer.changed
-            for row in rows:
-                segments[row.segment].live += 1
-            if not dead and not tombs:
-                self._index.add(rows, changed.values(), self._writer.sequence)
-                changed.clear()
-                return
-            killers = {(row.chunk, row.index): row.segment for row in (*rows, *tombs)}
-            pins: set[tuple[int, int]] = set()
-            for row in dead:
-                segments[row.segment].live -= 1
-                changed[row.segment] = segments[row.segment]
-                killer = killers[row.chunk, row.index]
-                if killer != row.segment:
-                    pins.add((row.segment, killer))
-            self._index.replace(rows, _keys(tombs), sorted(pins), changed.values(), self._writer.sequence)
-            changed.clear()
-            for victim, killer in pins:
-                self._pins.setdefault(killer, set()).add(victim)
+    def range(self, first: int, end: int) -> list[ShardInfo]:
+        return self._reading.range(first, end)
 
     def list(self, after: ShardKey | None, limit: int) -> list[ShardInfo]:  # last, for it hides the builtin below it
-        with self._guard:
-            return self._index.page(after or ShardKey(-1, 0), limit)
-
-
-class _Guard:
-    """A block that has the index and all counts for itself, in a store that is open. It never covers reads or writes of
-    segments. Errors of the index fail the store.
-
-    May be entered again by the thread that is in it. A class, since a generator would cost each get and put a microsecond
-    more.
-    """
-
-    def __init__(self, failed: Failure) -> None:
-        self.lock = threading.RLock()
-        self.closed = False
-        self._failed = failed
-
-    def __enter__(self) -> None:
-        self.lock.acquire()
-        if self.closed:
-            self.lock.release()
-            raise Unavailable("the store is closed")
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        try:
-            if isinstance(error, apsw.Error):
-                self._failed.of_index(error)
-                raise self._failed.error() from error
-        finally:
-            self.lock.release()
-
-
-def _is_key(key: ShardKey) -> bool:
-    return 0 <= key.chunk < 1 << 63 and 0 <= key.index < 256
-
-
-def _name(key: ShardKey) -> str:
-    return f"shard {key.index} of chunk {key.chunk}"
-
-
-def _keys(rows: Sequence[Row]) -> list[ShardKey]:
-    return [ShardKey(row.chunk, row.index) for row in rows]
+        return self._reading.page(after, limit)
 
 
 def _conflict(key: ShardKey) -> Conflict:
-    return Conflict(f"{_name(key)} is here with other bytes", "use a new chunk")
+    return Conflict(f"{name_of(key)} is here with other bytes", "use a new chunk")

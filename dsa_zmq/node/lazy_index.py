@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import apsw
 
+from dsa_zmq.model.inventory import bucket_of, shard_digest
 from dsa_zmq.node.index import Index, Row, SegmentRow, SegmentState, segment_row
 from dsa_zmq.node.space import Space
 from dsa_zmq.node.store import ShardInfo, ShardKey
@@ -48,6 +49,30 @@ class LazyIndex:
         found.update((info.key, info) for row in self._recent.values() if (info := row.info).key > after)
         return [found[key] for key in sorted(found)[:limit]]
 
+    def digests(self) -> dict[int, int]:
+        """The digest of each bucket of level 0 that is not empty."""
+        found = self._index.buckets()
+        for chunk, index in self._recent:
+            bucket = bucket_of(chunk, 0)
+            found[bucket] = found.get(bucket, 0) ^ shard_digest(chunk, index)
+        return found
+
+    def within(self, after: ShardKey, last: int, limit: int) -> list[ShardInfo]:
+        """As :meth:`page`, of chunks up to ``last``."""
+        self.tell()
+        return self._index.within(after, last, limit)
+
+    def keys(self, after: ShardKey, last: int, limit: int) -> list[tuple[int, int]]:
+        """The same, keys alone."""
+        self.tell()
+        return self._index.keys(after, last, limit)
+
+    def marks(self) -> dict[str, int]:
+        return self._index.marks()
+
+    def mark(self, values: Mapping[str, int]) -> None:
+        self._change(lambda: self._index.mark(values))
+
     def damaged(self, limit: int) -> list[ShardInfo]:
         """Quarantined shards, in key order."""
         return self._index.damaged(limit)
@@ -68,13 +93,14 @@ class LazyIndex:
             self.tell()
 
     def replace(
-        self, rows: Sequence[Row], gone: Sequence[ShardKey], pins: Sequence[tuple[int, int]],
+        self, rows: Sequence[Row], dead: Sequence[ShardKey], pins: Sequence[tuple[int, int]],
         segments: Iterable[SegmentState], sequence: int,
     ) -> None:  # fmt: skip
-        """Shards that are there anew, keys that are there no more, what must outlive what, and the segments that this
-        changed."""
-        changed = {**self._segments, **_as_now(segments)}
-        self._apply([*self._recent.values(), *rows], changed, sequence, gone, pins)
+        """Shards that are there anew, the keys of those that they replace and of those that are there no more, what must
+        outlive what, and the segments that this changed."""
+        gone = set(dead)
+        untold = [row for key, row in self._recent.items() if key not in gone]
+        self._apply([*untold, *rows], {**self._segments, **_as_now(segments)}, sequence, dead, pins)
         self._sequence = sequence
         self.damaged_count = self._index.damaged_count()
 
@@ -84,11 +110,11 @@ class LazyIndex:
             self._apply(list(self._recent.values()), self._segments, self._sequence)
 
     def _apply(
-        self, rows: Sequence[Row], segments: Mapping[int, SegmentRow], sequence: int, gone: Sequence[ShardKey] = (),
+        self, rows: Sequence[Row], segments: Mapping[int, SegmentRow], sequence: int, dead: Sequence[ShardKey] = (),
         pins: Sequence[tuple[int, int]] = (),
     ) -> None:  # fmt: skip
         changed = list(segments.values())
-        self._change(lambda: self._index.apply(sequence=sequence, segments=changed, rows=rows, gone=gone, pins=pins))
+        self._change(lambda: self._index.apply(sequence=sequence, segments=changed, rows=rows, dead=dead, pins=pins))
         self._recent.clear()
         self._segments.clear()
         self._highest = max(self._highest, max((row.chunk for row in rows), default=0))
@@ -101,6 +127,16 @@ class LazyIndex:
             self._change(lambda: self._index.quarantine(row))
         finally:
             self.damaged_count = self._index.damaged_count()
+
+    def damaged_segments(self) -> set[int]:
+        """Where quarantined shards lie."""
+        return self._index.damaged_segments()
+
+    def sync(self) -> None:
+        """Tell it everything, and return when it is durable: after a power loss, a segment that has gone must not have
+        shards in the index."""
+        self.tell()
+        self._change(self._index.sync)
 
     def forget_segment(self, number: int) -> None:
         """The file is gone: so are its pins."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from blake3 import blake3
 
 from dsa_zmq.errors import Conflict, Corrupt, DSAError, Invalid, NoSpace, NotFound, Unavailable
+from dsa_zmq.model.inventory import bucket_of, digests
 from dsa_zmq.model.limits import MAX_CHUNK_BYTES
 from dsa_zmq.node.store import NewShard, ShardInfo, ShardKey, Usage
 
@@ -19,6 +20,7 @@ class MemoryStore:
         self._reserve = reserve
         self._shards: dict[ShardKey, tuple[ShardInfo, bytes]] = {}
         self._damaged: dict[ShardKey, ShardInfo] = {}
+        self._marks: dict[str, int] = {}
         self._failure = ""
         self._closed = False
 
@@ -81,6 +83,10 @@ class MemoryStore:
         return Usage(self._capacity, used, 0 if self._failure else free, len(self._shards) - len(self._damaged))
 
     @property
+    def compactor(self) -> None:
+        return None
+
+    @property
     def failure(self) -> str:
         return self._failure
 
@@ -103,6 +109,27 @@ class MemoryStore:
     def damaged(self, limit: int = 1000) -> list[ShardInfo]:
         """Shards that were found not to match, in key order."""
         return [self._damaged[key] for key in sorted(self._damaged)[:limit]]
+
+    def range(self, first: int, end: int) -> list[ShardInfo]:
+        self._check_open()
+        return [
+            self._shards[key][0]
+            for key in sorted(self._shards.keys() - self._damaged.keys())
+            if first <= key.chunk < end
+        ]
+
+    def digests(self, level: int, within: int = 0) -> dict[int, int]:
+        self._check_open()
+        keys = self._shards.keys() - self._damaged.keys()
+        return digests((key for key in keys if level == 0 or bucket_of(key.chunk, level - 1) == within), level)
+
+    def marks(self) -> dict[str, int]:
+        self._check_open()
+        return dict(self._marks)
+
+    def mark(self, values: Mapping[str, int]) -> None:
+        self._check_open()
+        self._marks.update(values)
 
     def list(self, after: ShardKey | None, limit: int) -> list[ShardInfo]:  # last, for it hides the builtin below it
         self._check_open()

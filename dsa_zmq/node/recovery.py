@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 import apsw
 
 from actors.disk import Disk, DiskFile
-from dsa_zmq.node.index import Index, IndexDamaged, SegmentState, row_of
+from dsa_zmq.node.index import Index, SegmentState, row_of
+from dsa_zmq.node.index_file import IndexDamaged
 from dsa_zmq.node.segment_files import DIRECTORY, SegmentFiles
 from dsa_zmq.node.segments import (
     FILE_HEADER_BYTES,

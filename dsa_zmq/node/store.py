@@ -8,12 +8,15 @@ of the bytes is unknown.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
 
 from dsa_zmq.errors import DSAError
+
+if TYPE_CHECKING:
+    from dsa_zmq.node.compactor import Compactor
 
 
 class ShardKey(NamedTuple):
@@ -44,6 +47,7 @@ class Usage(msgspec.Struct, frozen=True):
     used: int  #: bytes on disk that its segments and index take
     free: int  #: bytes that new shards may still take: capacity and the disk's room, less the reserve
     shards: int
+    garbage: int = 0  #: bytes of what is dead, in segments that are full
 
 
 class ShardStore(Protocol):
@@ -76,11 +80,34 @@ class ShardStore(Protocol):
         the index. Wholly empty segments are unlinked."""
         ...
 
+    def range(self, first: int, end: int) -> list[ShardInfo]:
+        """The inventory of chunks ``first`` to before ``end``, in key order: all of it, so ask for few."""
+        ...
+
+    def digests(self, level: int, within: int = 0) -> dict[int, int]:
+        """Digests of the buckets of a level that are not empty (:mod:`dsa_zmq.model.inventory`), of what ``list`` tells:
+        all at level 0, which are kept; else those of a bucket of the level above, which are made from up to a million keys.
+        What changes meanwhile is in them or is not."""
+        ...
+
+    def marks(self) -> dict[str, int]:
+        """Numbers that ``mark`` was given, by name. They get lost with the index, and to a power loss."""
+        ...
+
+    def mark(self, values: Mapping[str, int]) -> None:
+        """Keep these numbers, such as how far something has come; others stay."""
+        ...
+
     def list(self, after: ShardKey | None, limit: int) -> list[ShardInfo]:
         """A page of the inventory in key order."""
         ...
 
     def usage(self) -> Usage: ...
+
+    @property
+    def compactor(self) -> Compactor | None:
+        """What brings space back from segments that are partly dead; None: it comes back by itself."""
+        ...
 
     @property
     def failure(self) -> str:

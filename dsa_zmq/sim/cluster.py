@@ -54,11 +54,15 @@ class SimCluster:
         chunk_bytes: int = MIN_CHUNK_BYTES,
         keep_events: int = 0,
         scrambled: bool = False,
+        segment_bytes: int = SEGMENT_BYTES,
+        capacity: int = NODE_CAPACITY,
         **settings: Any,
     ) -> None:
         self.seed = seed
         self.chunk_bytes = chunk_bytes
         self.scrambled = scrambled
+        self._segment_bytes = segment_bytes
+        self._capacity = capacity
         self.world = SimRuntime(seed, faults=_quick(faults), keep_events=keep_events)
         self.random = random.Random(f"{seed}:scenario")
         self.ledger = Ledger(random.Random(f"{seed}:contents"), lambda: self.world.now_ns)
@@ -114,9 +118,9 @@ class SimCluster:
             host=f"host-{name}",
             path=f"/srv/{name}",
             disk=f"disk-{name}",
-            capacity=NODE_CAPACITY,
+            capacity=self._capacity,
             reserve=0,
-            segment_bytes=SEGMENT_BYTES,
+            segment_bytes=self._segment_bytes,
         )
 
     def client_settings(self, name: str) -> ClientSettings:

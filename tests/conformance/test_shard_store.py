@@ -12,6 +12,7 @@ from blake3 import blake3
 from actors.disk import OsDisk
 from actors.sim.disk import SimDisk
 from dsa_zmq.errors import Conflict, Corrupt, Invalid, NoSpace, NotFound, Unavailable
+from dsa_zmq.model.inventory import SHARDS, SHIFTS, bucket_of, digests, id_range, shard_digest
 from dsa_zmq.node.disk_store import DiskStore
 from dsa_zmq.node.memory_store import MemoryStore
 from dsa_zmq.node.space import MIN_BALLAST_BYTES, MIN_WAL_PAGES, PAGE_BYTES
@@ -214,6 +215,82 @@ def test_the_inventory_comes_in_pages_in_key_order(store: ShardStore) -> None:
         assert len(page) <= 5
         seen += page
     assert seen == wanted
+
+
+def kept(store: ShardStore) -> dict[int, int]:
+    """Level 0 as it must be, from the list."""
+    return digests([one.key for one in store.list(None, 100_000)], 0)
+
+
+def test_a_range_has_the_shards_of_its_chunks_in_key_order_and_no_others(bench: Bench) -> None:
+    last = (1 << 63) - 1
+    news = [shard(chunk, 10, index=index) for chunk in (last, 16, 5, 31, 32, 15) for index in (3, 0)]
+    bench.store.put(news)
+    bench.rot(news[2])
+    with pytest.raises(Corrupt):
+        bench.store.get(news[2].key)
+    good = sorted((info(new) for new in news if new is not news[2]), key=lambda one: one.key)
+    for first, end in ((16, 32), (0, 16), (5, 6), (6, 15), (last, last + 1), (0, 1 << 63), (40, 30), (-5, 1 << 70)):
+        assert bench.store.range(first, end) == [one for one in good if first <= one.key.chunk < end]
+
+
+def test_digests_are_those_of_what_is_listed_after_every_kind_of_change(bench: Bench) -> None:
+    store, near = bench.store, 1 << 20
+    news = [shard(chunk, 50, index=index) for chunk in (1, 2, near - 1, near, 5 * near) for index in (0, 1)]
+    store.put(news)
+    assert store.digests(0) == kept(store)
+    assert sorted(store.digests(0)) == [0, 1, 5]
+    some = [news[0].key, news[-1].key, news[-2].key]
+    assert store.drop(some) == some
+    assert store.digests(0) == kept(store)
+    assert sorted(store.digests(0)) == [0, 1]  # an empty bucket is not told
+    bench.rot(news[1])
+    with pytest.raises(Corrupt):
+        store.get(news[1].key)
+    assert store.digests(0) == kept(store)  # quarantined ones are not in it
+    store.put([news[1], news[0]])
+    assert store.digests(0) == kept(store)
+    assert store.drop([new.key for new in news]) == [new.key for new in news[:-2]]
+    assert store.digests(0) == {}
+
+
+def test_each_level_divides_a_bucket_of_the_one_above(store: ShardStore) -> None:
+    draw = random.Random(2)
+    chunks = sorted({draw.randrange(1 << 21) >> draw.choice((0, 0, 9)) for _ in range(300)})
+    store.put([shard(chunk, 1) for chunk in chunks])
+    above = store.digests(0)
+    for level in range(1, len(SHIFTS)):
+        below: dict[int, int] = {}
+        for bucket, digest in above.items():
+            inside = store.digests(level, bucket)
+            assert all(one << SHIFTS[level] >> SHIFTS[level - 1] == bucket for one in inside)
+            whole = 0
+            for part in inside.values():
+                whole ^= part
+            assert whole == digest
+            below |= inside
+        assert below == digests([(chunk, 0) for chunk in chunks], level)
+        above = below
+    for bucket, digest in above.items():
+        whole = 0
+        for one in store.range(*id_range(SHARDS - 1, bucket)):
+            whole ^= shard_digest(*one.key)
+        assert whole == digest
+
+
+def test_buckets_that_cannot_be_are_empty(store: ShardStore) -> None:
+    last = (1 << 63) - 1
+    store.put([shard(last)])
+    assert store.digests(1, bucket_of(last, 0)) == {bucket_of(last, 1): shard_digest(last, 0)}
+    for within in (-1, bucket_of(last, 0) + 1, 1 << 70):
+        assert store.digests(1, within) == {}
+
+
+def test_marks_are_kept_by_name(store: ShardStore) -> None:
+    assert store.marks() == {}
+    store.mark({"scrub segment": 7, "scrub offset": 1 << 40})
+    store.mark({"scrub segment": -1})
+    assert store.marks() == {"scrub segment": -1, "scrub offset": 1 << 40}
 
 
 def test_full_is_no_space_for_what_does_not_fit_and_only_that(store: ShardStore) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dsa_zmq.node import failure, identity, index, recovery, segments, space
+from dsa_zmq.node import failure, identity, index_file, recovery, segments, space
 
 TEXT = (Path(__file__).parents[2] / "docs" / "ON_DISK.md").read_text()
 SIZES = {
@@ -32,7 +32,7 @@ def test_a_byte_table_adds_up_to_what_is_written(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [identity.FILE, index.PATH, space.BALLAST, failure.FAILED, recovery.REBUILD_MARK, "segments/00000001.seg"],
+    [identity.FILE, index_file.PATH, space.BALLAST, failure.FAILED, recovery.REBUILD_MARK, "segments/00000001.seg"],
 )
 def test_every_file_of_a_node_is_described(name: str) -> None:
     assert f"`{name}`" in TEXT

@@ -17,13 +17,13 @@ from dsa_zmq.client.slots import SlotPool
 from dsa_zmq.client.upload import Upload
 from dsa_zmq.errors import DSAError
 from dsa_zmq.master.catalog import batch, garbage, node_rules, receipts, sql
-from dsa_zmq.node import disk_store, jobs, recovery
+from dsa_zmq.node import compactor, disk_store, jobs, reading, recovery
 from dsa_zmq.node.store import ShardInfo
 from dsa_zmq.protocol.operations import Locate
 from dsa_zmq.protocol.values import Receipt
 from dsa_zmq.sim.campaign import Scenario, ScenarioFailed, run_once
 from dsa_zmq.sim.machines import Machine, MasterMachine, NodeMachine
-from dsa_zmq.sim.scenarios import ahead, answers, calm, counted, disks, lies, returning, storm
+from dsa_zmq.sim.scenarios import ahead, answers, calm, counted, disks, lies, returning, space, storm
 
 SEEDS = 40  #: within which each bug must be found; most are found by the first
 
@@ -137,7 +137,13 @@ class Agreeable:
 
 def nobody_verifies_hashes(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(disk_store, "blake3", Agreeable)
+    patch.setattr(reading, "blake3", Agreeable)
     patch.setattr(carrier, "check", lambda data, hash_: None)
+
+
+def compaction_does_not_compare(patch: pytest.MonkeyPatch) -> None:
+    """What was dropped between reading and writing is written anew."""
+    patch.setattr(compactor.Compactor, "_is_current", lambda self, row: True)
 
 
 def reader_does_not_pin_the_content(patch: pytest.MonkeyPatch) -> None:
@@ -206,6 +212,7 @@ PLANTED: list[tuple[str, Plant, Scenario]] = [
     ("equal starts", greater_nonces_are_later, returning.OLDER),
     ("hasty client", client_does_not_wait_for_all_receipts, answers.ANSWER),
     ("no hashes", nobody_verifies_hashes, disks.ROT),
+    ("unwary compaction", compaction_does_not_compare, space.COMPACTION),
     ("mixed content", reader_does_not_pin_the_content, calm.MEETING),
     ("live chunks", live_chunks_are_dropped, storm.STORM),
     ("promised drops", drops_are_only_promised, calm.CALM),

@@ -17,7 +17,7 @@ from dsa_zmq.errors import ConfigError, Corrupt, DSAError, Invalid, NoSpace, Not
 from dsa_zmq.node import segment_files
 from dsa_zmq.node.disk_store import DiskStore
 from dsa_zmq.node.failure import FAILED
-from dsa_zmq.node.index import PATH as INDEX
+from dsa_zmq.node.index_file import PATH as INDEX
 from dsa_zmq.node.recovery import REBUILD_MARK
 from dsa_zmq.node.segments import FILE_HEADER_BYTES, TRAILER_BYTES, record_bytes
 from dsa_zmq.node.space import MIN_BALLAST_BYTES, MIN_WAL_PAGES, PAGE_BYTES

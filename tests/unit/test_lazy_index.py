@@ -10,8 +10,10 @@ from blake3 import blake3
 
 from actors.sim.disk import SimDisk
 from dsa_zmq.errors import Corrupt, NotFound, Unavailable
+from dsa_zmq.model.inventory import digests
 from dsa_zmq.node.disk_store import DiskStore
 from dsa_zmq.node.lazy_index import RECENT_ROWS
+from dsa_zmq.node.segments import record_bytes
 from dsa_zmq.node.store import NewShard, ShardInfo, ShardKey
 
 SEGMENT = 1 << 20  #: holds more shards of these tests than are kept back
@@ -88,6 +90,18 @@ def test_shards_that_the_index_was_not_told_of_survive_a_crash(disk: SimDisk, po
     assert chunks(store) == list(range(1, RECENT_ROWS + 40))
     if not power:  # a power loss may take an index that was never synced
         assert store.notes == []
+
+
+@pytest.mark.parametrize("power", [True, False])
+def test_digests_and_live_bytes_are_true_after_a_crash(disk: SimDisk, power: bool) -> None:
+    store = open_store(disk)
+    put(store, *range(1, RECENT_ROWS + 20))
+    store.drop([ShardKey(chunk, 0) for chunk in range(1, 300, 7)])
+    put(store, *range(1000, 1040))
+    store = crash(disk, power)
+    there = [one.key for one in store.list(None, 10_000)]
+    assert store.digests(0) == digests(there, 0)
+    assert sum(state.live_bytes for state in store._writer.segments.values()) == len(there) * record_bytes(500)
 
 
 def test_an_orderly_end_tells_the_index_everything(disk: SimDisk) -> None:

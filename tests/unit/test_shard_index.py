@@ -8,7 +8,9 @@ import random
 import pytest
 
 from actors.sim.disk import SimDisk
-from dsa_zmq.node.index import Index, IndexDamaged, SegmentState, row_of
+from dsa_zmq.model.inventory import digests
+from dsa_zmq.node.index import Index, SegmentState, row_of
+from dsa_zmq.node.index_file import IndexDamaged
 from dsa_zmq.node.segments import DROP, PUT, Record
 from dsa_zmq.node.store import ShardKey
 
@@ -58,10 +60,42 @@ def test_a_drop_outlives_an_older_put_that_is_read_later(index: Index, order: tu
 
 def test_what_is_known_already_changes_nothing(index: Index) -> None:
     states = merge(index, [(1, record(PUT, 1))])
-    index.apply(sequence=1, segments=[], rows=[], gone=[])
+    index.apply(sequence=1, segments=[], rows=[], dead=[])
     assert states[1].live == 1
     assert index.damaged_count() == 0
     assert [info.key for info in index.page(ShardKey(-1, 0), 10)] == [KEY]
+
+
+def test_a_change_that_is_told_twice_counts_once(index: Index) -> None:
+    row = row_of(record(PUT, 3), 1)
+    other = row._replace(index=2, sequence=4)
+    for sequence, changes in ((3, {"rows": [row]}), (4, {"rows": [other]}), (5, {"dead": [KEY]})):
+        for _ in range(2):
+            index.apply(sequence=sequence, segments=[], **changes)
+    assert index.buckets() == digests([other[:2]], 0)
+    for _ in range(2):
+        index.quarantine(other)
+    assert index.buckets() == {}
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
+def test_buckets_and_live_bytes_follow_whatever_order_records_come_in(index: Index, order: tuple[int, ...]) -> None:
+    other = record(PUT, 4)._replace(index=9, length=500)
+    story = [(1, record(PUT, 1)), (2, record(DROP, 2)), (3, record(PUT, 3)), (3, other)]
+    states = merge(index, [story[position] for position in order])
+    assert index.buckets() == digests([KEY, (KEY.chunk, 9)], 0)
+    assert {number: state.live_bytes for number, state in states.items()} == {1: 0, 2: 0, 3: 128 + 640}
+    assert {state.number: state.live_bytes for state in index.segments()} == {1: 0, 2: 0, 3: 128 + 640}
+
+
+def test_an_index_of_the_version_before_is_made_anew() -> None:
+    disk = SimDisk(random.Random(1))
+    index = Index.create(disk, wal_pages=100)
+    index.complete()
+    index._db.execute("UPDATE meta SET value = 1 WHERE name = 'version'")
+    index.close()
+    with pytest.raises(IndexDamaged, match="another version"):
+        Index(disk, wal_pages=100)
 
 
 def test_an_index_that_was_never_finished_is_not_believed() -> None:

@@ -15,7 +15,16 @@ import msgspec
 
 from actors.core import Job
 from dsa_zmq.errors import DSAError, InternalError, Invalid, NoSpace
-from dsa_zmq.master.catalog import garbage, health, namespace_rules, node_rules, read_rules, session_rules, upload_rules
+from dsa_zmq.master.catalog import (
+    garbage,
+    garbage_plan,
+    health,
+    namespace_rules,
+    node_rules,
+    read_rules,
+    session_rules,
+    upload_rules,
+)
 from dsa_zmq.master.catalog.ballast import Ballast
 from dsa_zmq.master.catalog.facts import Facts, failure
 from dsa_zmq.master.catalog.jobs import (
@@ -253,6 +262,7 @@ JOB_RULES: dict[type, Decide] = {
     LoadStaged: _load_staged,
     ExpireUploads: _expire,
     CountChunks: health.count_chunks,
+    garbage_plan.CountGarbage: garbage_plan.count_garbage,
 }
 
 
