@@ -13,8 +13,6 @@ import shutil
 from pathlib import Path
 from typing import Protocol
 
-from actors.direct import BLOCK_BYTES, DirectWriter, cut
-
 
 class DiskFile(Protocol):
     """An open file. Every method may raise OSError (EIO, ENOSPC, EROFS...)."""
@@ -24,11 +22,7 @@ class DiskFile(Protocol):
         ...
 
     def pwritev(self, buffers: list[bytes | memoryview], offset: int) -> int:
-        """Write all buffers (flat ones) one after the other at ``offset``; returns the bytes written (all, or it raised)."""
-        ...
-
-    def write_bulk(self, buffers: list[bytes | memoryview], offset: int) -> int:
-        """As ``pwritev``, for many bytes that will hardly be read soon: memory need not hold them."""
+        """Write all buffers one after the other at ``offset``; returns the bytes written (all, or it raised)."""
         ...
 
     def allocate(self, size: int) -> None:
@@ -90,13 +84,10 @@ class Disk(Protocol):
 
 
 class OsFile:
-    """:class:`DiskFile` over a file descriptor. ``path`` is where it was opened; ``writer`` takes its bulk, if any."""
+    """:class:`DiskFile` over a file descriptor."""
 
-    def __init__(self, fd: int, path: str, writer: DirectWriter | None) -> None:
+    def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._path = path
-        self._writer = writer
-        self._direct: int | None = None  # a second descriptor, for the writer; opened with the first bulk
 
     def pread(self, size: int, offset: int) -> bytes:
         data = os.pread(self._fd, size, offset)
@@ -113,7 +104,7 @@ class OsFile:
         return b"".join(parts)
 
     def pwritev(self, buffers: list[bytes | memoryview], offset: int) -> int:
-        total = sum(map(len, buffers))
+        total = sum(len(b) if isinstance(b, bytes) else b.nbytes for b in buffers)
         done = os.pwritev(self._fd, buffers, offset)
         if done == total:
             return total
@@ -126,33 +117,6 @@ class OsFile:
             done += wrote
             rest = rest[wrote:]
         return total
-
-    def write_bulk(self, buffers: list[bytes | memoryview], offset: int) -> int:
-        total = sum(map(len, buffers))
-        first = -(-offset // BLOCK_BYTES) * BLOCK_BYTES
-        behind = (offset + total) // BLOCK_BYTES * BLOCK_BYTES
-        if first >= behind or not self._write_direct(cut(buffers, first - offset, behind - offset), first):
-            return self.pwritev(buffers, offset)
-        if first > offset:
-            self.pwritev(cut(buffers, 0, first - offset), offset)
-        if behind < offset + total:
-            self.pwritev(cut(buffers, behind - offset, total), behind)
-        return total
-
-    def _write_direct(self, buffers: list[bytes | memoryview], offset: int) -> bool:
-        writer = self._writer
-        if writer is not None and self._direct is None:
-            self._direct = writer.open(self._path, self._fd)
-        if writer is not None and self._direct is not None and writer.write(self._direct, buffers, offset):
-            return True
-        self._close_direct()
-        self._writer = None  # there is no way for this file
-        return False
-
-    def _close_direct(self) -> None:
-        if self._direct is not None:
-            os.close(self._direct)
-            self._direct = None
 
     def allocate(self, size: int) -> None:
         if hasattr(os, "posix_fallocate"):
@@ -174,7 +138,6 @@ class OsFile:
         return os.fstat(self._fd).st_size
 
     def close(self) -> None:
-        self._close_direct()
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -185,11 +148,9 @@ class OsDisk:
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root).absolute()
-        self._root = str(self.root)
-        self._direct = DirectWriter()
 
     def _real(self, path: str) -> str:
-        return os.path.join(self._root, path) if path else self._root
+        return str(self.root / path) if path else str(self.root)
 
     def open(self, path: str, *, create: bool = False, exclusive: bool = False, readonly: bool = False) -> OsFile:
         flags = os.O_RDONLY if readonly else os.O_RDWR
@@ -197,9 +158,7 @@ class OsDisk:
             flags |= os.O_CREAT
         if exclusive:
             flags |= os.O_CREAT | os.O_EXCL
-        real = self._real(path)
-        fd = os.open(real, flags | getattr(os, "O_CLOEXEC", 0), 0o644)
-        return OsFile(fd, real, None if readonly else self._direct)
+        return OsFile(os.open(self._real(path), flags | getattr(os, "O_CLOEXEC", 0), 0o644))
 
     def read_bytes(self, path: str) -> bytes:
         return Path(self._real(path)).read_bytes()
@@ -240,7 +199,7 @@ class OsDisk:
             os.close(fd)
 
     def free_bytes(self) -> tuple[int, int]:
-        usage = shutil.disk_usage(self._root)
+        usage = shutil.disk_usage(self.root)
         return usage.free, usage.total
 
     def sqlite_path(self, path: str) -> str:

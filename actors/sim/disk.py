@@ -71,9 +71,6 @@ class SimFile:
         self._disk.write(self._path, inode, offset, data)
         return data.nbytes
 
-    def write_bulk(self, buffers: list[bytes | memoryview], offset: int) -> int:
-        return self.pwritev(buffers, offset)
-
     def allocate(self, size: int) -> None:
         inode = self._live(write=True)
         self._disk.grow(self._path, inode, size)

@@ -29,15 +29,13 @@ from dsa_zmq.node.segments import (
 from dsa_zmq.node.space import SPARES, Space
 from dsa_zmq.node.store import NewShard, ShardKey
 
-# What is written in bulk does not stay in the page cache: it would push out what is read, and every page of it would be a
-# new one, which costs ten times its copy (on virtual machines far more). Reads fill the cache as usual.
-BULK_BYTES = 256 << 10
-LARGE_BYTES = 64 << 10  #: of a shard: bulk of smaller ones goes through the page cache, and leaves it then
+# What was written in bulk does not stay in the page cache: it would push out what is read, and every page of it would be a
+# new one, which costs ten times the copy (on virtual machines far more). Reads fill the cache as usual.
+FORGET_BYTES = 256 << 10
 # Preallocated blocks that were never written cost each sync a change of the file system's own tables. So small writes turn
 # some of them into written ones ahead, with zeros, as a segment reads there anyway: one such change for many syncs.
 ZEROS_AHEAD = bytes(256 << 10)
 LEFT_BY_REWRITING = SPARES - 1  #: so that drops find one, whatever compaction has done
-BUFFERS_PER_RECORD = 3  #: header, payload, padding
 BUFFERS_PER_CALL = 1000  #: IOV_MAX is 1,024 on Linux and macOS
 _NO_HASH = bytes(32)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -68,29 +66,25 @@ class _Active:
         """Write what was added, and the footer if this is the end; return when it is durable."""
         if not self.buffers and not seal:
             return
-        position, size = self.state.end, self.planned - self.state.end
-        is_bulk = size >= BULK_BYTES
-        if is_bulk and size >= LARGE_BYTES * (len(self.buffers) // BUFFERS_PER_RECORD):
-            position += self.file.write_bulk(self.buffers, position)
-        else:
-            for first in range(0, len(self.buffers), BUFFERS_PER_CALL):
-                position += self.file.pwritev(self.buffers[first : first + BUFFERS_PER_CALL], position)
+        position = self.state.end
+        for first in range(0, len(self.buffers), BUFFERS_PER_CALL):
+            position += self.file.pwritev(self.buffers[first : first + BUFFERS_PER_CALL], position)
         if seal:
             footer, offset = encode_footer(self.entries, self.state.generation, self.state.size)
             self.file.pwritev([footer], offset)
-        elif position > self.written and not is_bulk:
+        elif position > self.written:
             self._write_ahead(position)
         self.file.datasync()
-        if is_bulk:
-            self.file.forget(self.state.end, size)
+        if position - self.state.end >= FORGET_BYTES:
+            self.file.forget(self.state.end, position - self.state.end)
         self.buffers.clear()
         self.state.end = self.state.size if seal else self.planned
         self.state.sealed = seal
 
     def _write_ahead(self, position: int) -> None:
-        """Zeros behind ``position``. Bulk needs none: it pays for itself."""
+        """Zeros behind ``position``, unless writes are so large that each pays for itself."""
         ahead = min(len(ZEROS_AHEAD), self.state.size - position)
-        if ahead:
+        if ahead and position - self.state.end < FORGET_BYTES:
             self.file.pwritev([memoryview(ZEROS_AHEAD)[:ahead]], position)
             self.written = position + ahead
 

@@ -37,22 +37,6 @@ def test_bytes_are_read_back_where_they_were_written(disk: Disk) -> None:
     assert disk.read_bytes("a") == content
 
 
-def test_bulk_is_a_write_like_any_other(disk: Disk) -> None:
-    file = disk.open("a", create=True)
-    content = bytearray(80) + os.urandom(300_001)
-    assert file.write_bulk([memoryview(content)[80:9_000].toreadonly(), bytes(content[9_000:])], 80) == 300_001
-    small = os.urandom(5_000)
-    file.pwritev([small], 4_000)
-    content[4_000:9_000] = small
-    file.datasync()
-    assert file.pread(400_000, 0) == content
-    assert disk.open("a", readonly=True).pread(400_000, 0) == content
-    with pytest.raises(OSError):
-        disk.open("a", readonly=True).write_bulk([bytes(20_000)], 0)
-    assert file.pread(400_000, 0) == content
-    file.close()
-
-
 def test_forgotten_bytes_are_still_there(disk: Disk) -> None:
     file = disk.open("a", create=True)
     data = os.urandom(100_000)
