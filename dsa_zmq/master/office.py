@@ -5,8 +5,9 @@ Soft state of one master process. The actor makes it and owns it; departments us
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from actors.core import Address, Context, Message
 from actors.errors import MessageTooLarge
@@ -21,6 +22,10 @@ from dsa_zmq.master.settings import MasterSettings
 from dsa_zmq.master.uploads import Uploads
 from dsa_zmq.protocol.messages import Answer, Answers
 from dsa_zmq.protocol.operations import Result
+
+if TYPE_CHECKING:  # they are departments over this office
+    from dsa_zmq.master.examiner import Examiner
+    from dsa_zmq.master.removals import Removals
 
 
 @dataclass(slots=True)
@@ -42,6 +47,11 @@ class Office:
     """Called with a node's number when it has registered: as another process, or under this term for the first time."""
     when_changed: list[Callable[[Context, Change], None]] = field(default_factory=list)
     """Called with each change of a node's state, as far as the last look has noticed it."""
+    when_places: list[Callable[[Context, Sequence[int]], None]] = field(default_factory=list)
+    """Called with chunks whose places are found to be others than the catalog knew: missing, damaged, restored, adopted.
+    The survey has something to decide about them."""
+    examiner: Examiner = field(init=False)
+    removals: Removals = field(init=False)
 
     def at(self, ctx: Context) -> Moment:
         """When this turn takes place."""
