@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dsa_zmq.node.department import NodeDepartment, NodeOffice
 from dsa_zmq.node.dropping import Dropping
+from dsa_zmq.node.examining import Examining
+from dsa_zmq.node.inventories import Inventories
 
-DEPARTMENTS: tuple[type[NodeDepartment], ...] = (Dropping,)
+DEPARTMENTS: tuple[type[NodeDepartment], ...] = (Dropping, Examining, Inventories)
 
 
 def open_departments(office: NodeOffice) -> tuple[NodeDepartment, ...]:

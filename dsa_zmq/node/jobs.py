@@ -18,6 +18,8 @@ import msgspec
 from actors.core import Job, Lane
 from dsa_zmq.errors import DSAError, Unavailable
 from dsa_zmq.node.identity import IdentityFile
+from dsa_zmq.node.inventory_steps import DigestStore, ReadRanges, digest_store, read_ranges
+from dsa_zmq.node.shard_states import LookUpShards, ReadShards, look_up_shards, read_shards
 from dsa_zmq.node.store import NewShard, ShardInfo, ShardKey, ShardStore, Usage
 
 WRITE, READ, CARE = "write", "read", "care"
@@ -145,12 +147,18 @@ WRITE_JOBS: dict[type[Job], Callable[[ShardStore, IdentityFile, Any], Any]] = {
     DropBatch: _drop,
     Remember: _remember,
     GiveBackStart: _give_back,
+    LookUpShards: look_up_shards,
 }
 """All but puts, which are done together. A DSAError that is raised is the job's outcome."""
 
 READ_JOBS: dict[type[Job], Callable[[ShardStore, Any], Any]] = {GetBatch: _get_all, VerifyBatch: _verify_all}
 
-CARE_JOBS: dict[type[Job], Callable[[ShardStore, Any], Any]] = {LookAtStore: _look}
+CARE_JOBS: dict[type[Job], Callable[[ShardStore, Any], Any]] = {
+    LookAtStore: _look,
+    ReadShards: read_shards,
+    DigestStore: digest_store,
+    ReadRanges: read_ranges,
+}
 
 
 # What the world did wrong is answered, not raised.
