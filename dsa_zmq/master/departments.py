@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dsa_zmq.master.comparison import Comparison
 from dsa_zmq.master.department import Department
 from dsa_zmq.master.examiner import Examiner
 from dsa_zmq.master.garbage import Garbage
@@ -9,7 +10,7 @@ from dsa_zmq.master.health_desk import HealthDesk
 from dsa_zmq.master.office import Office
 from dsa_zmq.master.removals import Removals
 
-DEPARTMENTS: tuple[type[Department], ...] = (Garbage, HealthDesk, Examiner, Removals)
+DEPARTMENTS: tuple[type[Department], ...] = (Garbage, HealthDesk, Examiner, Removals, Comparison)
 
 
 def open_departments(office: Office) -> tuple[Department, ...]:

@@ -69,6 +69,11 @@ class Office:
         for call in self.when_registered:
             call(ctx, node)
 
+    def places_changed(self, ctx: Context, chunks: Sequence[int]) -> None:
+        """The catalog has learnt that these chunks' places are others: tell all who want to know."""
+        for call in self.when_places:
+            call(ctx, chunks)
+
     def tell(self, ctx: Context, node: int, message: Message) -> bool:
         """Send to a node over the connection that it registered by. False if it has none."""
         state = self.members.get(node)

@@ -363,7 +363,9 @@ def test_a_record_that_is_not_the_one_that_the_index_means_is_not_served(disk: S
     one = shard(1)
     put_all(store, one, NewShard(ShardKey(2, 0), one.chunk_length, one.hash, one.data))
     store._index.tell()
-    store._index._index._db.execute("UPDATE shards SET offset = (SELECT offset FROM shards WHERE chunk = 1) WHERE chunk = 2")
+    store._index._index._db.execute(
+        "UPDATE shards SET offset = (SELECT offset FROM shards WHERE chunk = 1) WHERE chunk = 2"
+    )
     with pytest.raises(Corrupt):
         store.get(ShardKey(2, 0))
     assert store.get(ShardKey(1, 0))[1] == one.data

@@ -15,9 +15,21 @@ import msgspec
 
 from actors.core import Job
 from dsa_zmq.errors import DSAError, InternalError, Invalid, NoSpace
-from dsa_zmq.master.catalog import garbage, health, namespace_rules, node_rules, read_rules, session_rules, upload_rules
+from dsa_zmq.master.catalog import (
+    examine_rules,
+    garbage,
+    health,
+    inventory_rules,
+    namespace_rules,
+    node_rules,
+    read_rules,
+    session_rules,
+    upload_rules,
+)
 from dsa_zmq.master.catalog.ballast import Ballast
+from dsa_zmq.master.catalog.examine_rules import Adopt, Declare, FindUnverified, SettleReleases
 from dsa_zmq.master.catalog.facts import Facts, failure
+from dsa_zmq.master.catalog.inventory_rules import BucketDigests, JudgeInventory, NodeDigests
 from dsa_zmq.master.catalog.jobs import (
     CollectGarbage,
     CountChunks,
@@ -250,6 +262,13 @@ JOB_RULES: dict[type, Decide] = {
     LoadStaged: _load_staged,
     ExpireUploads: _expire,
     CountChunks: health.count_chunks,
+    Declare: examine_rules.declare,
+    FindUnverified: examine_rules.find_unverified,
+    SettleReleases: examine_rules.settle_releases,
+    Adopt: examine_rules.adopt,
+    NodeDigests: inventory_rules.node_digests,
+    BucketDigests: inventory_rules.bucket_digests,
+    JudgeInventory: inventory_rules.judge_inventory,
 }
 
 
