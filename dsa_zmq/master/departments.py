@@ -7,10 +7,12 @@ from dsa_zmq.master.department import Department
 from dsa_zmq.master.examiner import Examiner
 from dsa_zmq.master.garbage import Garbage
 from dsa_zmq.master.health_desk import HealthDesk
+from dsa_zmq.master.mover import Mover
 from dsa_zmq.master.office import Office
 from dsa_zmq.master.removals import Removals
+from dsa_zmq.master.survey import SurveyDesk
 
-DEPARTMENTS: tuple[type[Department], ...] = (Garbage, HealthDesk, Examiner, Removals, Comparison)
+DEPARTMENTS: tuple[type[Department], ...] = (Garbage, HealthDesk, Examiner, Removals, Comparison, SurveyDesk, Mover)
 
 
 def open_departments(office: Office) -> tuple[Department, ...]:

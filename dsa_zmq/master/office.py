@@ -17,6 +17,7 @@ from dsa_zmq.master.allocation import Allocator
 from dsa_zmq.master.calls import CallInFlight, CallTable, Group, failure
 from dsa_zmq.master.desk import Desk, Moment
 from dsa_zmq.master.grants import Granter
+from dsa_zmq.master.haste import Haste
 from dsa_zmq.master.members import Change, Members
 from dsa_zmq.master.settings import MasterSettings
 from dsa_zmq.master.uploads import Uploads
@@ -25,7 +26,9 @@ from dsa_zmq.protocol.operations import Result
 
 if TYPE_CHECKING:  # they are departments over this office
     from dsa_zmq.master.examiner import Examiner
+    from dsa_zmq.master.mover import Mover
     from dsa_zmq.master.removals import Removals
+    from dsa_zmq.master.survey import SurveyDesk
 
 
 @dataclass(slots=True)
@@ -52,6 +55,13 @@ class Office:
     The survey has something to decide about them."""
     examiner: Examiner = field(init=False)
     removals: Removals = field(init=False)
+    survey: SurveyDesk = field(init=False)
+    mover: Mover = field(init=False)
+    haste: Haste = field(init=False)
+    """Whether repair and trims are held: see :mod:`dsa_zmq.master.haste`."""
+
+    def __post_init__(self) -> None:
+        self.haste = Haste(self.members, self.settings.pace)
 
     def at(self, ctx: Context) -> Moment:
         """When this turn takes place."""

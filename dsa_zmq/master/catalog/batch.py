@@ -20,10 +20,12 @@ from dsa_zmq.master.catalog import (
     garbage,
     health,
     inventory_rules,
+    move_rules,
     namespace_rules,
     node_rules,
     read_rules,
     session_rules,
+    survey_rules,
     upload_rules,
 )
 from dsa_zmq.master.catalog.ballast import Ballast
@@ -269,6 +271,12 @@ JOB_RULES: dict[type, Decide] = {
     NodeDigests: inventory_rules.node_digests,
     BucketDigests: inventory_rules.bucket_digests,
     JudgeInventory: inventory_rules.judge_inventory,
+    survey_rules.TakeStock: survey_rules.take_stock,
+    survey_rules.Survey: survey_rules.survey,
+    move_rules.LoadMoves: move_rules.load_moves,
+    move_rules.LookAtMoves: move_rules.look_at_moves,
+    move_rules.ApplyReceipts: move_rules.apply_receipts,
+    move_rules.GiveUpMoves: move_rules.give_up_moves,
 }
 
 
