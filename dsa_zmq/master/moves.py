@@ -294,7 +294,8 @@ class Moves:
         assert self._others == sum(not pending.heals for pending in self._moves.values())
         for key, pending in self._moves.items():
             assert key == pending.key
-            assert pending.batch <= 0 or pending.plan.move in self._batches[pending.batch].moves
+            batch = self._batches.get(pending.batch)  # it may have ended, and its receipts are being applied
+            assert batch is None or pending.plan.move in batch.moves
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
