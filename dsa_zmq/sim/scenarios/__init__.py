@@ -8,12 +8,13 @@ from dsa_zmq.sim.scenarios.calm import CALM, MEETING
 from dsa_zmq.sim.scenarios.counted import COMMIT, COUNT
 from dsa_zmq.sim.scenarios.disks import ROT, SYNC
 from dsa_zmq.sim.scenarios.lies import LYING
+from dsa_zmq.sim.scenarios.repair import REPAIR
 from dsa_zmq.sim.scenarios.returning import EMPTY, INCARNATION, OLDER, STALE, UNMOUNTED
 from dsa_zmq.sim.scenarios.stalled import LINK, MASTER, NODE
 from dsa_zmq.sim.scenarios.storm import POWER, STORM
 
 SCENARIOS: tuple[Scenario, ...] = (
     CALM, MEETING, STORM, POWER, ANSWER, COMMIT, COUNT, NODE, MASTER, LINK, INCARNATION, OLDER, EMPTY, STALE, LYING, ROT,
-    SYNC, UNMOUNTED,
+    SYNC, UNMOUNTED, *REPAIR,
 )  # fmt: skip
 """All of them."""
