@@ -11,6 +11,7 @@ they are loaded, and it goes on.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,7 @@ from dsa_zmq.master.catalog.move_rules import (
 from dsa_zmq.master.department import CATALOG_LANE, Department, OnMessage
 from dsa_zmq.master.moves import Batch, Moves, Pending
 from dsa_zmq.master.office import Office
+from dsa_zmq.master.settings import SECOND_NS
 from dsa_zmq.model.upkeep import Standing
 from dsa_zmq.protocol.messages import Fetch, Fetched
 from dsa_zmq.protocol.values import Failure, FetchShard, NodeAddress, PlacedShard, ShardSource
@@ -38,6 +40,7 @@ from dsa_zmq.protocol.values import Failure, FetchShard, NodeAddress, PlacedShar
 REPEAT_FIRST_NS = 5_000_000_000  #: a batch takes its target a fraction of that, unless a source is dead
 REPEAT_MAX_NS = 20_000_000_000
 PATIENCE_NS = 60_000_000_000  #: with one batch: the target hangs, or has forgotten it
+RATE_TICKS = 10  #: over which the rate is measured
 LOAD_AT_ONCE = 500  #: rows: some 10 ms of the catalog worker
 
 Row = tuple[int, int, int]
@@ -69,7 +72,8 @@ class Mover(Department):
         self.is_loaded = False
         self._talks: dict[int, _Talk] = {}
         self._applying: dict[int, Batch] = {}
-        self._last = 0
+        self._last = 0  #: number of the last ApplyReceipts
+        self._measured: deque[tuple[int, int]] = deque([(0, 0)], RATE_TICKS)  #: serving time, bytes done by then
         office.mover = self
         office.when_registered.append(self._on_registered)
 
@@ -100,6 +104,7 @@ class Mover(Department):
                 self.office.tell(ctx, talk.batch.target, talk.message)
         hopeless = (Standing.LEAVES, Standing.FAILED, Standing.AWAY)
         self._give_up(ctx, self.moves.to(lambda node: self._standing(node, served_ns) in hopeless))
+        self._measured.append((served_ns, self.moves.done_bytes))
         self._go(ctx)
 
     def on_timer(self, ctx: Context, token: tuple[Any, ...]) -> None:
@@ -150,7 +155,8 @@ class Mover(Department):
         if not self.is_loaded:
             return
         at = self.office.at(ctx)
-        for batch in self.moves.batches(self._standings(ctx), at.served_ns):
+        held = bool(self.office.haste.held(at.served_ns))
+        for batch in self.moves.batches(self._standings(ctx), at.served_ns, held=held):
             self._send(ctx, batch, at.served_ns, at.wall_ns)
         wait_ns = self.moves.wait_ns(at.served_ns)
         if wait_ns is not None:
@@ -296,7 +302,9 @@ class Mover(Department):
         return self.office.members.standing(node, served_ns)
 
     def statistics(self) -> dict[str, int]:
-        return {**self.moves.statistics(), "moves_batches": len(self._talks)}
+        (began_ns, before), (ended_ns, after) = self._measured[0], self._measured[-1]
+        rate = (after - before) * SECOND_NS // (ended_ns - began_ns) if ended_ns > began_ns else 0
+        return {**self.moves.statistics(), "moves_batches": len(self._talks), "moves_rate": rate}
 
     def __repr__(self) -> str:
         return f"<Mover {self.moves!r}>"

@@ -21,10 +21,10 @@ from dataclasses import dataclass, field
 import msgspec
 
 from dsa_zmq.master.catalog.move_rules import PlannedMove
+from dsa_zmq.master.move_budget import SECOND_NS, Budget
 from dsa_zmq.model.pace import HealingPace
 from dsa_zmq.model.upkeep import Placed, Standing, Why
 
-SECOND_NS = 1_000_000_000
 PASSED_OVER = 1_000  #: moves that a look at a target skips because their sources are busy
 
 Key = tuple[int, int]
@@ -38,6 +38,7 @@ class Pending:
     plan: PlannedMove
     tries: int = 0
     batch: int = 0  #: number of the batch that it is in; 0: none
+    due_ns: int = 0  #: not before
 
     @property
     def key(self) -> Key:
@@ -70,26 +71,11 @@ class Batch:
 
 
 @dataclass(slots=True)
-class _Bucket:
-    """Bytes that a node may still move now; below 0 it has to wait."""
-
-    left: float
-    since_ns: int
-
-    def refill(self, rate: float, now_ns: int) -> None:
-        self.left = min(rate, self.left + rate * (now_ns - self.since_ns) / SECOND_NS)
-        self.since_ns = now_ns
-
-    def good_ns(self, rate: float) -> int:
-        """When it has something again."""
-        return self.since_ns + int(max(0.0, -self.left) / rate * SECOND_NS) + 1
-
-
-@dataclass(slots=True)
 class _Target:
     """A node as target: what waits for it, and how it does."""
 
     queue: list[tuple[tuple[int, int, int], Key]] = field(default_factory=list)
+    moves: int = 0  #: all that are to go there
     pause_ns: int = 0  #: grows with each batch of which nothing arrived
     paused_until_ns: int = 0
 
@@ -104,12 +90,10 @@ class Moves:
         self._targets: dict[int, _Target] = {}
         self._retries: list[tuple[int, Key, int]] = []  #: heap of (when, key, move)
         self._batches: dict[int, Batch] = {}
-        self._as_target: Counter[int] = Counter()  #: batches under way, by node
-        self._as_source: Counter[int] = Counter()
-        self._buckets: dict[int, _Bucket] = {}
-        self._trickles: dict[int, _Bucket] = {}
+        self._budget = Budget(pace)
         self._last = 0
         self._others = 0  #: moves that heal nothing
+        self._bytes = 0  #: of all that are pending
         self.done_shards = 0
         self.done_bytes = 0
         self.failures = 0
@@ -121,13 +105,12 @@ class Moves:
         for plan in plans:
             known = self._moves.get((plan.chunk, plan.node))
             if known is not None and known.plan.move == plan.move:
-                known.plan = plan
+                self._update(known, plan)
                 continue
             if known is not None:
                 self._forget(known)
             pending = self._moves[plan.chunk, plan.node] = Pending(plan)
-            self._others += not pending.heals
-            self._hold(plan.node, plan.shard_bytes)
+            self._count(pending, 1)
             self._queue(pending)
 
     def refresh(self, plans: Iterable[PlannedMove]) -> None:
@@ -135,19 +118,17 @@ class Moves:
         for plan in plans:
             known = self._moves.get((plan.chunk, plan.node))
             if known is not None and known.plan.move == plan.move:
-                known.plan = plan
+                self._update(known, plan)
 
     def rank(self, ranks: Iterable[tuple[int, int, int]]) -> None:
         """(chunk, node, how many more shards may be lost), as it is now."""
         for chunk, node, remaining in ranks:
             known = self._moves.get((chunk, node))
             if known is not None and known.plan.remaining != remaining:
-                known.plan = msgspec.structs.replace(known.plan, remaining=remaining)
-                if not known.batch:
-                    self._queue(known)
+                self._update(known, msgspec.structs.replace(known.plan, remaining=remaining))
 
-    def batches(self, standings: Mapping[int, Standing], now_ns: int) -> Iterator[Batch]:
-        """Batches that may leave now, the most urgent first."""
+    def batches(self, standings: Mapping[int, Standing], now_ns: int, *, held: bool = False) -> Iterator[Batch]:
+        """Batches that may leave now, the most urgent first. While healing is ``held``, only what is damaged is mended."""
         while self._retries and self._retries[0][0] <= now_ns:
             _, key, move = heapq.heappop(self._retries)
             pending = self._moves.get(key)
@@ -156,16 +137,16 @@ class Moves:
         open_targets = [
             (target.queue[0][0], node)
             for node, target in self._targets.items()
-            if target.queue and self._may_move(node, standings, now_ns) and target.paused_until_ns <= now_ns
+            if target.queue and self._is_open(node, standings, now_ns) and target.paused_until_ns <= now_ns
         ]
         heapq.heapify(open_targets)
         while open_targets:
             _, node = heapq.heappop(open_targets)
-            batch = self._fill(node, standings, now_ns)
+            batch = self._fill(node, standings, now_ns, held)
             if batch is not None:
                 yield batch
                 target = self._targets[node]
-                if target.queue and self._may_move(node, standings, now_ns):
+                if target.queue and self._is_open(node, standings, now_ns):
                     heapq.heappush(open_targets, (target.queue[0][0], node))
 
     def done(self, batch: Batch, move: int) -> None:
@@ -174,7 +155,7 @@ class Moves:
         if pending is not None:
             self.done_shards += 1
             self.done_bytes += pending.plan.shard_bytes
-            self._targets[batch.target].pause_ns = 0
+            self._target(batch.target).pause_ns = 0
             self._forget(pending)
 
     def gone(self, batch: Batch, move: int) -> None:
@@ -187,7 +168,7 @@ class Moves:
         """Its target is another process now: it is to be asked again, at once."""
         pending = batch.moves.get(move)
         if pending is not None and self._is_current(pending):
-            pending.batch = 0
+            pending.batch = pending.due_ns = 0
             self._queue(pending)
 
     def failed(self, batch: Batch, moves: Iterable[int], now_ns: int) -> list[Pending]:
@@ -209,7 +190,7 @@ class Moves:
 
     def nothing_arrived(self, node: int, now_ns: int) -> None:
         """A whole batch failed: the target is left alone for a while."""
-        target = self._targets.setdefault(node, _Target())
+        target = self._target(node)
         first, most = self._pace.retry_first_s * SECOND_NS, self._pace.retry_max_s * SECOND_NS
         target.pause_ns = int(min(most, max(first, 2 * target.pause_ns)))
         target.paused_until_ns = now_ns + target.pause_ns
@@ -217,16 +198,16 @@ class Moves:
     def end(self, batch: Batch) -> None:
         """The target has answered, or will not: it may get another batch."""
         if self._batches.pop(batch.number, None) is not None:
-            self._as_target[batch.target] -= 1
-            self._as_source.subtract(batch.sources)
+            self._budget.end(batch.target, batch.sources)
 
     def to(self, nodes: Callable[[int], bool]) -> list[Pending]:
         """Moves to such nodes that are not under way: to be given up."""
-        found = []
-        for node in [node for node in self._targets if nodes(node)]:
-            del self._targets[node]
+        found: list[Pending] = []
+        meant = {node for node, target in self._targets.items() if target.moves and nodes(node)}
+        if not meant:
+            return found
         for pending in self._moves.values():
-            if pending.batch == 0 and nodes(pending.plan.node):
+            if pending.batch == 0 and pending.plan.node in meant:
                 pending.batch = -1
                 found.append(pending)
         return found
@@ -243,13 +224,10 @@ class Moves:
         for chunk, node, move in moves:
             pending = self._moves.get((chunk, node))
             if pending is not None and pending.plan.move == move and pending.batch < 0:
-                pending.batch = 0
+                pending.batch = pending.due_ns = 0
                 self._queue(pending)
 
     # --- what is so -----------------------------------------------------------------------------------------------
-
-    def find(self, number: int) -> Batch | None:
-        return self._batches.get(number)
 
     def under_way(self) -> list[Batch]:
         return list(self._batches.values())
@@ -259,9 +237,7 @@ class Moves:
         times = [self._retries[0][0]] if self._retries else []
         waiting = [target for target in self._targets.values() if target.queue]
         if waiting:
-            rate = self._pace.node_bytes_s
-            times += [bucket.good_ns(rate) for bucket in self._buckets.values()]
-            times += [bucket.good_ns(rate * self._pace.trickle_rate) for bucket in self._trickles.values()]
+            times += self._budget.due_ns()
             times += [target.paused_until_ns for target in waiting]
         return min((at - now_ns for at in times if at > now_ns), default=None)
 
@@ -277,7 +253,7 @@ class Moves:
     def statistics(self) -> dict[str, int]:
         return {
             "moves": len(self._moves),
-            "moves_bytes": sum(pending.plan.shard_bytes for pending in self._moves.values()),
+            "moves_bytes": self._bytes,
             "moves_under_way": sum(len(batch.moves) for batch in self._batches.values()),
             "moves_done": self.done_shards,
             "moves_done_bytes": self.done_bytes,
@@ -289,9 +265,11 @@ class Moves:
 
     def check_invariants(self) -> None:
         batches = self._batches.values()
-        assert +self._as_target == Counter(batch.target for batch in batches)
-        assert +self._as_source == Counter(node for batch in batches for node in batch.sources)
+        assert +self._budget.as_target == Counter(batch.target for batch in batches)
+        assert +self._budget.as_source == Counter(node for batch in batches for node in batch.sources)
         assert self._others == sum(not pending.heals for pending in self._moves.values())
+        assert self._bytes == sum(pending.plan.shard_bytes for pending in self._moves.values())
+        assert sum(target.moves for target in self._targets.values()) == len(self._moves)
         for key, pending in self._moves.items():
             assert key == pending.key
             batch = self._batches.get(pending.batch)  # it may have ended, and its receipts are being applied
@@ -299,18 +277,33 @@ class Moves:
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
+    def _target(self, node: int) -> _Target:
+        return self._targets.setdefault(node, _Target())
+
     def _queue(self, pending: Pending) -> None:
-        target = self._targets.setdefault(pending.plan.node, _Target())
-        heapq.heappush(target.queue, (pending.rank, pending.key))
+        heapq.heappush(self._target(pending.plan.node).queue, (pending.rank, pending.key))
+
+    def _update(self, pending: Pending, plan: PlannedMove) -> None:
+        """The same move as the catalog has it now. Its entry in a queue names its former rank, and is passed over."""
+        before, pending.plan = pending.rank, plan
+        if not pending.batch and pending.rank != before:
+            self._queue(pending)
+
+    def _count(self, pending: Pending, sign: int) -> None:
+        plan = pending.plan
+        self._others += sign * (not pending.heals)
+        self._bytes += sign * plan.shard_bytes
+        self._target(plan.node).moves += sign
+        self._hold(plan.node, sign * plan.shard_bytes)
 
     def _retry(self, pending: Pending, due_ns: int) -> None:
+        pending.due_ns = due_ns
         heapq.heappush(self._retries, (due_ns, pending.key, pending.plan.move))
 
     def _forget(self, pending: Pending) -> None:
         if self._moves.get(pending.key) is pending:
             del self._moves[pending.key]
-            self._others -= not pending.heals
-            self._hold(pending.plan.node, -pending.plan.shard_bytes)
+            self._count(pending, -1)
 
     def _is_current(self, pending: Pending) -> bool:
         return self._moves.get(pending.key) is pending
@@ -318,22 +311,7 @@ class Moves:
     def _backoff_ns(self, tries: int) -> int:
         return int(min(self._pace.retry_max_s, self._pace.retry_first_s * 2 ** (tries - 1)) * SECOND_NS)
 
-    def _may_move(self, node: int, standings: Mapping[int, Standing], now_ns: int) -> bool:
-        """Whether this node may be the target of one more batch."""
-        return (
-            standings.get(node) is Standing.KEEPS
-            and self._as_target.get(node, 0) < self._pace.move_batches
-            and self._bucket(self._buckets, node, self._pace.node_bytes_s, now_ns).left > 0
-        )
-
-    def _bucket(self, buckets: dict[int, _Bucket], node: int, rate: float, now_ns: int) -> _Bucket:
-        bucket = buckets.get(node)
-        if bucket is None:
-            bucket = buckets[node] = _Bucket(rate, now_ns)
-        bucket.refill(rate, now_ns)
-        return bucket
-
-    def _fill(self, node: int, standings: Mapping[int, Standing], now_ns: int) -> Batch | None:
+    def _fill(self, node: int, standings: Mapping[int, Standing], now_ns: int, held: bool) -> Batch | None:
         """The next batch for this target, or None if nothing of its queue can be fetched now."""
         pace, target = self._pace, self._targets[node]
         batch = Batch(self._last + 1, node, {}, {}, 0)
@@ -342,8 +320,11 @@ class Moves:
         while target.queue and len(batch.moves) < pace.move_shards and len(passed) < PASSED_OVER:
             entry = heapq.heappop(target.queue)
             pending = self._moves.get(entry[1])
-            if pending is None or pending.rank != entry[0] or pending.batch:
+            if pending is None or pending.rank != entry[0] or pending.batch or pending.due_ns > now_ns:
                 continue  # it has ended, is on its way, or has another entry
+            if held and pending.plan.why != Why.BAD:
+                passed.append(entry)
+                continue
             size = pending.plan.shard_bytes
             if batch.moves and batch.bytes + size > pace.move_bytes:
                 passed.append(entry)
@@ -368,45 +349,36 @@ class Moves:
         self._batches[batch.number] = batch
         for pending in batch.moves.values():
             pending.batch = batch.number
-        self._as_target[node] += 1
-        self._as_source.update(batch.sources)
-        for source, size in asked.items():
-            self._bucket(self._buckets, source, pace.node_bytes_s, now_ns).left -= size
-        self._buckets[node].left -= batch.bytes
+        self._budget.begin(node, asked, now_ns)
         return batch
 
     def _sources(
         self, readable: list[Placed], standings: Mapping[int, Standing], asked: Mapping[int, int], now_ns: int
     ) -> list[Placed]:
         """Who is asked for the bytes: the best that has the least to do, then the others. Empty: all are busy."""
-        free = [place for place in readable if place.node in asked or self._is_free(place.node, now_ns)]
+        free = [place for place in readable if place.node in asked or self._budget.may_be_source(place.node, now_ns)]
         if not free:
             return []
-        load = self._as_source
+        load = self._budget.as_source
         first = min(
             free,
             key=lambda place: (
-                standings[place.node], load.get(place.node, 0), asked.get(place.node, 0), place.node
+                standings[place.node], load[place.node], asked.get(place.node, 0), place.node
             ),
         )  # fmt: skip
         return [first, *(place for place in readable if place is not first)]
 
-    def _is_free(self, node: int, now_ns: int) -> bool:
-        return (
-            self._as_source.get(node, 0) < self._pace.move_batches
-            and self._bucket(self._buckets, node, self._pace.node_bytes_s, now_ns).left > 0
-        )
+    def _is_open(self, node: int, standings: Mapping[int, Standing], now_ns: int) -> bool:
+        """Whether this node may be the target of one more batch."""
+        return standings.get(node) is Standing.KEEPS and self._budget.may_be_target(node, now_ns)
 
     def _may_trickle(self, pending: Pending, now_ns: int) -> bool:
         """Rebalancing that nobody asked for goes at a fraction of the rate."""
         if pending.plan.why != Why.REBALANCE or pending.plan.task:
             return True
-        bucket = self._bucket(
-            self._trickles, pending.plan.node, self._pace.node_bytes_s * self._pace.trickle_rate, now_ns
-        )
-        if bucket.left <= 0:
+        if not self._budget.may_trickle(pending.plan.node, now_ns):
             return False
-        bucket.left -= pending.plan.shard_bytes
+        self._budget.trickled(pending.plan.node, pending.plan.shard_bytes, now_ns)
         return True
 
 

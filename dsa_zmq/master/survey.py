@@ -9,7 +9,7 @@ it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from actors.core import Context
@@ -39,6 +39,7 @@ class SurveyDesk(Department):
         self._again_ns = nanoseconds(pace.retry_max_s)
         self._down_since: dict[int, int] = {}  #: serving time, by node
         self._delayed: Goals = Goals()  #: as at the last tick: who is away too briefly
+        self._excess: Mapping[int, float] = {}
         self._held = ""
         self._busy = False  #: a job is at work
         self._wanted = False  #: to begin anew
@@ -71,6 +72,11 @@ class SurveyDesk(Department):
             self._named.clear()
             self._wanted = self._thorough = True
         self._go_on(ctx)
+
+    def aim(self, ctx: Context, excess: Mapping[int, float]) -> None:
+        """From now on so large a share of each of these nodes' places is to go elsewhere; empty: none."""
+        self._excess = dict(excess)
+        self.begin(ctx)
 
     def moved(self, ctx: Context) -> None:
         """Moves have ended: there may be room for more."""
@@ -151,13 +157,10 @@ class SurveyDesk(Department):
         at_risk = sorted(left for left in result.short if left >= 0)
         self._short = sum(result.short[left] for left in at_risk)
         self._passes = list(at_risk)
-        if at_risk or result.untidy or self._thorough or self._goals_beyond():
+        if at_risk or result.untidy or self._thorough or self._excess:
             self._passes.append(None)
         self._after = self._stuck = 0
         self._thorough = False
-
-    def _goals_beyond(self) -> bool:
-        return bool(self._delayed.excess)
 
     def _on_slice(self, ctx: Context, result: SurveyDone | Failure) -> None:
         if isinstance(result, Failure):
@@ -203,7 +206,7 @@ class SurveyDesk(Department):
             frozenset(node for node, since in self._down_since.items() if served_ns - since < delay_ns)
             for delay_ns in self._delays_ns
         )
-        return Goals(bool(self.office.haste.held(served_ns)), endangered, degraded)
+        return Goals(bool(self.office.haste.held(served_ns)), endangered, degraded, excess=self._excess)
 
     def _conditions(self, served_ns: int) -> Conditions:
         office, pace = self.office, self.office.settings.pace

@@ -16,10 +16,11 @@ from dsa_zmq.model.upkeep import NodeView, Placed, Standing, Why, live
 KEEPS, LEAVES, SILENT, FAILED, AWAY = Standing
 TWO = parse_redundancy("copies=2")
 ROOM = 1 << 30
+NO_GOALS = Goals()
 
 
 def ground(
-    standings: list[Standing], goals: Goals = Goals(), *, zones: list[str] | None = None, room: int = ROOM
+    standings: list[Standing], goals: Goals = NO_GOALS, *, zones: list[str] | None = None, room: int = ROOM
 ) -> Ground:
     """Nodes 1, 2, ... of these standings, each a host of its own."""
     zones = zones or [""] * len(standings)
@@ -192,7 +193,7 @@ def test_whatever_happens_no_shard_is_lost_by_healing_and_in_the_end_each_is_the
     chunk = Holding(77, 4096, redundancy, tuple(Placed(index + 1, index) for index in range(copies)))
     for standings, arrivals, rots in rounds:
         at = ground(standings, zones=zones)
-        good = [place for place in live(chunk.places, at.view)]
+        good = live(chunk.places, at.view)
         if 0 <= rots < len(chunk.places) and len(good) > 1 and chunk.places[rots] in good:
             rotten = chunk.places[rots]
             rest = tuple(place for place in chunk.places if place is not rotten)
