@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from dsa_zmq.model.pace import HealingPace
 
 SECOND_NS = 1_000_000_000
+SOON_NS = 1_000_000  #: nobody comes back for less
 
 
 @dataclass(slots=True)
@@ -40,7 +41,8 @@ class Rates:
     def due_ns(self) -> Iterator[int]:
         """When each node that is in debt will have paid it."""
         for bucket in self._buckets.values():
-            yield bucket.since_ns + int(max(0.0, -bucket.left) / self._bytes_s * SECOND_NS) + 1
+            if bucket.left <= 0:
+                yield bucket.since_ns + int(-bucket.left / self._bytes_s * SECOND_NS) + SOON_NS
 
     def _filled(self, node: int, now_ns: int) -> _Bucket:
         bucket = self._buckets.get(node)
