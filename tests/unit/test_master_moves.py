@@ -186,7 +186,9 @@ def test_half_of_the_table_is_for_healing() -> None:
     assert moves.room == (1, 1)
 
 
-@given(st.lists(st.tuples(st.sampled_from(("leave", "done", "fail", "again", "gone", "time", "down")), st.integers(0, 9))))
+@given(
+    st.lists(st.tuples(st.sampled_from(("leave", "done", "fail", "again", "gone", "time", "down")), st.integers(0, 9)))
+)
 def test_whatever_happens_every_move_ends_once_all_is_well(history: list[tuple[str, int]]) -> None:
     plans = [move(n, 1 + n % 3, sources=(4 + n % 2, 5), remaining=n % 2, why=1 + n % 3) for n in range(12)]
     moves, ledger = moves_of(*plans)

@@ -1,4 +1,4 @@
-"""The survey and its moves in the catalog: planned once, counted once they have arrived, dropped if they are wanted no more."""
+"""The survey and its moves in the catalog: planned once, counted once arrived, dropped if wanted no more."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_small_slices_find_the_same(files, new_kit, slices):
 def test_a_pass_by_risk_leaves_what_is_less_at_risk(kit):
     kit.good(kit.commit("/three", 4000, redundancy="copies=3"))
     kit.good(kit.commit("/two", 4000, redundancy="copies=2"))
-    everywhere = UP | {node: AWAY for node in (1, 2)}
+    everywhere = UP | dict.fromkeys((1, 2), AWAY)
     moves, _ = survey(kit, everywhere, at_most=0)
     assert all(move.remaining <= 0 for move in moves)
 
@@ -233,7 +233,7 @@ def spoil(kit, chunk, node):
 def test_a_damaged_shard_is_made_elsewhere_and_its_bytes_go_only_then(files):
     chunk = min(held_by(files, 3))
     spoil(files, chunk, 3)
-    (move,), released = survey(files)
+    (move,), _ = survey(files)
     assert (move.chunk, move.why) == (chunk, Why.BAD)
     assert files.one(LoadDrops(3, 10)) == []
     assert arrive(files, move) == [DONE]
