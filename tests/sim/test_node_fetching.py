@@ -212,7 +212,7 @@ def test_a_shard_may_come_from_another_chunk_of_the_same_node(world: World) -> N
 
 @pytest.mark.parametrize(
     "changes",
-    [{"hash": b""}, {"length": 0}, {"chunk": 0}, {"index": 999}, {"length": 1 << 40}, {"sources": []}],
+    [{"hash": b""}, {"length": 0}, {"index": -1}, {"index": 999}, {"length": 1 << 40}, {"sources": []}],
     ids=lambda changes: next(iter(changes)),
 )
 def test_nonsense_is_answered(world: World, changes: dict[str, Any]) -> None:
