@@ -191,10 +191,10 @@ class Node:
             case Drop() as drop if self.drops:
                 self.shards -= set(drop.shards)
                 ctx.send(got.sender.address, Dropped(drop.number, drop.shards))
-            case Examine() as question if self.tells:
+            case Examine() as question if self.tells and self.registered:
                 states = [GOOD if shard in self.shards else ABSENT for shard in question.shards]
                 ctx.send(got.sender.address, Examined(question.number, states))
-            case AskInventory() as question if self.tells:
+            case AskInventory() as question if self.tells and self.registered:
                 ctx.send(got.sender.address, self.inventory(question))
             case Hint() as hint if self.registered and hint.term > self.registered.term:
                 ctx.send(CONTROL, self.form)
