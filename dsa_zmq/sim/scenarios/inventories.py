@@ -111,9 +111,9 @@ def _put_and_die(cluster: SimCluster, number: int) -> None:
 
 
 def listing_older_than_a_put(cluster: SimCluster) -> None:
-    """Inventories are compared all the time while users work, over a slow network: puts and drops are under way with each
-    listing. Nothing is said to be missing, nothing is adopted that was removed."""
-    cluster.world.faults = replace(NO_FAULTS, latency_ns=2 * MS, jitter_ns=30 * MS)
+    """Inventories are compared all the time while users work, and now and then a listing is late: what was put and committed
+    meanwhile is not in it. Nothing is said to be missing, nothing is adopted that was removed."""
+    cluster.world.faults = replace(NO_FAULTS, jitter_ns=5 * MS, spike=0.1, spike_ns=300 * MS)
     cluster.wait_up()
     seen = Seen(cluster)
     for _ in range(SHIFTS):
