@@ -169,7 +169,9 @@ def slowly(seed: int) -> Mapping[str, Any]:
     return {**varied(seed), **times, "pace": HealingPace(differ_s=20.0)}
 
 
-AWAY = Scenario(deleted_while_away)
-GIVEN_UP = Scenario(orphans_of_given_up_uploads, options=slowly)
-LISTING = Scenario(listing_older_than_a_put, options=comparing)
-SNAPSHOT = Scenario(swapped_for_an_older_copy)
+INVENTORIES = (
+    Scenario(deleted_while_away),
+    Scenario(orphans_of_given_up_uploads, options=slowly),
+    Scenario(listing_older_than_a_put, options=comparing),
+    Scenario(swapped_for_an_older_copy),
+)
