@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from actors.core import Job, Message, Peer
-from actors.sim.faults import MS, NO_FAULTS
+from actors.sim.faults import MS, NO_FAULTS, SECOND
 from dsa_zmq.master.catalog.examine_rules import Adopt, Declare
 from dsa_zmq.master.catalog.inventory_rules import JudgeInventory
 from dsa_zmq.model.limits import GRANT_S
@@ -17,6 +17,7 @@ from dsa_zmq.sim.campaign import Scenario, varied
 from dsa_zmq.sim.cluster import SimCluster
 from dsa_zmq.sim.ledger import Wrong
 from dsa_zmq.sim.machines import Machine
+from dsa_zmq.sim.scenarios.repair import fill, wait_away, wait_whole
 from dsa_zmq.sim.users import User
 from dsa_zmq.sim.verdict import settle
 from dsa_zmq.sim.workload import Worker
@@ -24,6 +25,7 @@ from dsa_zmq.sim.workload import Worker
 MAX_BYTES = 26_000
 FILES = 6
 UPLOADS = 6
+ROUNDS = 5
 SHIFTS = 20  #: of the workers: in most of the first ones a listing differs already
 
 
@@ -157,6 +159,26 @@ def swapped_for_an_older_copy(cluster: SimCluster) -> None:
     expect_no_orphans(cluster)
 
 
+def shard_comes_back_to_a_node(cluster: SimCluster) -> None:
+    """Nodes die for a while one after the other, so that shards are made anew elsewhere, let go, and come back to nodes that
+    had them; every other message arrives a second time, up to 20 s late. None of them takes away what is there again."""
+    cluster.wait_up()
+    user = fill(cluster)
+    cluster.world.faults = replace(NO_FAULTS, duplicate=0.5, spike_ns=20 * SECOND)
+    for _ in range(ROUNDS):
+        node = cluster.random.choice(cluster.nodes)
+        node.kept = False
+        node.crash()
+        wait_away(cluster)
+        wait_whole(cluster, down=[node])
+        node.kept = True
+        node.start()
+        cluster.wait_up()
+        cluster.run_for(3.0)
+        cluster.must(*(user.get(f"/f{number}") for number in range(FILES)))
+    expect_no_orphans(cluster)
+
+
 def expect_no_orphans(cluster: SimCluster) -> None:
     """As :func:`settle`; no node holds anything that the catalog does not name, excused or not."""
     found = settle(cluster)
@@ -180,4 +202,5 @@ INVENTORIES = (
     Scenario(orphans_of_given_up_uploads, options=slowly),
     Scenario(listing_older_than_a_put, options=comparing),
     Scenario(swapped_for_an_older_copy, options=slowly),
+    Scenario(shard_comes_back_to_a_node),
 )
