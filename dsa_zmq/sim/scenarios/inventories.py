@@ -160,13 +160,14 @@ def swapped_for_an_older_copy(cluster: SimCluster) -> None:
 
 
 def shard_comes_back_to_a_node(cluster: SimCluster) -> None:
-    """Nodes die for a while one after the other, so that shards are made anew elsewhere, let go, and come back to nodes that
-    had them; every other message arrives a second time, up to 20 s late. None of them takes away what is there again."""
+    """A node dies for a while, again and again, so that its shards are made anew elsewhere, let go, and come back to nodes
+    that had them; each message arrives a second time, up to 20 s late. None of them takes away what is there again."""
     cluster.wait_up()
     user = fill(cluster)
-    cluster.world.faults = replace(NO_FAULTS, duplicate=0.5, spike_ns=20 * SECOND)
+    cluster.world.faults = replace(NO_FAULTS, duplicate=1.0, spike_ns=20 * SECOND)
+    seen = Seen(cluster)
+    node = cluster.random.choice(cluster.nodes)
     for _ in range(ROUNDS):
-        node = cluster.random.choice(cluster.nodes)
         node.kept = False
         node.crash()
         wait_away(cluster)
@@ -176,7 +177,20 @@ def shard_comes_back_to_a_node(cluster: SimCluster) -> None:
         cluster.wait_up()
         cluster.run_for(3.0)
         cluster.must(*(user.get(f"/f{number}") for number in range(FILES)))
+    _let_comparisons_pass(cluster)
+    if seen.declared:
+        raise Wrong(f"{seen.declared} shards were taken away from under their places")
     expect_no_orphans(cluster)
+
+
+def _let_comparisons_pass(cluster: SimCluster) -> None:
+    """Each node is compared once more, after the last doubled message."""
+    cluster.run_for(20.0)
+    for node in cluster.nodes:
+        node.crash()
+        node.start()
+    cluster.wait_up()
+    cluster.run_for(5.0)
 
 
 def expect_no_orphans(cluster: SimCluster) -> None:
