@@ -47,6 +47,7 @@ class SurveyDesk(Department):
         self._passes: list[int | None] = []  #: still to be made; None: everything
         self._after = 0  #: cursor of the first of them
         self._named: dict[int, None] = {}  #: chunks to be looked at, in this order
+        self._resting: dict[int, None] = {}  #: to be named at the next tick
         self._stuck = 0  #: shards without a node for them, in the passes that are made
         self._short = 0  #: chunks that can be read and are not whole, by the last stock
         self._slices = 0
@@ -55,7 +56,7 @@ class SurveyDesk(Department):
         office.survey = self
         office.when_registered.append(lambda ctx, node: self.begin(ctx))
         office.when_changed.append(self._on_changed)
-        office.when_places.append(self.look_at)
+        office.when_places.append(self._rest)
 
     # --- for others -----------------------------------------------------------------------------------------------
 
@@ -92,15 +93,23 @@ class SurveyDesk(Department):
         if change.after != SUSPECT:
             self.begin(ctx)
 
+    def _rest(self, ctx: Context, chunks: Iterable[int]) -> None:
+        """Places are found to be others than was known. What was restored would be released at once, again and again, while
+        a keeper cannot be read: so not before the next tick."""
+        self._resting.update(dict.fromkeys(chunks))
+
     def on_tick(self, ctx: Context, served_ns: int) -> None:
         """Delays run out; a hold ends."""
         held, goals = self.office.haste.held(served_ns), self._goals(served_ns)
         if held != self._held:
             ctx.log("healing-held", why=held or "not any more")
-        if goals != self._delayed:
-            self._delayed, self._held = goals, held
-            self.begin(ctx)
         self._held = held
+        if goals != self._delayed:
+            self._delayed = goals
+            self.begin(ctx)
+        if self._resting:
+            resting, self._resting = self._resting, {}
+            self.look_at(ctx, resting)
 
     def on_timer(self, ctx: Context, token: tuple[Any, ...]) -> None:
         """What could not be done some time ago may be possible now."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from actors.core import Job, Message, Peer
-from actors.sim.faults import SECOND
+from actors.sim.faults import MS, SECOND
+from dsa_zmq.master.catalog.catalog import CATALOG_FILE
 from dsa_zmq.master.catalog.examine_rules import SettleReleases
 from dsa_zmq.master.catalog.move_rules import ApplyReceipts, GiveUpMoves, LoadMoves, LookAtMoves
+from dsa_zmq.master.catalog.sql import Database
 from dsa_zmq.master.catalog.survey_rules import Survey
 from dsa_zmq.protocol.messages import Fetch, Fetched, ShardData
 from dsa_zmq.protocol.operations import Health, HealthReport, ListNodes, Nodes
@@ -187,6 +190,85 @@ def nodes_come_and_go(cluster: SimCluster) -> None:
     settle(cluster)
 
 
+def shards_come_back_to_nodes(cluster: SimCluster) -> None:
+    """Of three nodes one after another is away until it was replaced, and back until what is too much was let go: shards
+    return to where they were dropped, while late and doubled drops, words and fetches are still on their way."""
+    cluster.world.faults = replace(cluster.world.faults, duplicate=0.2, jitter_ns=400 * MS)
+    nodes = cluster.nodes[:3]
+    retired = cluster.nodes[3]
+    cluster.wait_up()
+    retired.kept = False
+    retired.crash()
+    cluster.run_for(cluster.master_settings.down_s + 0.2)
+    fill(cluster, 5)
+    for _ in range(5):
+        node = cluster.random.choice(nodes)
+        node.kept = False
+        cluster.random.choice((node.crash, node.power_loss))()
+        wait_away(cluster)
+        if cluster.random.random() < 0.7:
+            wait_whole(cluster, down=[node])
+        node.start()
+        node.kept = True
+        wait_trimmed(cluster, nodes)
+    retired.kept = True
+    settle(cluster)
+
+
+def wait_trimmed(cluster: SimCluster, nodes: Sequence[NodeMachine], *, seconds: float = REPAIR_S) -> None:
+    """Until these nodes hold each shard once: with no node to spare, a shard could not be made anew otherwise."""
+    user = cluster.user()
+    end_ns = cluster.world.now_ns + int(seconds * SECOND)
+    names = {node.name for node in nodes}
+    while True:
+        shown, listed = cluster.wait(user.ask(Health()), user.ask(ListNodes()))
+        if isinstance(shown, HealthReport) and isinstance(listed, Nodes):
+            infos = [info for info in listed.nodes if info.name in names]
+            whole = {info.state for info in infos} == {"up"} and shown.endangered_chunks == 0
+            if whole and sum(info.shards for info in infos) == 2 * shown.healthy_chunks:
+                break
+        if cluster.world.now_ns > end_ns:
+            raise Wrong(f"after {seconds:g} s there is still too much: {shown} {listed}")
+        cluster.run_for(0.2)
+    user.crash()
+
+
+def two_want_to_remove(cluster: SimCluster) -> None:
+    """A node comes back, so that much is there twice, and at the same moment another one is to be emptied."""
+    cluster.wait_up()
+    fill(cluster)
+    back, emptied = cluster.random.sample(cluster.nodes, 2)
+    back.kept = False
+    back.crash()
+    wait_away(cluster)
+    wait_whole(cluster, down=[back])
+    cluster.master.stop()
+    number = drain(cluster, emptied)
+    back.kept = True
+    back.start()
+    cluster.master.start()
+    cluster.run_for(cluster.random.random() * 2)
+    if cluster.random.random() < 0.5:
+        cluster.random.choice(cluster.nodes).crash()
+    settle(cluster)
+    database = Database(cluster.master.disk, CATALOG_FILE)
+    left = database.execute("SELECT chunk FROM places WHERE node = ?", (number,))
+    database.close()
+    if left:
+        raise Wrong(f"{len(left)} shards are still on the node that was to be emptied")
+
+
+def drain(cluster: SimCluster, node: NodeMachine) -> int:
+    """Have a node emptied, while there is no master; its number."""
+    database = Database(cluster.master.disk, CATALOG_FILE)
+    [(number,)] = database.execute("SELECT node FROM nodes WHERE name = ?", (node.name,))
+    database.begin()
+    database.execute("UPDATE nodes SET draining = 1 WHERE node = ?", (number,))
+    database.commit()
+    database.close()
+    return int(number)
+
+
 HEALING = (Survey, LoadMoves, ApplyReceipts, GiveUpMoves, LookAtMoves, SettleReleases)
 
 DIES = Scenario(node_dies_and_is_replaced)
@@ -195,5 +277,7 @@ MIDDLE = Scenario(returns_in_the_middle_of_repair)
 MASTER_DIES = Scenario(master_dies_in_repair)
 FETCH = Scenario(nodes_die_in_a_fetch)
 COME_AND_GO = Scenario(nodes_come_and_go, rough=True)
+COME_BACK = Scenario(shards_come_back_to_nodes)
+REMOVERS = Scenario(two_want_to_remove)
 
-REPAIR = (DIES, RETURNS, MIDDLE, MASTER_DIES, FETCH, COME_AND_GO)
+REPAIR = (DIES, RETURNS, MIDDLE, MASTER_DIES, FETCH, COME_AND_GO, COME_BACK, REMOVERS)
