@@ -13,7 +13,16 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from actors.core import Context
-from dsa_zmq.master.catalog.survey_rules import Conditions, Room, StockTaken, Survey, SurveyDone, TakeStock
+from dsa_zmq.master.catalog.survey_rules import (
+    DECISIONS,
+    MAX_SLICE,
+    Conditions,
+    Room,
+    StockTaken,
+    Survey,
+    SurveyDone,
+    TakeStock,
+)
 from dsa_zmq.master.department import CATALOG_LANE, Department
 from dsa_zmq.master.members import DOWN, SUSPECT, Change
 from dsa_zmq.master.office import Office
@@ -45,6 +54,7 @@ class SurveyDesk(Department):
         self._wanted = False  #: to begin anew
         self._thorough = True  #: even if the tallies show nothing to do: what nobody knows is looked for once
         self._passes: list[int | None] = []  #: still to be made; None: everything
+        self._limit = MAX_SLICE  #: chunks in the next slice
         self._after = 0  #: cursor of the first of them
         self._named: dict[int, None] = {}  #: chunks to be looked at, in this order
         self._resting: dict[int, None] = {}  #: to be named at the next tick
@@ -153,7 +163,9 @@ class SurveyDesk(Department):
         elif self._passes and heal and (other or self._passes[0] is not None):
             at_most = self._passes[0]
             allowed = heal if at_most is not None else other  # risk does not wait for what is no risk
-            job = Survey(self._conditions(served_ns), self._after, at_most=at_most, heal=heal, other=allowed)
+            job = Survey(
+                self._conditions(served_ns), self._after, self._limit, at_most=at_most, heal=heal, other=allowed
+            )
             self._run(ctx, ("survey", "slice"), job)
 
     def _run(self, ctx: Context, token: tuple[Any, ...], job: TakeStock | Survey) -> None:
@@ -176,6 +188,7 @@ class SurveyDesk(Department):
             return
         self._take(ctx, result)
         self._after = result.next
+        self._limit = min(MAX_SLICE, max(DECISIONS, 2 * result.seen))  # what is loaded and not come to is lost work
         if not result.next and self._passes:
             self._passes.pop(0)
             if not self._passes:

@@ -41,8 +41,8 @@ from dsa_zmq.model.redundancy import parse_redundancy
 from dsa_zmq.model.steps import Add, Goals, Ground, Holding, Release, Step, Stuck, steps
 from dsa_zmq.model.upkeep import NodeView, Placed, Standing, remaining
 
-MAX_SLICE = 1_000  #: chunks: some 10 ms of the catalog worker if nothing is to be done with them
-PLACINGS = 10_000  #: members looked at for new places in a slice: some 10 ms
+MAX_SLICE = 2_000  #: chunks: some 5 ms of the catalog worker if nothing is to be done with them
+DECISIONS = 128  #: chunks that have to be thought about, in a slice: some 10 ms with what follows
 
 CHUNKS_AFTER: Scan[ChunkRow] = Scan(
     f"SELECT {CHUNKS.columns} FROM chunks WHERE chunk > ? ORDER BY chunk LIMIT ?", ChunkRow, (CHUNKS,)
@@ -150,32 +150,28 @@ def survey(rows: Rows, facts: Facts, job: Survey) -> SurveyDone:
     shards = _shards(rows, chunks, contiguous=not job.chunks)
     view = view_of(rows, job.conditions.standings)
     ground = _ground(nodes, view, job.conditions)
-    budget = max(20, PLACINGS // (len(ground.members) or 1))
-    quiet: set[tuple[object, ...]] = set()
+    staying = frozenset(row.node for row in nodes if view[row.node].standing in (Standing.KEEPS, Standing.SILENT))
     plans: list[tuple[ChunkRow, list[PlaceRow], list[Step]]] = []
-    heal, other, stuck = min(job.heal, budget), min(job.other, budget), 0
+    heal, other, stuck = job.heal, job.other, 0
     next_chunk = chunks[-1].chunk if not job.chunks and len(chunks) == _limit(job) else 0
-    seen = 0
+    seen = decisions = 0
     known: list[tuple[int, int, int]] = []
     for chunk in chunks:
         own = shards.get(chunk.chunk, _NO_SHARDS)
-        key = (chunk.redundancy, *(row[1:] for row in own.places))
         seen += 1
-        if key in quiet and not own.moves and not own.drops:
+        if not ground.goals.excess and _is_settled(chunk, own, staying):
             continue
         holding = _holding(chunk, own)
         left = remaining(holding.places, holding.redundancy, view)
         known += [(row.chunk, row.node, left) for row in own.moves]
         if job.at_most is not None and left > job.at_most:
-            quiet.add(key)  # who holds a chunk decides how much is left
             continue
-        if heal <= 0 or other <= 0:
+        if heal <= 0 or other <= 0 or decisions == DECISIONS:
             next_chunk = chunk.chunk - 1  # this one is the next to be looked at
             seen -= 1
             break
+        decisions += 1
         todo = steps(holding, ground)
-        if not todo and not own.moves and not own.drops and not ground.goals.excess:
-            quiet.add(key)
         adds = [step for step in todo if isinstance(step, Add)]
         heal -= sum(step.why.heals for step in adds)
         other -= sum(not step.why.heals for step in adds)
@@ -184,6 +180,16 @@ def survey(rows: Rows, facts: Facts, job: Survey) -> SurveyDone:
             plans.append((chunk, own.places, todo))
     moves, released = _carry_out(rows, plans, view)
     return SurveyDone(next_chunk, moves, released, seen, stuck, known)
+
+
+def _is_settled(chunk: ChunkRow, shards: _Shards, staying: frozenset[int]) -> bool:
+    """Whether each shard lies once, where it may stay: for nearly all chunks that is soon seen."""
+    places = shards.places
+    if shards.moves or shards.drops or len(places) != parse_redundancy(chunk.redundancy).shards:
+        return False
+    return len({row.shard for row in places}) == len(places) and all(
+        row.state == LIVE_PLACE and row.node in staying for row in places
+    )
 
 
 _NO_SHARDS = _Shards([], [], [])
