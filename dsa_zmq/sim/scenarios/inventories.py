@@ -159,7 +159,7 @@ def swapped_for_an_older_copy(cluster: SimCluster) -> None:
     expect_no_orphans(cluster)
 
 
-def shard_comes_back_to_a_node(cluster: SimCluster) -> None:
+def late_doubles_hit_nothing(cluster: SimCluster) -> None:
     """A node dies for a while, again and again, so that its shards are made anew elsewhere, let go, and come back to nodes
     that had them; each message arrives a second time, up to 20 s late. None of them takes away what is there again."""
     cluster.wait_up()
@@ -216,5 +216,5 @@ INVENTORIES = (
     Scenario(orphans_of_given_up_uploads, options=slowly),
     Scenario(listing_older_than_a_put, options=comparing),
     Scenario(swapped_for_an_older_copy, options=slowly),
-    Scenario(shard_comes_back_to_a_node),
+    Scenario(late_doubles_hit_nothing),
 )
