@@ -8,6 +8,7 @@ seed has decided about everything else: stricter than ext4, as strict as POSIX. 
 
 from __future__ import annotations
 
+import copy
 import errno
 import posixpath
 import random
@@ -283,6 +284,16 @@ class SimDisk:
             inode.sync()
 
     # --- faults by hand --------------------------------------------------------------------------------------------
+
+    def snapshot(self) -> SimDisk:
+        """A copy of the disk as it is at this moment, as a crash of its process would leave it; the process goes on."""
+        vfs, self._vfs = self._vfs, None
+        try:
+            taken = copy.deepcopy(self)
+        finally:
+            self._vfs = vfs
+        taken.process_crash()
+        return taken
 
     def process_crash(self) -> None:
         """The process that used this disk is dead, and its handles; the page cache still has every write."""

@@ -89,6 +89,8 @@ def _allocated(operation: op.Allocate, result: op.Allocated) -> str:
     if len({plan.chunk for plan in result.chunks}) < len(result.chunks):
         return "gives a chunk id twice"
     for plan in result.chunks:
+        if len({place.index for place in plan.places}) < len(plan.places):
+            return f"places a shard of chunk {plan.chunk} twice"
         if not 0 < plan.chunk < _I63 or not plan.places or not _are_places(plan.places, known):
             return f"has impossible places of chunk {plan.chunk}"
     return ""
@@ -209,14 +211,8 @@ def _is_chunk(chunk: ChunkPlaces) -> bool:
 
 
 def _are_places(places: Sequence[Place], known: frozenset[int]) -> bool:
-    nodes: set[int] = set()
-    indices: set[int] = set()
-    for place in places:
-        if not _is_place(place, known):
-            return False
-        nodes.add(place.node)
-        indices.add(place.index)
-    return len(nodes) == len(indices) == len(places)
+    """A node has one shard of a chunk; a shard may be on several nodes, until what is too much is let go."""
+    return len({place.node for place in places}) == len(places) and all(_is_place(place, known) for place in places)
 
 
 def _is_place(place: Place, known: frozenset[int]) -> bool:

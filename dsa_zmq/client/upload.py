@@ -323,10 +323,8 @@ class Upload:
 
     def waits_for(self) -> str:
         """For people: whom this upload waits for."""
-        names = sorted(self._node_name(node) for node in self._shards.nodes_at_work())
-        if names:
-            return ", ".join(names)
-        return f"the master ({', '.join(sorted(self._asked))})" if self._asked else "its source"
+        others = f"the master ({', '.join(sorted(self._asked))})" if self._asked else "its source"
+        return ", ".join(sorted(self._node_name(node) for node in self._shards.nodes_at_work())) or others
 
     # --- decisions ---------------------------------------------------------------------------------------------------
 

@@ -44,6 +44,7 @@ class NodeState:
     free: int = 0  #: bytes, as it last said; outstanding allocations are not subtracted
     shards: int = 0
     failure: str = ""
+    inventory: int = 0  #: digest of all that it holds, as it last said
     shown: str = SUSPECT  #: the state at the last look, to tell changes
 
 
@@ -116,6 +117,7 @@ class Members:
             state.shards = max(0, message.shards)
             state.failure = message.failure[:500]
             self._up_until_ns = 0
+            state.inventory = message.inventory
         return sign
 
     def look(self, served_ns: int) -> list[Change]:

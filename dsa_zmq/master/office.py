@@ -5,8 +5,9 @@ Soft state of one master process. The actor makes it and owns it; departments us
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from actors.core import Address, Context, Message
 from actors.errors import MessageTooLarge
@@ -16,6 +17,7 @@ from dsa_zmq.master.allocation import Allocator
 from dsa_zmq.master.calls import CallInFlight, CallTable, Group, failure
 from dsa_zmq.master.desk import Desk, Moment
 from dsa_zmq.master.grants import Granter
+from dsa_zmq.master.haste import Haste
 from dsa_zmq.master.members import Change, Members
 from dsa_zmq.master.settings import MasterSettings
 from dsa_zmq.master.uploads import Uploads
@@ -25,6 +27,12 @@ from dsa_zmq.protocol.values import Failure, Plan
 
 TellPlan = Callable[[Context, "Plan | Failure"], None]
 MakeAPlan = Callable[[Context, MakePlan, TellPlan], None]
+
+if TYPE_CHECKING:  # they are departments over this office
+    from dsa_zmq.master.examiner import Examiner
+    from dsa_zmq.master.mover import Mover
+    from dsa_zmq.master.removals import Removals
+    from dsa_zmq.master.survey import SurveyDesk
 
 
 @dataclass(slots=True)
@@ -46,6 +54,18 @@ class Office:
     """Called with a node's number when it has registered: as another process, or under this term for the first time."""
     when_changed: list[Callable[[Context, Change], None]] = field(default_factory=list)
     """Called with each change of a node's state, as far as the last look has noticed it."""
+    when_places: list[Callable[[Context, Sequence[int]], None]] = field(default_factory=list)
+    """Called with chunks whose places are found to be others than the catalog knew: missing, damaged, restored, adopted.
+    The survey has something to decide about them."""
+    examiner: Examiner = field(init=False)
+    removals: Removals = field(init=False)
+    survey: SurveyDesk = field(init=False)
+    mover: Mover = field(init=False)
+    haste: Haste = field(init=False)
+    """Whether repair and trims are held: see :mod:`dsa_zmq.master.haste`."""
+
+    def __post_init__(self) -> None:
+        self.haste = Haste(self.members, self.settings.pace)
 
     plans: dict[str, MakeAPlan] = field(default_factory=dict)
     """By kind of task, who makes its plan: called with the wish and with whom to tell, then or in a later turn."""
@@ -65,6 +85,11 @@ class Office:
         """A node has registered: tell all who want to know."""
         for call in self.when_registered:
             call(ctx, node)
+
+    def places_changed(self, ctx: Context, chunks: Sequence[int]) -> None:
+        """The catalog has learnt that these chunks' places are others: tell all who want to know."""
+        for call in self.when_places:
+            call(ctx, chunks)
 
     def tell(self, ctx: Context, node: int, message: Message) -> bool:
         """Send to a node over the connection that it registered by. False if it has none."""

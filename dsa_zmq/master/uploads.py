@@ -48,6 +48,7 @@ class Uploads:
         self._uploads: dict[int, UploadState] = {}
         self._chunks = 0
         self._reserved: dict[int, int] = {}  #: node -> bytes allocated there and not staged
+        self._moving: dict[int, int] = {}  #: node -> bytes of moves that are to arrive there
 
     def begin(self, upload: int, redundancy: str, served_ns: int) -> UploadState:
         """A new upload, or one of before our start that speaks up, with a full lease. Raises :class:`Overloaded`."""
@@ -160,9 +161,15 @@ class Uploads:
         """The smallest upload in progress, None without any."""
         return min(self._uploads, default=None)
 
+    def hold(self, node: int, size_bytes: int) -> None:
+        """A move is to bring so many bytes to a node; less than 0: it has, or will not any more."""
+        self._moving[node] = self._moving.get(node, 0) + size_bytes
+        if not self._moving[node]:
+            del self._moving[node]
+
     def reserved_bytes(self, node: int) -> int:
-        """Allocated on this node and not staged."""
-        return self._reserved.get(node, 0)
+        """Promised on this node and not there yet: allocated to uploads, or to arrive by moves."""
+        return self._reserved.get(node, 0) + self._moving.get(node, 0)
 
     def statistics(self) -> dict[str, int]:
         return {"uploads": len(self._uploads), "chunks": self._chunks, "bytes": sum(self._reserved.values())}
@@ -197,5 +204,6 @@ class Uploads:
             for outstanding in state.chunks.values():
                 for node in outstanding.nodes.values():
                     reserved[node] = reserved.get(node, 0) + outstanding.shard_bytes
+        assert all(size > 0 for size in self._moving.values()), "what was held is let go once"
         assert chunks == self._chunks, "the count of allocated chunks is that of the table"
         assert {node: size for node, size in reserved.items() if size} == self._reserved, "reserved bytes add up"

@@ -19,6 +19,8 @@ from actors.core import Job, Lane
 from dsa_zmq.errors import DSAError, Unavailable
 from dsa_zmq.node.compactor import Rewritten, Share
 from dsa_zmq.node.identity import IdentityFile
+from dsa_zmq.node.inventory_steps import DigestStore, ReadRanges, digest_store, read_ranges
+from dsa_zmq.node.shard_states import LookUpShards, ReadShards, look_up_shards, read_shards
 from dsa_zmq.node.store import NewShard, ShardInfo, ShardKey, ShardStore, Usage
 
 WRITE, READ, CARE = "write", "read", "care"
@@ -179,6 +181,7 @@ WRITE_JOBS: dict[type[Job], Callable[[ShardStore, IdentityFile, Any], Any]] = {
     Remember: _remember,
     GiveBackStart: _give_back,
     RewriteShare: _rewrite,
+    LookUpShards: look_up_shards,
 }
 """All but puts, which are done together. A DSAError that is raised is the job's outcome."""
 
@@ -188,6 +191,9 @@ CARE_JOBS: dict[type[Job], Callable[[ShardStore, Any], Any]] = {
     LookAtStore: _look,
     ChooseSegment: _choose,
     GatherShare: _gather,
+    ReadShards: read_shards,
+    DigestStore: digest_store,
+    ReadRanges: read_ranges,
 }
 
 

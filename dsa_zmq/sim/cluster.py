@@ -20,6 +20,7 @@ from dsa_zmq.client.slots import BURST_FILES
 from dsa_zmq.errors import DSAError, LocalError, Unavailable
 from dsa_zmq.master.settings import MasterSettings
 from dsa_zmq.model.limits import MIN_CHUNK_BYTES
+from dsa_zmq.model.pace import HealingPace
 from dsa_zmq.node.service import NodeSettings
 from dsa_zmq.protocol.operations import ListNodes, Nodes
 from dsa_zmq.sim.ledger import Ledger, Wrong
@@ -82,6 +83,7 @@ class SimCluster:
                 gc_interval_s=0.5,
                 gc_grace_s=1.0,
                 upload_lease_s=8.0,
+                pace=HealingPace().faster(10),
             ),
             **settings,
         )

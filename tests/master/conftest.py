@@ -19,17 +19,24 @@ from dsa_zmq.master.actor import MasterActor
 from dsa_zmq.master.department import CATALOG_LANE
 from dsa_zmq.master.service import MasterSettings, load_or_create_secret, master_spec
 from dsa_zmq.model.ids import NONCE_BITS
+from dsa_zmq.model.inventory import SHARDS, bucket_of, digests, root
 from dsa_zmq.model.macs import receipt_mac
 from dsa_zmq.protocol.codec import CODEC
 from dsa_zmq.protocol.messages import (
+    ABSENT,
+    GOOD,
     Answers,
+    AskInventory,
     Call,
     Calls,
     Drop,
     Dropped,
+    Examine,
+    Examined,
     Fence,
     Heartbeat,
     Hint,
+    Inventory,
     Refused,
     Register,
     Registered,
@@ -136,6 +143,7 @@ class Node:
     def __init__(self, world: MasterWorld, number: int, start: int, nonce: int, **changes: Any) -> None:
         self.world = world
         self.drops = True  #: answer Drop
+        self.tells = True  #: answer Examine and AskInventory
         self.beats = True
         self.registered: Registered = None  # type: ignore[assignment]
         self.shards: set[ShardRef] = set()
@@ -183,10 +191,24 @@ class Node:
             case Drop() as drop if self.drops:
                 self.shards -= set(drop.shards)
                 ctx.send(got.sender.address, Dropped(drop.number, drop.shards))
+            case Examine() as question if self.tells and self.registered:
+                states = [GOOD if shard in self.shards else ABSENT for shard in question.shards]
+                ctx.send(got.sender.address, Examined(question.number, states))
+            case AskInventory() as question if self.tells and self.registered:
+                ctx.send(got.sender.address, self.inventory(question))
             case Hint() as hint if self.registered and hint.term > self.registered.term:
                 ctx.send(CONTROL, self.form)
             case Fence():
                 self.beats = False
+
+    def inventory(self, question: AskInventory) -> Inventory:
+        """What this node says that it holds, of what it is asked for."""
+        level, within = question.level, set(question.within)
+        shards = [each for each in self.shards if level == 0 or bucket_of(each.chunk, level - 1) in within]
+        if level == SHARDS:
+            return Inventory(question.number, [], [], sorted(shards, key=lambda each: (each.chunk, each.index)))
+        found = digests([(each.chunk, each.index) for each in shards], level)
+        return Inventory(question.number, list(found), list(found.values()))
 
     def _beat(self, ctx: Context, token: Any) -> None:
         if self.beats:
@@ -197,7 +219,7 @@ class Node:
         used = 10 * len(self.shards)
         beat = Heartbeat(
             self.registered.node, self.form.incarnation, self.registered.term, used, CAPACITY - used,
-            len(self.shards), 0,
+            len(self.shards), 0, inventory=root(digests(((each.chunk, each.index) for each in self.shards), 0)),
         )  # fmt: skip
         return msgspec.structs.replace(beat, **changes)
 

@@ -17,19 +17,28 @@ from actors.sim.runtime import SimHandle, SimRuntime
 from dsa_zmq.errors import ConfigError, Corrupt
 from dsa_zmq.model.ids import start_of
 from dsa_zmq.model.inspection import Inspect
+from dsa_zmq.model.inventory import SHARDS, digests, root
 from dsa_zmq.model.limits import GRANT_SLACK_S, MAX_CHUNK_BYTES
 from dsa_zmq.model.macs import READ, WRITE, grant_mac, receipt_mac
 from dsa_zmq.node.service import NodeSettings, node_spec
 from dsa_zmq.protocol.codec import CODEC
 from dsa_zmq.protocol.messages import (
+    ABSENT,
+    DAMAGED,
+    GOOD,
+    UNREADABLE,
+    AskInventory,
     ConfirmShards,
     Drop,
     Dropped,
+    Examine,
+    Examined,
     Fence,
     GetShards,
     Heartbeat,
     Hello,
     Hint,
+    Inventory,
     Ping,
     Pong,
     PutDone,
@@ -71,6 +80,10 @@ class Script(Actor):
 
     def on_call(self, ctx: Context, call: Any) -> None:
         call(ctx)
+
+    def heard_messages(self) -> list[Message]:
+        """In the order in which they came."""
+        return [message for _, message, _ in self.heard]
 
     def of(self, kind: type[Any]) -> list[Any]:
         return [message for _, message, _ in self.heard if isinstance(message, kind)]
@@ -660,6 +673,100 @@ def test_a_drop_of_an_earlier_term_is_not_obeyed(world: World, data: bytes) -> N
     world.sim.run_for(2 * SECOND)
     assert world.master.of(Dropped) == []
     assert world.get(world.grant(10, 5000))[1] == [data]
+
+
+# --- what is here -----------------------------------------------------------------------------------------------------
+
+
+def examine(world: World, number: int, *chunks: int, read: bool = False) -> list[int]:
+    """What the node says of the first shard of each chunk."""
+    world.tell(Examine(number, world.term, [ShardRef(chunk, 0) for chunk in chunks], read))
+    world.sim.run_until(lambda: any(answer.number == number for answer in world.master.of(Examined)))
+    return next(answer.states for answer in world.master.of(Examined) if answer.number == number)
+
+
+def turn_a_bit(world: World, data: bytes) -> None:
+    """Of these bytes, in the first segment."""
+    path = "segments/00000001.seg"
+    file = world.disk.open(path)
+    world.disk.flip_bit(path, file.pread(file.size(), 0).find(data) + 77)
+
+
+def test_a_node_says_what_it_has_and_with_reading_what_of_it_is_good(world: World, data: bytes) -> None:
+    world.put((10, data), (11, data[1:]))
+    turn_a_bit(world, data)
+    assert examine(world, 1, 10, 11, 12) == [GOOD, GOOD, ABSENT]
+    assert examine(world, 2, 12, 11, 10, read=True) == [ABSENT, GOOD, DAMAGED]
+    assert examine(world, 3, 10) == [DAMAGED], "it is in quarantine now"
+    assert examine(world, 4, read=True) == []
+
+
+def test_a_question_of_an_earlier_term_or_for_too_many_is_not_answered(world: World, data: bytes) -> None:
+    world.put((10, data))
+    world.tell(Examine(1, world.term - 1, [ShardRef(10, 0)]))
+    world.tell(AskInventory(1, world.term - 1, 0, []))
+    world.tell(Examine(2, world.term, [ShardRef(10, 0)] * 2000))
+    world.tell(AskInventory(2, world.term, 1, [0] * 2000))
+    world.tell(AskInventory(3, world.term, 9, [0]))
+    world.sim.run_for(2 * SECOND)
+    assert world.master.of(Examined) == world.master.of(Inventory) == []
+
+
+def test_a_failed_store_does_not_say_that_something_is_missing(world: World, data: bytes) -> None:
+    world.put((10, data))
+    world.disk.failing_syncs = 1
+    world.put((11, data))
+    assert examine(world, 1, 10, 11, 12) == [UNREADABLE] * 3
+    assert examine(world, 2, 10, 11, 12, read=True) == [UNREADABLE] * 3
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_nothing_is_said_to_be_good_after_its_drop_was_confirmed(seed: int, data: bytes) -> None:
+    """The drop overtakes the reading of many shards."""
+    world = World(seed, capacity=64 << 20, segment_bytes=1 << 20).until_registered()
+    shards = [(chunk, data * 100 + bytes([chunk])) for chunk in range(20, 50)]
+    for number, pair in enumerate(shards):
+        world.put(pair, number=number + 1)
+    world.tell(Examine(1, world.term, [ShardRef(chunk, 0) for chunk, _ in shards], True))
+    examining = world.actor._named["examine"]
+    world.sim.run_until(lambda: examining._read)
+    assert examining._read[0] == GOOD
+    world.tell(Drop(70, world.term, [ShardRef(20, 0)]))
+    world.sim.run_until(lambda: bool(world.master.of(Dropped) and world.master.of(Examined)))
+    kinds = [type(message) for message in world.master.heard_messages() if isinstance(message, Dropped | Examined)]
+    (examined,) = world.master.of(Examined)
+    assert kinds == [Dropped, Examined], "or this shows nothing"
+    assert examined.states[0] == UNREADABLE
+    assert set(examined.states[1:]) == {GOOD}
+
+
+def test_a_question_that_comes_twice_is_worked_on_once_and_a_newer_one_first(world: World, data: bytes) -> None:
+    world.put((10, data))
+    for number in (1, 1, 3, 2, 3):
+        world.tell(Examine(number, world.term, [ShardRef(10, 0)], True))
+    world.sim.run_for(2 * SECOND)
+    assert [answer.number for answer in world.master.of(Examined)] == [3]
+
+
+def test_heartbeats_and_inventories_tell_the_digests_of_all_good_shards(world: World, data: bytes) -> None:
+    chunks = [3, 17, 300, 5000, 5001, (1 << 20) + 7, (7 << 20) + 9, (1 << 62) + 5]
+    world.put(*((chunk, data[:50] + bytes([number])) for number, chunk in enumerate(chunks)))
+    world.put((77, data), number=2)
+    turn_a_bit(world, data)
+    examine(world, 1, 77, read=True)
+    pairs = [(chunk, 0) for chunk in chunks]
+    beaten = lambda: world.master.of(Heartbeat)  # noqa: E731
+    world.sim.run_until(lambda: beaten() and beaten()[-1].inventory == root(digests(pairs, 0)))
+    within: list[int] = []
+    for number, level in enumerate(range(SHARDS), 1):
+        world.tell(AskInventory(number, world.term, level, within))
+        world.sim.run_until(lambda number=number: len(world.master.of(Inventory)) == number)  # type: ignore[misc]
+        answer = world.master.of(Inventory)[-1]
+        assert dict(zip(answer.buckets, answer.digests, strict=True)) == digests(pairs, level)
+        within = answer.buckets
+    world.tell(AskInventory(9, world.term, SHARDS, [*within[2:], -1, 1 << 62]))
+    world.sim.run_until(lambda: world.master.of(Inventory)[-1].number == 9)
+    assert world.master.of(Inventory)[-1].shards == [ShardRef(chunk, 0) for chunk in chunks[2:]]
 
 
 def test_the_outside_is_told_the_statistics(world: World) -> None:

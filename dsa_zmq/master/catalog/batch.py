@@ -16,17 +16,23 @@ import msgspec
 from actors.core import Job
 from dsa_zmq.errors import DSAError, InternalError, Invalid, NoSpace
 from dsa_zmq.master.catalog import (
+    examine_rules,
     garbage,
     garbage_plan,
     health,
+    inventory_rules,
+    move_rules,
     namespace_rules,
     node_rules,
     read_rules,
     session_rules,
+    survey_rules,
     upload_rules,
 )
 from dsa_zmq.master.catalog.ballast import Ballast
+from dsa_zmq.master.catalog.examine_rules import Adopt, Declare, FindUnverified, SettleReleases
 from dsa_zmq.master.catalog.facts import Facts, failure
+from dsa_zmq.master.catalog.inventory_rules import BucketDigests, JudgeInventory, NodeDigests
 from dsa_zmq.master.catalog.jobs import (
     CollectGarbage,
     CountChunks,
@@ -263,6 +269,19 @@ JOB_RULES: dict[type, Decide] = {
     ExpireUploads: _expire,
     CountChunks: health.count_chunks,
     garbage_plan.CountGarbage: garbage_plan.count_garbage,
+    Declare: examine_rules.declare,
+    FindUnverified: examine_rules.find_unverified,
+    SettleReleases: examine_rules.settle_releases,
+    Adopt: examine_rules.adopt,
+    NodeDigests: inventory_rules.node_digests,
+    BucketDigests: inventory_rules.bucket_digests,
+    JudgeInventory: inventory_rules.judge_inventory,
+    survey_rules.TakeStock: survey_rules.take_stock,
+    survey_rules.Survey: survey_rules.survey,
+    move_rules.LoadMoves: move_rules.load_moves,
+    move_rules.LookAtMoves: move_rules.look_at_moves,
+    move_rules.ApplyReceipts: move_rules.apply_receipts,
+    move_rules.GiveUpMoves: move_rules.give_up_moves,
 }
 
 

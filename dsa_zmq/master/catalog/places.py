@@ -168,7 +168,7 @@ def release(rows: Rows, chunk_id: int, node: int, view: Mapping[int, NodeView]) 
     place = next((place for place in places if place.node == node), None)
     if chunk is None or place is None:
         return None
-    kept = _keepers(chunk, places, node, view)
+    kept = keepers_of(chunk, places, node, view)
     if kept is None:
         return None
     change_places(rows, [PlaceChange(chunk, places, [other for other in places if other.node != node])])
@@ -190,7 +190,7 @@ def send_off(
     if chunk is not None:
         read = set(good)
         places = [place for place in rows.group(PLACES, chunk_id) if Placed(place.node, place.shard) in read]
-        if _keepers(chunk, places, node, view) is None:
+        if keepers_of(chunk, places, node, view) is None:
             return False
     rows.put(DROPS, drop._replace(state=SENT_OFF))
     return True
@@ -209,8 +209,9 @@ def restore(rows: Rows, chunk_id: int, node: int, shard: int) -> bool:
     return True
 
 
-def _keepers(
+def keepers_of(
     chunk: ChunkRow, places: Sequence[PlaceRow], leaving: int, view: Mapping[int, NodeView]
 ) -> list[Placed] | None:
+    """Those of the places that make the one on node ``leaving`` superfluous, see :func:`dsa_zmq.model.upkeep.keepers`."""
     there = [Placed(place.node, place.shard) for place in places if place.state == LIVE_PLACE]
     return keepers(there, leaving, parse_redundancy(chunk.redundancy), view)

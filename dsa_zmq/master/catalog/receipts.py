@@ -46,7 +46,7 @@ def check_chunks(
             )
         _distinct(chunk)
         for receipt in chunk.receipts:
-            if not _is_present(rows, facts, upload, chunk, receipt, redundancy):
+            if not is_present(rows, facts, upload, chunk, receipt, redundancy):
                 confirm.append(PlacedShard(chunk.chunk, receipt.index, receipt.node))
     return confirm
 
@@ -72,7 +72,7 @@ def _distinct(chunk: StagedChunk) -> None:
         )
 
 
-def _is_present(
+def is_present(
     rows: Rows, facts: Facts, upload: int, chunk: StagedChunk, receipt: Receipt, redundancy: Redundancy
 ) -> bool:
     """Whether the receipt is of the node's present process; Denied unless the node wrote it, for exactly this."""

@@ -1,0 +1,210 @@
+"""Rows of ``moves``: shards that are to be made on a node. They count nowhere until the node's receipt is applied.
+
+A move's id is the ``upload`` of its receipt, so that a receipt of an earlier attempt proves nothing for a later one. Every
+rule may be run again: what was done is found done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from actors.core import Job
+from dsa_zmq.errors import Denied
+from dsa_zmq.master.catalog.facts import Facts
+from dsa_zmq.master.catalog.places import PlaceChange, change_places, view_of
+from dsa_zmq.master.catalog.receipts import is_present
+from dsa_zmq.master.catalog.rows import Rows, Scan
+from dsa_zmq.master.catalog.tables import (
+    BAD_PLACE,
+    CHUNKS,
+    DROPS,
+    LIVE_PLACE,
+    MOVES,
+    NODES,
+    PLACES,
+    ChunkRow,
+    DropRow,
+    MoveRow,
+    PlaceRow,
+)
+from dsa_zmq.model.redundancy import parse_redundancy
+from dsa_zmq.model.upkeep import NodeView, Placed, Standing, remaining
+from dsa_zmq.protocol.values import Receipt, StagedChunk
+
+MOVES_AFTER: Scan[MoveRow] = Scan(
+    f"SELECT {MOVES.columns} FROM moves WHERE chunk > ? OR (chunk = ? AND node > ?) ORDER BY chunk, node LIMIT ?",
+    MoveRow,
+    (MOVES,),
+    MOVES,
+)
+
+
+class PlannedMove(msgspec.Struct, frozen=True):
+    """A row of ``moves`` with all that is needed to carry it out."""
+
+    chunk: int
+    node: int  #: the target
+    shard: int
+    move: int
+    why: int
+    source: int  #: chunk whose shards have the bytes
+    task: int
+    remaining: int  #: how many more shards of the chunk may be lost
+    chunk_length: int
+    shard_bytes: int
+    hash: bytes  #: of the shard
+    redundancy: str
+    sources: list[Placed]  #: live places, on whatever nodes
+
+
+class LoadMoves(Job, frozen=True):
+    """The next rows after (chunk, node), as at a start. Result: list[PlannedMove]"""
+
+    standings: Mapping[int, Standing]
+    chunk: int = 0
+    node: int = 0
+    limit: int = 500
+
+
+class LookAtMoves(Job, frozen=True):
+    """These moves as they are now. Result: list[PlannedMove | None]; None: the row is not there any more"""
+
+    standings: Mapping[int, Standing]
+    moves: list[tuple[int, int, int]]  #: chunk, node, move
+
+
+class Arrived(msgspec.Struct, frozen=True):
+    """A node's word that a shard has arrived."""
+
+    chunk: int
+    move: int
+    receipt: Receipt
+
+
+class ApplyReceipts(Job, frozen=True):
+    """Shards have arrived on this node. Result: list of Applied, one each"""
+
+    node: int
+    arrived: list[Arrived]
+
+
+class Applied(msgspec.Struct, frozen=True):
+    """What became of a receipt."""
+
+    outcome: int  #: one of DONE, GONE, STALE, REFUSED
+    unsettled: bool = False  #: something else of the chunk is now to be let go
+
+
+DONE, GONE, STALE, REFUSED = range(4)
+"""A place now; wanted no more; of an earlier process of the node: fetch again; proves nothing."""
+
+
+class GiveUpMoves(Job, frozen=True):
+    """These moves are not to be. Their bytes may have arrived: they are to be dropped. Result: None"""
+
+    moves: list[tuple[int, int, int]]  #: chunk, node, move
+
+
+def planned(row: MoveRow, chunk: ChunkRow, places: Sequence[PlaceRow], view: Mapping[int, NodeView]) -> PlannedMove:
+    """A move with what its chunk and the places of its source say."""
+    redundancy = parse_redundancy(chunk.redundancy)
+    there = [Placed(place.node, place.shard) for place in places if place.state == LIVE_PLACE]
+    return PlannedMove(
+        chunk=row.chunk,
+        node=row.node,
+        shard=row.shard,
+        move=row.move,
+        why=row.why,
+        source=row.source,
+        task=row.task,
+        remaining=remaining(there, redundancy, view) if row.source == row.chunk else redundancy.tolerates,
+        chunk_length=chunk.length,
+        shard_bytes=redundancy.shard_bytes(chunk.length),
+        hash=chunk.hash,  # a copy's hash is its chunk's
+        redundancy=chunk.redundancy,
+        sources=there,
+    )
+
+
+def load_moves(rows: Rows, facts: Facts, job: LoadMoves) -> list[PlannedMove]:
+    found = rows.scan(MOVES_AFTER, job.chunk, job.chunk, job.node, max(1, job.limit))
+    return [each for each in _describe(rows, found, job.standings) if each is not None]
+
+
+def look_at_moves(rows: Rows, facts: Facts, job: LookAtMoves) -> list[PlannedMove | None]:
+    found = rows.get_all(MOVES, [(chunk, node) for chunk, node, _ in job.moves])
+    kept = [
+        row if row is not None and row.move == move else None
+        for row, (_, _, move) in zip(found, job.moves, strict=True)
+    ]
+    described = iter(_describe(rows, [row for row in kept if row is not None], job.standings))
+    return [None if row is None else next(described) for row in kept]
+
+
+def _describe(rows: Rows, moves: Sequence[MoveRow], standings: Mapping[int, Standing]) -> list[PlannedMove | None]:
+    view = view_of(rows, standings)
+    chunks = rows.get_all(CHUNKS, [row.chunk for row in moves])
+    places = rows.group_all(PLACES, [row.source for row in moves])
+    return [
+        None if chunk is None else planned(row, chunk, own, view)
+        for row, chunk, own in zip(moves, chunks, places, strict=True)
+    ]
+
+
+def apply_receipts(rows: Rows, facts: Facts, job: ApplyReceipts) -> list[Applied]:
+    chunk_ids = [each.chunk for each in job.arrived]
+    rows.get_all(MOVES, [(chunk, job.node) for chunk in chunk_ids])
+    rows.get_all(CHUNKS, chunk_ids)
+    rows.group_all(PLACES, chunk_ids)
+    rows.get_all(DROPS, [(job.node, each.chunk, each.receipt.index) for each in job.arrived])
+    rows.get(NODES, job.node)
+    return [_apply(rows, facts, job.node, each) for each in job.arrived]
+
+
+def _apply(rows: Rows, facts: Facts, node: int, arrived: Arrived) -> Applied:
+    move, chunk = rows.get(MOVES, (arrived.chunk, node)), rows.get(CHUNKS, arrived.chunk)
+    places = rows.group(PLACES, arrived.chunk)
+    own = next((place for place in places if place.node == node), None)
+    if move is None or move.move != arrived.move or move.shard != arrived.receipt.index or chunk is None:
+        return _unwanted(rows, node, arrived, move, own)
+    redundancy = parse_redundancy(chunk.redundancy)
+    word = StagedChunk(chunk.chunk, chunk.length, chunk.hash, [arrived.receipt])
+    try:
+        if not is_present(rows, facts, move.move, word, arrived.receipt, redundancy):
+            return Applied(STALE)
+    except Denied:
+        return Applied(REFUSED)
+    assert own is None or own.state == BAD_PLACE, "no move goes where a live place is"
+    others = [place for place in places if place.node != node]
+    change_places(rows, [PlaceChange(chunk, places, [*others, PlaceRow(chunk.chunk, node, move.shard)])])
+    rows.delete(MOVES, (chunk.chunk, node))
+    unsettled = len(others) >= redundancy.shards or any(
+        place.shard == move.shard or place.state == BAD_PLACE for place in others
+    )
+    return Applied(DONE, unsettled)
+
+
+def _unwanted(rows: Rows, node: int, arrived: Arrived, move: MoveRow | None, own: PlaceRow | None) -> Applied:
+    """The move is not there any more. If nobody else wants those bytes on that node, they are to be dropped."""
+    index = arrived.receipt.index
+    if own is not None:
+        return Applied(DONE if own.state == LIVE_PLACE and own.shard == index else GONE)
+    key = (node, arrived.chunk, index)
+    if move is None and rows.get(NODES, node) is not None and rows.get(DROPS, key) is None:
+        rows.put(DROPS, DropRow(*key))
+    return Applied(GONE)
+
+
+def give_up_moves(rows: Rows, facts: Facts, job: GiveUpMoves) -> None:
+    keys = [(chunk, node) for chunk, node, _ in job.moves]
+    rows.get_all(MOVES, keys)
+    rows.get_all(PLACES, keys)
+    for chunk, node, number in job.moves:
+        move = rows.get(MOVES, (chunk, node))
+        if move is None or move.move != number:
+            continue
+        rows.delete(MOVES, (chunk, node))
+        if rows.get(PLACES, (chunk, node)) is None:  # else it was to be mended where it is
+            rows.put(DROPS, DropRow(node, chunk, move.shard))

@@ -1,0 +1,257 @@
+"""When the survey of all chunks begins, in which order it goes, and what becomes of its findings.
+
+An event (a node is down for long enough, back, failed, draining; places are found to be others) only makes it begin. First
+the tallies tell how many chunks have how much redundancy left; then there is one pass over the catalog for each such class,
+the lowest first, and a last one for all that is superfluous or on nodes that are to be emptied. Slices follow each other
+only as fast as the catalog answers, so clients' requests go in between. While enough moves are pending, it pauses where
+it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from actors.core import Context
+from dsa_zmq.master.catalog.survey_rules import (
+    DECISIONS,
+    MAX_SLICE,
+    Conditions,
+    Room,
+    StockTaken,
+    Survey,
+    SurveyDone,
+    TakeStock,
+)
+from dsa_zmq.master.department import CATALOG_LANE, Department
+from dsa_zmq.master.members import DOWN, SUSPECT, Change
+from dsa_zmq.master.office import Office
+from dsa_zmq.master.settings import nanoseconds
+from dsa_zmq.model.steps import Goals
+from dsa_zmq.protocol.values import Failure
+
+CHUNKS_AT_ONCE = 100  #: named ones in a slice: each is a few queries of its own
+MAX_NAMED = 20_000  #: chunks to be looked at; beyond that everything is
+
+_AGAIN = ("survey", "again")
+
+
+class SurveyDesk(Department):
+    """See the module. Others find it as ``office.survey``."""
+
+    name = "survey"
+
+    def __init__(self, office: Office) -> None:
+        super().__init__(office)
+        pace = office.settings.pace
+        self._delays_ns = nanoseconds(pace.endangered_delay_s), nanoseconds(pace.degraded_delay_s)
+        self._again_ns = nanoseconds(pace.retry_max_s)
+        self._down_since: dict[int, int] = {}  #: serving time, by node
+        self._delayed: Goals = Goals()  #: as at the last tick: who is away too briefly
+        self._excess: Mapping[int, float] = {}
+        self._held = ""
+        self._busy = False  #: a job is at work
+        self._wanted = False  #: to begin anew
+        self._thorough = True  #: even if the tallies show nothing to do: what nobody knows is looked for once
+        self._passes: list[int | None] = []  #: still to be made; None: everything
+        self._limit = MAX_SLICE  #: chunks in the next slice
+        self._after = 0  #: cursor of the first of them
+        self._named: dict[int, None] = {}  #: chunks to be looked at, in this order
+        self._resting: dict[int, None] = {}  #: to be named at the next tick
+        self._stuck = 0  #: shards without a node for them, in the passes that are made
+        self._short = 0  #: chunks that can be read and are not whole, by the last stock
+        self._slices = 0
+        self._planned = 0
+        self._released = 0
+        office.survey = self
+        office.when_registered.append(lambda ctx, node: self.begin(ctx))
+        office.when_changed.append(self._on_changed)
+        office.when_places.append(self._rest)
+
+    # --- for others -----------------------------------------------------------------------------------------------
+
+    def begin(self, ctx: Context, *, thorough: bool = False) -> None:
+        """Something has changed that may concern any chunk: look at all of them soon, those at risk first."""
+        self._wanted = True
+        self._thorough = self._thorough or thorough
+        self._go_on(ctx)
+
+    def look_at(self, ctx: Context, chunks: Iterable[int]) -> None:
+        """Something about these chunks has changed."""
+        self._named.update(dict.fromkeys(chunks))
+        if len(self._named) > MAX_NAMED:
+            self._named.clear()
+            self._wanted = self._thorough = True
+        self._go_on(ctx)
+
+    def aim(self, ctx: Context, excess: Mapping[int, float]) -> None:
+        """From now on so large a share of each of these nodes' places is to go elsewhere; empty: none."""
+        self._excess = dict(excess)
+        self.begin(ctx)
+
+    def moved(self, ctx: Context) -> None:
+        """Moves have ended: there may be room for more."""
+        self._go_on(ctx)
+
+    # --- what happens ---------------------------------------------------------------------------------------------
+
+    def _on_changed(self, ctx: Context, change: Change) -> None:
+        if change.after == DOWN:
+            self._down_since[change.node] = self.office.at(ctx).served_ns
+            return
+        self._down_since.pop(change.node, None)
+        if change.after != SUSPECT:
+            self.begin(ctx)
+
+    def _rest(self, ctx: Context, chunks: Iterable[int]) -> None:
+        """Places are found to be others than was known. What was restored would be released at once, again and again, while
+        a keeper cannot be read: so not before the next tick."""
+        self._resting.update(dict.fromkeys(chunks))
+
+    def on_tick(self, ctx: Context, served_ns: int) -> None:
+        """Delays run out; a hold ends."""
+        held, goals = self.office.haste.held(served_ns), self._goals(served_ns)
+        if held != self._held:
+            ctx.log("healing-held", why=held or "not any more")
+        self._held = held
+        if goals != self._delayed:
+            self._delayed = goals
+            self.begin(ctx)
+        if self._resting:
+            resting, self._resting = self._resting, {}
+            self.look_at(ctx, resting)
+
+    def on_timer(self, ctx: Context, token: tuple[Any, ...]) -> None:
+        """What could not be done some time ago may be possible now."""
+        if len(self.office.mover.moves):
+            ctx.set_timer(_AGAIN, self._again_ns)
+        else:
+            self.begin(ctx)
+
+    def on_result(self, ctx: Context, token: tuple[Any, ...], result: Any) -> None:
+        self._busy = False
+        match token:
+            case (_, "stock"):
+                self._on_stock(ctx, result)
+            case (_, "slice"):
+                self._on_slice(ctx, result)
+            case (_, "named", chunks):
+                self._on_named(ctx, chunks, result)
+        if isinstance(result, Failure):
+            ctx.log("survey-failed", why=result.message)
+            ctx.set_timer(_AGAIN, self._again_ns)
+        else:
+            self._go_on(ctx)
+
+    # --- the passes -----------------------------------------------------------------------------------------------
+
+    def _go_on(self, ctx: Context) -> None:
+        """The next job, unless one is at work or there is nothing to do."""
+        if self._busy or not self.office.mover.is_loaded:
+            return
+        heal, other = self.office.mover.moves.room
+        served_ns = self.office.at(ctx).served_ns
+        if self._wanted:
+            self._wanted = False
+            self._run(ctx, ("survey", "stock"), TakeStock(self.office.members.standings(served_ns)))
+        elif self._named and heal and other:
+            chunks = tuple(self._named)[:CHUNKS_AT_ONCE]
+            for chunk in chunks:
+                del self._named[chunk]
+            job = Survey(self._conditions(served_ns), chunks=chunks, heal=heal, other=other)
+            self._run(ctx, ("survey", "named", chunks), job)
+        elif self._passes and heal and (other or self._passes[0] is not None):
+            at_most = self._passes[0]
+            allowed = heal if at_most is not None else other  # risk does not wait for what is no risk
+            job = Survey(
+                self._conditions(served_ns), self._after, self._limit, at_most=at_most, heal=heal, other=allowed
+            )
+            self._run(ctx, ("survey", "slice"), job)
+
+    def _run(self, ctx: Context, token: tuple[Any, ...], job: TakeStock | Survey) -> None:
+        self._busy = True
+        ctx.run(token, CATALOG_LANE, job)
+
+    def _on_stock(self, ctx: Context, result: StockTaken | Failure) -> None:
+        if isinstance(result, Failure):
+            return
+        at_risk = sorted(left for left in result.short if left >= 0)
+        self._short = sum(result.short[left] for left in at_risk)
+        self._passes = list(at_risk)
+        if at_risk or result.untidy or self._thorough or self._excess:
+            self._passes.append(None)
+        self._after = self._stuck = 0
+        self._thorough = False
+
+    def _on_slice(self, ctx: Context, result: SurveyDone | Failure) -> None:
+        if isinstance(result, Failure):
+            return
+        self._take(ctx, result)
+        self._after = result.next
+        self._limit = min(MAX_SLICE, max(DECISIONS, 2 * result.seen))  # what is loaded and not come to is lost work
+        if not result.next and self._passes:
+            self._passes.pop(0)
+            if not self._passes:
+                self._finish(ctx)
+
+    def _finish(self, ctx: Context) -> None:
+        ctx.log("surveyed", short=self._short, stuck=self._stuck, moves=len(self.office.mover.moves))
+        if self._stuck or self._short:
+            ctx.set_timer(_AGAIN, self._again_ns)
+
+    def _on_named(self, ctx: Context, chunks: tuple[int, ...], result: SurveyDone | Failure) -> None:
+        if isinstance(result, Failure):
+            self._named.update(dict.fromkeys(chunks))
+            return
+        self._take(ctx, result)
+        if result.next:
+            self._named.update(dict.fromkeys(chunk for chunk in chunks if chunk > result.next))
+
+    def _take(self, ctx: Context, result: SurveyDone) -> None:
+        self._slices += 1
+        self._stuck += result.stuck
+        self._planned += len(result.moves)
+        self._released += len(result.released)
+        self.office.mover.moves.rank(result.known)
+        if result.moves:
+            self.office.mover.planned(ctx, result.moves)
+        if result.released:
+            self.office.removals.verify(ctx, result.released)
+
+    # --- what is so -----------------------------------------------------------------------------------------------
+
+    def _goals(self, served_ns: int) -> Goals:
+        """What is to wait, and what else is wanted."""
+        members = self.office.members
+        self._down_since = {node: since for node, since in self._down_since.items() if node in members}
+        endangered, degraded = (
+            frozenset(node for node, since in self._down_since.items() if served_ns - since < delay_ns)
+            for delay_ns in self._delays_ns
+        )
+        return Goals(bool(self.office.haste.held(served_ns)), endangered, degraded, excess=self._excess)
+
+    def _conditions(self, served_ns: int) -> Conditions:
+        office, pace = self.office, self.office.settings.pace
+        rooms = {}
+        for state in office.members.up(served_ns):
+            node = state.row.node
+            size, free = state.used + state.free, state.free - office.uploads.reserved_bytes(node)
+            rooms[node] = Room(
+                max(0, int(free - (1 - pace.fill_repair) * size)), max(0, int(free - (1 - pace.fill_other) * size))
+            )
+        return Conditions(office.members.standings(served_ns), rooms, self._goals(served_ns), office.settings.placement)
+
+    def statistics(self) -> dict[str, int]:
+        return {
+            "survey_slices": self._slices,
+            "survey_planned": self._planned,
+            "survey_released": self._released,
+            "survey_stuck": self._stuck,
+            "survey_named": len(self._named),
+        }
+
+    def __repr__(self) -> str:
+        return f"<Survey passes {self._passes} after {self._after:#x}, {len(self._named)} chunks named>"
+
+    def check_invariants(self) -> None:
+        assert len(self._named) <= MAX_NAMED

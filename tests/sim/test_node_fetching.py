@@ -1,0 +1,275 @@
+"""A node fetches what the master wants it to have, from data ports that may be slow, wrong or gone."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from blake3 import blake3
+
+from actors.core import Actor, ActorSpec, Address, Context, Message, Peer
+from actors.sim.disk import SimDisk
+from actors.sim.process import EPOCH_NS
+from actors.sim.runtime import SimRuntime
+from dsa_zmq.model.macs import READ, grant_mac, receipt_mac
+from dsa_zmq.node.service import NodeSettings, node_spec
+from dsa_zmq.protocol.codec import CODEC
+from dsa_zmq.protocol.messages import (
+    Drop,
+    Dropped,
+    Fetch,
+    Fetched,
+    GetShards,
+    GotShard,
+    Register,
+    Registered,
+    ShardData,
+    ShardGrant,
+)
+from dsa_zmq.protocol.values import Failure, FetchOutcome, FetchShard, NodeAddress, Receipt, ShardRef, ShardSource
+
+SECOND = 1_000_000_000
+MASTER, DATA = Address("tcp://master:7700"), Address("tcp://node:7710")
+CLUSTER, KEY = b"c" * 16, b"k" * 32
+NODE, TERM = 3, 5
+LATER_S = EPOCH_NS // SECOND + 900
+
+Answer = Callable[[ShardGrant], bytes | Failure]
+
+
+class Master(Actor):
+    """Registers whoever asks, and keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.heard: list[Message] = []
+        self.node: Address = Address("")
+        self.store_id = b""
+        self.incarnation = 0
+
+    def on_message(self, ctx: Context, sender: Peer, message: Message, payload: Sequence[memoryview]) -> None:
+        self.heard.append(message)
+        if isinstance(message, Register):
+            self.node, self.store_id, self.incarnation = sender.address, message.store_id, message.incarnation
+            answer = Registered(
+                message.number, CLUSTER, NODE, TERM, b"m" * 16, KEY, "tcp://0.0.0.0:2", "tcp://*:1", 100
+            )
+            ctx.send(sender.address, answer)
+
+    def on_call(self, ctx: Context, call: Any) -> None:
+        ctx.send(self.node, call)
+
+
+class Source(Actor):
+    """A data port that answers each shard as ``answer`` says; None: not at all."""
+
+    def __init__(self) -> None:
+        self.answer: Answer | None = None
+        self.asked: list[GetShards] = []
+
+    def on_message(self, ctx: Context, sender: Peer, message: Message, payload: Sequence[memoryview]) -> None:
+        assert isinstance(message, GetShards)
+        self.asked.append(message)
+        if self.answer is None:
+            return
+        got, frames = [], []
+        for grant in message.shards:
+            said = self.answer(grant)
+            if isinstance(said, Failure):
+                got.append(GotShard(grant.chunk, grant.index, failure=said))
+            else:
+                got.append(GotShard(grant.chunk, grant.index, hash=blake3(said).digest()))
+                frames.append(said)
+        ctx.send(sender.address, ShardData(message.number, got), frames)
+
+
+class World:
+    """A master, a node that fetches, and two sources: nodes 1 and 2."""
+
+    def __init__(self) -> None:
+        self.sim = SimRuntime(1, keep_events=200)
+        self.master, self.sources = Master(), [Source(), Source()]
+        self.handle = self.sim.spawn(
+            ActorSpec("master", 1, self.master, CODEC, {}, MASTER, Address("tcp://master:1"), Address("tcp://master:2"))
+        )
+        for number, source in enumerate(self.sources, 1):
+            self.sim.spawn(ActorSpec(f"source{number}", 1, source, CODEC, {}, Address(f"tcp://source{number}:1")))
+        self.disk, self.starts = SimDisk(random.Random(1)), 0
+        self.bytes = {chunk: random.Random(chunk).randbytes(1000) for chunk in range(10, 20)}
+        for source in self.sources:
+            source.answer = lambda grant: self.bytes[grant.chunk]
+        self.start()
+
+    def start(self) -> None:
+        self.starts += 1
+        settings = NodeSettings(master=MASTER, listen=DATA, capacity=4 << 20, segment_bytes=64 << 10, name="n3")
+        spec = node_spec(settings, self.disk, random.Random(self.starts))
+        self.name, self.actor = spec.name, spec.actor
+        self.sim.spawn(spec, disks=[self.disk])
+        self.sim.run_until(lambda: self.actor._data.authority is not None and not self.actor._registration.asking)
+
+    def shard(self, chunk: int, *nodes: int, **changes: Any) -> FetchShard:
+        """To be fetched from these nodes, in this order."""
+        mac = grant_mac(
+            KEY, READ, cluster=CLUSTER, node=NODE, store_id=self.master.store_id, upload=0, chunk=chunk, index=1,
+            length=1000, expires_s=LATER_S,
+        )  # fmt: skip
+        sources = [ShardSource(node, chunk, 1, 1000, LATER_S, mac) for node in nodes]
+        digest = blake3(self.bytes[chunk]).digest()
+        values: dict[str, Any] = {
+            "move": 1000 + chunk, "chunk": chunk, "index": 0, "chunk_length": 1000, "length": 1000, "hash": digest,
+            "redundancy": "copies=2", "sources": sources, **changes,
+        }  # fmt: skip
+        return FetchShard(**values)
+
+    def tell(self, message: Message) -> None:
+        self.handle.call(message)
+
+    def fetch(self, number: int, *shards: FetchShard, term: int = TERM) -> None:
+        nodes = [NodeAddress(node, f"tcp://source{node}:1", 1) for node in (1, 2)]
+        self.tell(Fetch(number, term, list(shards), [*nodes, NodeAddress(NODE, DATA, 1)]))
+
+    def answers(self, number: int) -> list[list[FetchOutcome]]:
+        return [each.outcomes for each in self.master.heard if isinstance(each, Fetched) and each.number == number]
+
+    def outcomes(self, number: int, *shards: FetchShard) -> list[FetchOutcome]:
+        """Of a command, once it is answered."""
+        self.fetch(number, *shards)
+        self.sim.run_until(lambda: self.answers(number), 30 * SECOND)
+        return self.answers(number)[0]
+
+    def receipt(self, chunk: int) -> Receipt:
+        mac = receipt_mac(
+            KEY, cluster=CLUSTER, node=NODE, store_id=self.master.store_id, incarnation=self.master.incarnation,
+            upload=1000 + chunk, chunk=chunk, index=0, shard_hash=blake3(self.bytes[chunk]).digest(),
+        )  # fmt: skip
+        return Receipt(NODE, 0, self.master.incarnation, mac)
+
+    def got(self, chunk: int, *blamed: int) -> FetchOutcome:
+        return FetchOutcome(1000 + chunk, receipt=self.receipt(chunk), blamed=list(blamed))
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def code_of(outcome: FetchOutcome) -> str:
+    assert outcome.receipt is None
+    assert outcome.failure is not None
+    return outcome.failure.code
+
+
+def test_shards_of_one_source_come_in_one_message_and_are_receipted(world: World) -> None:
+    shards = [world.shard(chunk, 1, 2) for chunk in range(10, 15)]
+    assert world.outcomes(1, *shards) == [world.got(chunk) for chunk in range(10, 15)]
+    assert [len(asked.shards) for asked in world.sources[0].asked] == [5]
+    assert not world.sources[1].asked
+
+
+def test_what_was_receipted_is_durable(world: World) -> None:
+    world.outcomes(1, world.shard(10, 1))
+    world.sim.crash(world.name, power_loss=True)
+    world.start()
+    world.sources[0].answer = None
+    assert world.outcomes(2, world.shard(10, 1)) == [world.got(10)], "it is there, and need not travel"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None,
+        lambda grant: Failure("not-found", "it is not here"),
+        lambda grant: b"x" * 1000,
+        lambda grant: b"x" * 999,
+    ],
+    ids=["silent", "absent", "damaged", "short"],
+)
+def test_a_bad_source_is_blamed_and_the_next_one_asked(world: World, answer: Answer | None) -> None:
+    world.sources[0].answer = answer
+    assert world.outcomes(1, world.shard(10, 1, 2), world.shard(11, 2)) == [world.got(10, 1), world.got(11)]
+
+
+def test_without_a_good_source_the_shard_fails_and_the_others_do_not(world: World) -> None:
+    for source in world.sources:
+        source.answer = lambda grant: b"x" * 1000 if grant.chunk == 10 else world.bytes[grant.chunk]
+    bad, good = world.outcomes(1, world.shard(10, 1, 2), world.shard(11, 2))
+    assert (code_of(bad), bad.blamed, good) == ("corrupt", [1, 2], world.got(11))
+
+
+def test_a_shard_may_come_from_another_chunk_of_the_same_node(world: World) -> None:
+    world.outcomes(1, world.shard(10, 1))
+    world.bytes[11] = world.bytes[10]
+    mac = grant_mac(
+        KEY, READ, cluster=CLUSTER, node=NODE, store_id=world.master.store_id, upload=0, chunk=10, index=0, length=1000,
+        expires_s=LATER_S,
+    )  # fmt: skip
+    own = ShardSource(NODE, 10, 0, 1000, LATER_S, mac)
+    assert world.outcomes(2, world.shard(11, sources=[own])) == [world.got(11)]
+    assert len(world.sources[0].asked) == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"hash": b""}, {"length": 0}, {"index": -1}, {"index": 999}, {"length": 1 << 40}, {"sources": []}],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_nonsense_is_answered(world: World, changes: dict[str, Any]) -> None:
+    shard = world.shard(10, 1, **changes)
+    (outcome,) = world.outcomes(1, shard)
+    assert code_of(outcome) in ("invalid", "unavailable")
+    assert not world.sources[0].asked
+
+
+def test_a_command_is_carried_out_once_and_a_repeat_gets_the_same_answer(world: World) -> None:
+    first = world.outcomes(1, world.shard(10, 1))
+    world.fetch(1, world.shard(10, 1))
+    world.sim.run_until(lambda: len(world.answers(1)) == 2, 5 * SECOND)
+    assert world.answers(1) == [first, first]
+    assert len(world.sources[0].asked) == 1
+
+
+def test_a_repeat_of_what_is_at_work_is_ignored(world: World) -> None:
+    for _ in range(3):
+        world.fetch(1, world.shard(10, 1))
+    world.sim.run_for(SECOND)
+    assert len(world.answers(1)) == 1
+    assert len(world.sources[0].asked) == 1
+
+
+def test_a_late_command_does_not_bring_back_what_was_dropped(world: World) -> None:
+    for number in range(1, 11):
+        world.outcomes(number, world.shard(9 + number, 1))
+    world.tell(Drop(1, TERM, [ShardRef(10, 0)]))
+    world.sim.run_until(lambda: any(isinstance(each, Dropped) for each in world.master.heard), 5 * SECOND)
+    asked = len(world.sources[0].asked)
+    world.fetch(1, world.shard(10, 1))
+    world.sim.run_for(SECOND)
+    assert len(world.answers(1)) == 1
+    assert len(world.sources[0].asked) == asked
+
+
+def test_an_older_master_is_not_obeyed(world: World) -> None:
+    world.fetch(1, world.shard(10, 1), term=TERM - 1)
+    world.sim.run_for(SECOND)
+    assert not world.answers(1)
+    assert not world.sources[0].asked
+
+
+def test_too_much_at_once_is_refused(world: World) -> None:
+    shards = [world.shard(chunk, 1, length=4 << 20, chunk_length=4 << 20) for chunk in range(10, 15)]
+    assert {code_of(outcome) for outcome in world.outcomes(1, *shards)} == {"invalid"}
+
+
+def test_a_full_node_says_so(world: World) -> None:
+    world.bytes = {chunk: random.Random(chunk).randbytes(50_000) for chunk in range(100, 200)}
+    sources = [[ShardSource(1, chunk, 1, 50_000, LATER_S, b"m" * 16)] for chunk in world.bytes]
+    shards = [
+        world.shard(chunk, length=50_000, chunk_length=50_000, sources=own)
+        for chunk, own in zip(world.bytes, sources, strict=True)
+    ]
+    outcomes = world.outcomes(1, *shards)
+    full = [outcome for outcome in outcomes if outcome.receipt is None]
+    assert 20 < len(full) < 80
+    assert {(code_of(outcome), tuple(outcome.blamed)) for outcome in full} == {("no-space", ())}
