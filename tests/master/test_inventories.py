@@ -96,7 +96,9 @@ def test_a_place_is_missing_only_when_the_node_itself_says_so(world):
     assert world.ran(Declare) == 1
 
 
-def test_what_is_wanted_and_found_on_a_node_counts_again(world):
+def test_what_is_wanted_and_found_on_a_node_counts_again(make_world):
+    world = make_world(1)
+    world.start(pace=HealingPace(fill_repair=1e-12, fill_other=1e-12))  # no room to make it anew meanwhile
     nodes = world.nodes(2)
     chunk, places = uploaded(world, nodes)
     shard = ShardRef(chunk, places[1])
