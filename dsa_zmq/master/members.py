@@ -14,7 +14,7 @@ this term can be up: commands travel over the connection that it registered by.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 
 from actors.core import Address
@@ -62,7 +62,7 @@ class Members:
     """All nodes that are not removed. Times are serving time (:class:`actors.liveness.ServingClock`) in nanoseconds."""
 
     def __init__(self, suspect_ns: int, down_ns: int) -> None:
-        self._suspect_ns = suspect_ns
+        self.suspect_ns = suspect_ns  #: silence after which a node is suspect
         self._down_ns = down_ns
         self._liveness: LivenessTable[int] = LivenessTable(suspect_ns, down_ns)
         self._nodes: dict[int, NodeState] = {}
@@ -167,9 +167,9 @@ class Members:
         if not self._up_from_ns <= served_ns < self._up_until_ns:
             self._up = [state for node, state in sorted(self._nodes.items()) if self.state(node, served_ns) == UP]
             silence_ns = max(
-                [self.silence_ns(state.row.node, served_ns) for state in self._up], default=self._suspect_ns
+                [self.silence_ns(state.row.node, served_ns) for state in self._up], default=self.suspect_ns
             )
-            self._up_from_ns, self._up_until_ns = served_ns, served_ns + self._suspect_ns - silence_ns
+            self._up_from_ns, self._up_until_ns = served_ns, served_ns + self.suspect_ns - silence_ns
         return self._up
 
     def down(self, served_ns: int) -> frozenset[int]:
@@ -180,10 +180,12 @@ class Members:
         """The node that registered over this connection."""
         return next((state for state in self._nodes.values() if state.peer == peer), None)
 
-    def all_heard(self, since_ns: int) -> bool:
-        """Whether every node is registered under this term, and has spoken later than that."""
+    def all_heard(self, since_ns: int, *, but: Container[int] = ()) -> bool:
+        """Whether every node (but for these) is registered under this term, and has spoken later than that."""
         return all(
-            state.peer is not None and self._liveness.confirmed(node, since_ns) for node, state in self._nodes.items()
+            state.peer is not None and self._liveness.confirmed(node, since_ns)
+            for node, state in self._nodes.items()
+            if node not in but
         )
 
     def silence_ns(self, node: int, served_ns: int) -> int:
@@ -217,7 +219,7 @@ class Members:
             state.row.name == message.name
             and state.row.store_id != message.store_id
             and (state.row.host, state.row.path) == (message.host, message.path)
-            and self.silence_ns(state.row.node, served_ns) < self._suspect_ns
+            and self.silence_ns(state.row.node, served_ns) < self.suspect_ns
             for state in self._nodes.values()
         )
 
