@@ -95,7 +95,7 @@ def report(count: ChunkCount, members: Members, served_ns: int, default_redundan
         degraded_chunks=degraded,
         endangered_chunks=endangered,
         lost_chunks=lost,
-        nodes_up=len(members.up(served_ns)),
+        nodes_up=len(members.all_up(served_ns)),
         nodes=len(members),
         notes=notes(members, served_ns, default_redundancy) + _void(count.void),
         healthy_bytes=healthy_bytes,
@@ -117,7 +117,7 @@ def notes(members: Members, served_ns: int, default_redundancy: str) -> list[str
         if info.state == FAILED:
             said.append(f"node '{info.name}' has failed: {info.failure}; see to its disk, then restart it")
     said += [
-        f"node '{info.name}' is suspect: not heard for {format_duration(info.silent_ms // 1000)}"
+        f"node '{info.name}' is suspect: {info.reach or 'not heard for ' + format_duration(info.silent_ms // 1000)}"
         for info in infos
         if info.state == SUSPECT
     ]

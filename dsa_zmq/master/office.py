@@ -31,6 +31,7 @@ MakeAPlan = Callable[[Context, MakePlan, TellPlan], None]
 if TYPE_CHECKING:  # they are departments over this office
     from dsa_zmq.master.examiner import Examiner
     from dsa_zmq.master.mover import Mover
+    from dsa_zmq.master.probing import Prober
     from dsa_zmq.master.removals import Removals
     from dsa_zmq.master.survey import SurveyDesk
 
@@ -61,6 +62,7 @@ class Office:
     removals: Removals = field(init=False)
     survey: SurveyDesk = field(init=False)
     mover: Mover = field(init=False)
+    prober: Prober = field(init=False)
     haste: Haste = field(init=False)
     """Whether repair and trims are held: see :mod:`dsa_zmq.master.haste`."""
     plans: dict[str, MakeAPlan] = field(default_factory=dict)

@@ -8,8 +8,9 @@ from dsa_zmq.node.dropping import Dropping
 from dsa_zmq.node.examining import Examining
 from dsa_zmq.node.fetching import Fetching
 from dsa_zmq.node.inventories import Inventories
+from dsa_zmq.node.probing import Probing
 
-DEPARTMENTS: tuple[type[NodeDepartment], ...] = (Dropping, Compaction, Examining, Fetching, Inventories)
+DEPARTMENTS: tuple[type[NodeDepartment], ...] = (Dropping, Compaction, Examining, Fetching, Inventories, Probing)
 
 
 def open_departments(office: NodeOffice) -> tuple[NodeDepartment, ...]:
