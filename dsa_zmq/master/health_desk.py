@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import msgspec
+
 from actors.core import Context
 from dsa_zmq.master.calls import CallInFlight
 from dsa_zmq.master.catalog.jobs import CountChunks
 from dsa_zmq.master.department import CATALOG_LANE, Department, OnOperation
 from dsa_zmq.master.health import HealthCheck
 from dsa_zmq.master.office import Office
-from dsa_zmq.protocol.operations import Health, Operation
+from dsa_zmq.protocol.operations import Health, HealthReport, Operation
 
 
 class HealthDesk(Department):
@@ -36,11 +38,14 @@ class HealthDesk(Department):
             ctx.run((self.name,), CATALOG_LANE, job)
 
     def on_result(self, ctx: Context, token: tuple[Any, ...], result: Any) -> None:
-        step = self._health.counted(result, self.office.at(ctx).served_ns)
+        served_ns = self.office.at(ctx).served_ns
+        step = self._health.counted(result, served_ns)
         if isinstance(step, CountChunks):
             ctx.run((self.name,), CATALOG_LANE, step)
             return
         answer, asking = step
+        if isinstance(answer, HealthReport):
+            answer = msgspec.structs.replace(answer, held=self.office.haste.held(served_ns))
         for serial in asking:
             self.office.answer(ctx, serial, answer)
 

@@ -103,6 +103,7 @@ class Prober(Department):
 
     def on_tick(self, ctx: Context, served_ns: int) -> None:
         members = self.office.members
+        self.office.haste.held(served_ns)  # so that a pause is noticed when it ends, whether anybody asks or not
         self._probes.keep_only(members.__contains__)
         questions, verdicts, late = self._probes.expire(served_ns)
         for question in late:

@@ -87,6 +87,7 @@ class SimCluster:
             ),
             **settings,
         )
+        self.advertise: dict[str, Address] = {}  #: by node: where it says it is, if not where it listens
         self.master = MasterMachine(self, "master")
         self.nodes = [NodeMachine(self, f"n{number}") for number in range(1, nodes + 1)]
         self.users: list[User] = []
@@ -114,7 +115,7 @@ class SimCluster:
         return NodeSettings(
             master=self.master_settings.listen,
             listen=Address(f"tcp://10.0.1.{number}:7710"),
-            advertise=None,
+            advertise=self.advertise.get(name),
             name=name,
             zone="",
             host=f"host-{name}",
@@ -145,7 +146,10 @@ class SimCluster:
 
     def spawn(self, owner: Machine | User, spec: ActorSpec, disks: Sequence[SimDisk] = ()) -> SimHandle:
         """Start a process whose messages and batches are seen."""
-        return self.world.spawn(replace(spec, actor=Watched(spec.actor, owner, self)), disks=disks)
+        watched = Watched(spec.actor, owner, self)
+        if isinstance(owner, Machine):
+            owner.watched = watched
+        return self.world.spawn(replace(spec, actor=watched), disks=disks)
 
     # --- what happens ---------------------------------------------------------------------------------------------
 
@@ -243,7 +247,9 @@ class SimCluster:
         self.world.heal()
         self.world.faults = _quick(NO_FAULTS)
         for machine in self.machines:
-            if machine.alive:
+            if machine.hung:
+                machine.crash()
+            elif machine.alive:
                 machine.resume()
         for user in self.users:
             if user.alive:

@@ -10,6 +10,7 @@ from dsa_zmq.sim.scenarios.counted import COMMIT, COUNT
 from dsa_zmq.sim.scenarios.disks import ROT, SYNC
 from dsa_zmq.sim.scenarios.inventories import INVENTORIES
 from dsa_zmq.sim.scenarios.lies import LYING
+from dsa_zmq.sim.scenarios.noticed import NOTICED
 from dsa_zmq.sim.scenarios.repair import REPAIR
 from dsa_zmq.sim.scenarios.returning import EMPTY, INCARNATION, OLDER, STALE, UNMOUNTED
 from dsa_zmq.sim.scenarios.space import COMPACTION, FULL, LATE
@@ -19,5 +20,6 @@ from dsa_zmq.sim.scenarios.storm import POWER, STORM
 SCENARIOS: tuple[Scenario, ...] = (
     CALM, MEETING, STORM, POWER, ANSWER, COMMIT, COUNT, NODE, MASTER, LINK, INCARNATION, OLDER, EMPTY, STALE, LYING, ROT,
     SYNC, UNMOUNTED, AHEAD, COMPACTION, FULL, LATE, *REPAIR, *INVENTORIES,
+    *NOTICED,
 )  # fmt: skip
 """All of them."""
