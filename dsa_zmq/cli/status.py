@@ -119,6 +119,7 @@ def _list_nodes(session: Session) -> int:
                 shards=node.shards,
                 silent_seconds=node.silent_ms / 1000,
                 failure=node.failure,
+                reach=node.reach,
             )
         return 0
     if not found:
@@ -141,6 +142,8 @@ def _list_nodes(session: Session) -> int:
     for node in found:
         if node.failure:
             output.line(f"{output.shown(node.name)} has failed: {output.shown(node.failure)}")
+        if node.reach:
+            output.line(f"{output.shown(node.name)} is suspect: {output.shown(node.reach)}")
     return 0
 
 
@@ -176,6 +179,7 @@ def health(session: Session) -> int:
             nodes_up=report.nodes_up,
             nodes=report.nodes,
             notes=report.notes,
+            held=report.held,
         )
         return status
     output.line(f"{state}; {report.nodes_up} of {report.nodes} nodes up")
@@ -186,6 +190,8 @@ def health(session: Session) -> int:
     )
     for note in report.notes:
         output.line(f"- {output.shown(note)}")
+    if report.held:
+        output.line(f"- repair is held: {output.shown(report.held)}")
     return status
 
 
