@@ -9,8 +9,10 @@ from dsa_zmq.master.calls import CallInFlight
 from dsa_zmq.master.department import Department, OnOperation
 from dsa_zmq.master.office import Office
 from dsa_zmq.protocol.operations import Done, Operation, Report
+from dsa_zmq.protocol.values import PlacedShard
 
 MAX_REMEMBERED = 10_000  #: pairs of client and node whose last report is remembered
+MAX_DAMAGED = 100  #: shards of one report that the node is asked to read
 AT_MOST_EACH_NS = 1_000_000_000  #: reports of a client about a node; more are answered and forgotten
 
 
@@ -35,6 +37,9 @@ class Reports(Department):
             ctx.log("node-reported", node=report.node, silent=report.silent, damaged=len(report.damaged))
             if report.silent:
                 self.office.prober.blame(ctx, report.node, call.group.peer)
+            if report.damaged:
+                shards = [PlacedShard(shard.chunk, shard.index, report.node) for shard in report.damaged[:MAX_DAMAGED]]
+                self.office.examiner.ask(ctx, shards, True, _noted)
         self.office.answer(ctx, call.serial, Done())
 
     def _counts(self, client: Address, report: Report, served_ns: int) -> bool:
@@ -57,3 +62,7 @@ class Reports(Department):
 
     def check_invariants(self) -> None:
         assert len(self._last) <= MAX_REMEMBERED
+
+
+def _noted(ctx: Context, states: list[int]) -> None:
+    """What is really damaged has been recorded with the answer, and is made anew because of that."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from dsa_zmq.master.settings import LEAST_SETTLE_NS
-from dsa_zmq.protocol.messages import Probe, Probed
+from dsa_zmq.protocol.messages import Examine, Probe, Probed
 from dsa_zmq.protocol.operations import Allocate, Done, ListNodes, Report
-from dsa_zmq.protocol.values import Failure, ProbeOutcome
+from dsa_zmq.protocol.values import Failure, ProbeOutcome, ShardRef
 
 SECOND = 10**9
 
@@ -214,3 +214,15 @@ def test_but_it_is_when_nobody_can_tell(world: Any) -> None:
     (number,) = client.calls(Allocate(0, "/f", 1 << 20, 0, [5]))
     world.wait(lambda: client.results(number), timeout_s=8)
     assert client.results(number)[0].code == "too-few-nodes"
+
+
+def test_a_report_of_damage_makes_the_master_ask_the_node_to_read(world: Any) -> None:
+    nodes = world.nodes(2)
+    client = world.client()
+    assert client.upload("/f", nodes)
+    node = nodes[0]
+    (shard,) = node.shards
+    stranger = ShardRef(shard.chunk + 1000, 0)
+    client.ask(Report(node.registered.node, node.form.incarnation, damaged=[shard, stranger]))
+    world.wait(lambda: any(set(question.shards) == {shard, stranger} for question in node.received(Examine)))
+    assert all(question.read for question in node.received(Examine))
