@@ -204,9 +204,12 @@ def master_was_away(cluster: SimCluster) -> None:
     cluster.master.pause()
     cluster.world.run_for(5 * SECOND)
     cluster.master.resume()
-    for _ in range(40):
-        wait_state(cluster, user, {dead.name: "down"}, 0.0)
+    for _ in range(40):  # suspect they may be, while connections are made anew
+        states = {name: info.state for name, info in nodes_of(cluster, user).items() if name != dead.name}
+        if "down" in states.values():
+            raise Wrong(f"the master was away, and blames others: {states}")
         cluster.run_for(0.1)
+    wait_state(cluster, user, {dead.name: "down"}, 0.0)
     if why := held(cluster, user):
         raise Wrong(f"all that were there before are heard again, and repair is held: {why}")
     dead.kept = True
