@@ -54,6 +54,7 @@ class NodeState:
     doubted: bool = False  #: nobody reached its data port lately, or nobody has tried yet
     reach: str = ""  #: who could not reach its data port, and why; "" while nobody has tried, or others can
     proved: bool = False  #: some other node has reached the data port of this process
+    fresh: bool = True  #: its last registration was the first of this process, or told another address
     deaf: bool = False  #: it does not answer the master, though its heartbeats come
     shown: str = SUSPECT  #: the state at the last look, to tell changes
 
@@ -102,7 +103,9 @@ class Members:
         known = self._nodes.get(row.node)
         earlier = known.peer if known is not None and known.peer != peer else None
         state = known or NodeState(row)
-        if state.peer is None or (state.row.incarnation, state.row.address) != (row.incarnation, row.address):
+        before = (state.row.incarnation, state.row.address) if state.peer is not None else None
+        state.fresh = before != (row.incarnation, row.address)
+        if state.fresh:
             state.doubted = state.proved = state.deaf = False
             state.reach = ""
         state.row = row

@@ -53,7 +53,7 @@ class Prober(Department):
         """It is about to be up: not before another one has reached it, if there is another one."""
         members = self.office.members
         state = members.get(node)
-        if state is None or state.proved or state.doubted:
+        if state is None or not state.fresh:
             return
         if any(other.row.node != node for other in members.heard(served_ns)):
             members.doubt(node)

@@ -18,6 +18,7 @@ LEAST_WAIT_NS = 500_000_000  #: for a Pong, however short the heartbeat interval
 FIRST_WAIT_NS = 1_000_000_000  #: until the interval is known
 TRIES = 4  #: Pings within the wait
 MAX_PROBES = 1_000  #: under way
+MAX_EARLY = 16  #: that come while the master's answer to the registration is being made durable
 
 
 class Probing(NodeDepartment):
@@ -30,6 +31,7 @@ class Probing(NodeDepartment):
         self._waiting: dict[int, tuple[int, NodeAddress, int]] = {}
         """Pings without a Pong, by their number: the number of the Probe, the node, and when the Ping left."""
         self._outcomes: dict[int, list[ProbeOutcome]] = {}  #: so far, by the number of the Probe
+        self._early: list[Probe] = []  #: of a master that is not obeyed yet
         self._tries: dict[int, int] = {}  #: so far, by the number of the Probe
         self._incarnations: dict[str, int] = {}  #: by address: the process that answered there last
         self._last = 0  #: Ping
@@ -42,6 +44,12 @@ class Probing(NodeDepartment):
     def requests(self) -> Mapping[type[Message], OnRequest]:
         return {Pong: self._on_pong}
 
+    def on_registered(self, ctx: Context) -> None:
+        """What the master asked in the same breath as it registered us."""
+        early, self._early = self._early, []
+        for message in early:
+            self._on_probe(ctx, message)
+
     def on_beat(self, ctx: Context) -> None:
         """The interval is the master's; a wait as long as one is what it expects."""
         now_ns = ctx.now_ns()
@@ -50,6 +58,10 @@ class Probing(NodeDepartment):
         self._beat_ns = now_ns
 
     def _on_probe(self, ctx: Context, message: Probe) -> None:
+        authority = self.office.authority
+        if (authority is None or message.term > authority.term) and len(self._early) < MAX_EARLY:
+            self._early.append(message)
+            return
         if not self.office.obeys(message.term) or message.number in self._outcomes:
             return
         if not message.nodes or len(self._waiting) + len(message.nodes) > MAX_PROBES:

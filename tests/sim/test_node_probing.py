@@ -43,7 +43,7 @@ class Script(Actor):
 class World:
     """A scripted master, a scripted other node, and a node that probes it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *early: NodeAddress) -> None:
         self.sim = SimRuntime(1, keep_events=200)
         self.master = Script(self.register)
         spec = ActorSpec(
@@ -57,6 +57,8 @@ class World:
         self.actor: Any = spec.actor
         self.sim.spawn(spec)
         self.sim.run_until(lambda: self.master.of(Register))
+        if early:
+            self.probe(100, *early)
         self.sim.run_for(SECOND)
 
     def start_other(self, incarnation: int = 1) -> None:
@@ -142,3 +144,8 @@ def test_a_former_master_is_not_obeyed(world: World) -> None:
     world.sim.run_for(2 * SECOND)
     assert world.master.of(Probed) == []
     assert world.other.of(Ping) == []
+
+
+def test_what_is_asked_in_the_same_breath_as_the_registration_is_answered() -> None:
+    world = World(NodeAddress(9, OTHER, 77))
+    assert [probed.number for probed in world.master.of(Probed)] == [100]
