@@ -70,7 +70,7 @@ class ZmqRuntime:
         self._journal = Journal(logger or logging.getLogger("actors"), spec.address, self._counters)
         self._timers = Timers()
         self._cut = Cut()
-        self._paused = False
+        self.paused = False  #: no turn begins; see :meth:`pause`
         self._held = threading.Event()  # the reactor stands still
         self._resumed = threading.Event()
         self._calls: deque[Any] = deque()
@@ -142,18 +142,18 @@ class ZmqRuntime:
         """Take no turns until :meth:`resume`, as a process does that hangs: its sockets go on answering to the network, and
         jobs that are at work go on too. Returns once no turn is under way, or after ``timeout_s``. For tests."""
         with self._lock:
-            if self._closing or self._thread is None or self._paused:
+            if self._closing or self._thread is None or self.paused:
                 return
             self._held.clear()
             self._resumed.clear()
-            self._paused = True
+            self.paused = True
         self._wakeup.wake()
         self._held.wait(timeout_s)
 
     def resume(self) -> None:
         """Undo :meth:`pause`. Idempotent."""
         with self._lock:
-            self._paused = False
+            self.paused = False
             self._resumed.set()
 
     def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
@@ -253,7 +253,7 @@ class ZmqRuntime:
         dispatch = self._pipeline.dispatch
         impatient = 0
         while not self._ending:
-            if self._paused:
+            if self.paused:
                 self._held.set()
                 self._resumed.wait()  # what follows is as after any pause of the process: input before timers
             dispatch()
@@ -277,7 +277,7 @@ class ZmqRuntime:
     def _sleep_ms(self, now_ns: int) -> int:
         """How long to poll. From here on, whoever brings a call must wake us."""
         self._wakeup.sleeping = True
-        if self._calls or self._closing or self._paused or self._transport.events:
+        if self._calls or self._closing or self.paused or self._transport.events:
             return 0
         due_ns = self._timers.next_due_ns()
         if due_ns is None:
