@@ -7,7 +7,7 @@ import os
 import tempfile
 import time
 import weakref
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -54,6 +54,8 @@ class LocalCluster(ClusterFaults):
 
     Nodes are numbered from 0 and named ``node-1``, ``node-2``, ...; each counts as a failure domain of its own.
     """
+
+    _host = "127.0.0.1"  #: of the master
 
     def __init__(
         self,
@@ -128,7 +130,7 @@ class LocalCluster(ClusterFaults):
         """The cluster's address, ``dsa://127.0.0.1:PORT``; it stays the same over restarts."""
         if not self._hold.ports:
             raise Unavailable("the cluster is not running", "start it, or use it in a with block")
-        return f"dsa://127.0.0.1:{self._hold.ports[0]}"
+        return f"dsa://{self._host}:{self._hold.ports[0]}"
 
     @property
     def directory(self) -> Path:
@@ -234,11 +236,11 @@ class LocalCluster(ClusterFaults):
             heartbeat_s=limits.HEARTBEAT_S / self._speed,
             suspect_s=limits.SUSPECT_S / self._speed,
             down_s=limits.DOWN_S / self._speed,
-        ).checked()
+        )
 
     def _node_options(self, name: str) -> NodeOptions:
         return NodeOptions(
-            master=f"127.0.0.1:{self._hold.ports[0]}",
+            master=f"{self._host}:{self._hold.ports[0]}",
             path=str(self.directory / name),
             capacity=self._capacity,
             name=name,
@@ -246,14 +248,15 @@ class LocalCluster(ClusterFaults):
             port=0,
             reserve=0,
             segment_bytes=self._segment_bytes,
-        ).checked()
+        )
 
     def _launch(self, chosen: Mapping[str, MasterOptions | NodeOptions]) -> None:
         """Processes start side by side: most of a start is the interpreter's."""
         children = []
-        for name, options in chosen.items():
+        for name, unchecked in chosen.items():
+            options = unchecked.checked()
             if self._processes:
-                child = spawn(name, options, self.directory / "run", self.imposed_on(name))
+                child = spawn(name, options, self.directory / "run", self.imposed_on(name), self._prefix(name))
                 children.append(child)
                 self._hold.servers[name] = child
             else:
@@ -261,6 +264,10 @@ class LocalCluster(ClusterFaults):
         for child in children:
             child.wait_ready()
         self.impose()  # the others learn its new endpoints
+
+    def _prefix(self, name: str) -> Sequence[str]:
+        """What a server's command line begins with; for clusters whose servers live apart."""
+        return ()
 
     def _admin(self) -> Store:
         if self._hold.admin is None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -164,10 +165,15 @@ class ServerProcess:
 
 
 def spawn(
-    name: str, options: MasterOptions | NodeOptions, run_dir: Path, imposed: Imposed | None = None
+    name: str,
+    options: MasterOptions | NodeOptions,
+    run_dir: Path,
+    imposed: Imposed | None = None,
+    prefix: Sequence[str] = (),
 ) -> ServerProcess:
     """Start a server as a child; ``run_dir`` (which must exist) takes its log, its options and its ready file.
-    ``imposed`` holds from its first moment on.
+    ``imposed`` holds from its first moment on. ``prefix`` comes before the command and must end by executing it, as
+    ``ip netns exec NAME`` does.
 
     Wait for it with :meth:`ServerProcess.wait_ready`: several can start at once.
     """
@@ -175,7 +181,7 @@ def spawn(
     ready_file, log_file, config = (run_dir / f"{name}.{suffix}" for suffix in ("ready", "log", "toml"))
     ready_file.unlink(missing_ok=True)
     config.write_text(_to_toml(role, options), encoding="utf-8")
-    command = [sys.executable, "-m", f"dsa_zmq.{role}", "--config", str(config)]
+    command = [*prefix, sys.executable, "-m", f"dsa_zmq.{role}", "--config", str(config)]
     for key in _BY_ARGUMENT:
         if key in options.__struct_fields__:
             command += [f"--{key}", str(getattr(options, key))]
