@@ -28,6 +28,7 @@ import dsa_zmq
 from bench.chaos_load import CALM, Load
 from bench.chaos_net import Impossible, NamespaceCluster, Namespaces
 from dsa_zmq.client.store import Store
+from dsa_zmq.cluster_faults import is_redundant
 from dsa_zmq.cluster_servers import MASTER
 from dsa_zmq.errors import DSAError
 
@@ -113,8 +114,7 @@ class Chaos:
         return next((node.state for node in self._store.nodes() if node.name == name), "unknown")
 
     def _is_redundant(self) -> bool:
-        health = self._store.health()
-        return not (health.degraded_chunks or health.endangered_chunks or health.lost_chunks)
+        return is_redundant(self._store.health())
 
     @staticmethod
     def _within(timeout_s: float, holds: Callable[[], bool]) -> bool:

@@ -14,14 +14,13 @@ from typing import Self
 
 from dsa_zmq import app
 from dsa_zmq.client.store import Store
-from dsa_zmq.cluster_faults import ClusterFaults
+from dsa_zmq.cluster_faults import ClusterFaults, is_redundant
 from dsa_zmq.cluster_servers import MASTER, Hold, Running
 from dsa_zmq.config import MasterOptions, NodeOptions, check_nodes, check_placement
 from dsa_zmq.directory import make_directory
 from dsa_zmq.errors import InternalError, Invalid, Timeout, Unavailable
 from dsa_zmq.model import limits
 from dsa_zmq.model.addresses import split_endpoint
-from dsa_zmq.protocol.operations import HealthReport
 from dsa_zmq.protocol.values import NodeInfo
 from dsa_zmq.spawn import spawn
 
@@ -169,7 +168,7 @@ class LocalCluster(ClusterFaults):
         Unavailable if a server ends meanwhile."""
         deadline = time.monotonic() + timeout
         self._wait(timeout, all_must_run=False)
-        while not _is_healthy(report := self._admin().health()):
+        while not is_redundant(report := self._admin().health()):
             if time.monotonic() > deadline:
                 missing = ", ".join(
                     f"{count} {state}"
@@ -280,7 +279,3 @@ def _port(server: Running, kind: str) -> int:
     if endpoint is None:
         raise InternalError(f"the master has no {kind} port")
     return split_endpoint(endpoint)[1]
-
-
-def _is_healthy(report: HealthReport) -> bool:
-    return not (report.degraded_chunks or report.endangered_chunks or report.lost_chunks)

@@ -268,3 +268,8 @@ class ClusterFaults(ABC):
         if name not in self._hold.servers:
             raise Unavailable("the cluster is not running", "start it, or use it in a with block")
         return self._hold.servers[name]
+
+
+def is_redundant(report: op.HealthReport) -> bool:
+    """Every byte has all the redundancy that it should have, as far as the master knows."""
+    return not (report.degraded_chunks or report.endangered_chunks or report.lost_chunks)
