@@ -114,7 +114,7 @@ class Chaos:
         return next((node.state for node in self._store.nodes() if node.name == name), "unknown")
 
     def _is_redundant(self) -> bool:
-        return is_redundant(self._store.health())
+        return is_redundant(self._store.health(), len(self._cluster.names) - 1)
 
     @staticmethod
     def _within(timeout_s: float, holds: Callable[[], bool]) -> bool:

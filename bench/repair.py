@@ -122,9 +122,11 @@ def heal(cluster: dsa_zmq.LocalCluster, store: Store, healing: Healing, patience
 
     if within(patience_s, is_down):
         healing.noticed_s = time.monotonic() - begin
+        left = len(cluster.names) - 1
+        within(patience_s, lambda: store.health().nodes_up == left)  # a report may be of a moment before
         report = store.health()
         healing.repaired_bytes = report.degraded_bytes + report.endangered_bytes
-        if within(patience_s, lambda: is_redundant(store.health())):
+        if within(patience_s, lambda: is_redundant(store.health(), left)):
             healing.redundant_s = time.monotonic() - begin
 
 

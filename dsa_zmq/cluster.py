@@ -28,6 +28,7 @@ FAST = 20  #: how many times shorter than in life the times of liveness are, so 
 SEGMENT_BYTES = 4 << 20  #: a node's segments are preallocated: a small cluster should fit a small disk
 UP_TIMEOUT_S = 10.0
 HEALTHY_TIMEOUT_S = 30.0
+REPORT_AGE_S = 1.0  #: how old a report of health may be
 _POLL_S = 0.005
 
 
@@ -168,7 +169,11 @@ class LocalCluster(ClusterFaults):
         Unavailable if a server ends meanwhile."""
         deadline = time.monotonic() + timeout
         self._wait(timeout, all_must_run=False)
-        while not is_redundant(report := self._admin().health()):
+        while True:
+            up = sum(node.state == "up" for node in self._admin().nodes())
+            asked_s, report = time.monotonic(), self._admin().health()
+            if is_redundant(report, up) and asked_s - self._harmed_s > REPORT_AGE_S:
+                return
             if time.monotonic() > deadline:
                 missing = ", ".join(
                     f"{count} {state}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from itertools import combinations
@@ -57,12 +59,14 @@ class ClusterFaults(ABC):
         self._cuts: list[tuple[frozenset[str], frozenset[str]]] = []  # (senders, receivers), by the servers' names
         self._rooms: dict[str, tuple[int | None, int]] = {}  # of a node's disk: bytes left, number of the filling
         self._changes = 0
+        self._harmed_s = -math.inf  # when bytes were last taken away, monotonic
 
     # --- deaths ---------------------------------------------------------------------------------------------------------
 
     def kill(self, node: Who) -> None:
         """End a server at once, as a crash would: SIGKILL, or the nearest thing within one process."""
         self._server(self._name(node)).kill()
+        self._harmed_s = time.monotonic()
 
     def restart(self, node: Who) -> None:
         """Start a server again, with its directory; if it still runs, it is stopped in order first."""
@@ -87,6 +91,7 @@ class ClusterFaults(ABC):
         name = self._name(node, master_too=False)
         self._server(name).kill()
         shutil.rmtree(self.directory / name)
+        self._harmed_s = time.monotonic()
         self._launch({name: self._options(name)})
 
     def ended(self) -> list[str]:
@@ -270,6 +275,9 @@ class ClusterFaults(ABC):
         return self._hold.servers[name]
 
 
-def is_redundant(report: op.HealthReport) -> bool:
-    """Every byte has all the redundancy that it should have, as far as the master knows."""
-    return not (report.degraded_chunks or report.endangered_chunks or report.lost_chunks)
+def is_redundant(report: op.HealthReport, nodes_up: int) -> bool:
+    """Every byte has all the redundancy that it should have, as the master knows since so many nodes are up: a report may
+    be of a moment before that."""
+    return report.nodes_up == nodes_up and not (
+        report.degraded_chunks or report.endangered_chunks or report.lost_chunks
+    )
