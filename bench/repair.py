@@ -52,6 +52,7 @@ class Healing:
     writes_before: float = 0.0
     writes_during: float = 0.0
     worst_read_s: float = 0.0
+    worst_write_s: float = 0.0
 
     @property
     def repair_s(self) -> float | None:
@@ -68,7 +69,7 @@ class Foreground:
         self._store = store
         self._ended = threading.Event()
         self.read_bytes = self.written_bytes = 0
-        self.worst_read_s = 0.0
+        self.worst_read_s = self.worst_write_s = 0.0
         store.write_bytes("/foreground/read", os.urandom(8 * FOREGROUND_BYTES))
         self._threads = [threading.Thread(target=work, daemon=True) for work in (self._read, self._write)]
         for thread in self._threads:
@@ -85,13 +86,14 @@ class Foreground:
     def _write(self) -> None:
         turn = 0
         while not self._ended.is_set():
-            data = os.urandom(FOREGROUND_BYTES)
+            data, begin = os.urandom(FOREGROUND_BYTES), time.monotonic()
             try:
                 self._store.write_bytes(f"/foreground/{turn % 64}", data)
             except DSAError as error:  # a write under way to the node that died may fail; a read may not
                 print(f"a foreground write failed: {error}", file=sys.stderr)
                 continue
             self.written_bytes += len(data)
+            self.worst_write_s = max(self.worst_write_s, time.monotonic() - begin)
             turn += 1
 
     def rates(self, action: Callable[[], object]) -> tuple[float, float]:
@@ -172,7 +174,7 @@ def measure(options: argparse.Namespace, scratch: Path, workload: str) -> list[H
         busy.reads_before, busy.writes_before = foreground.rates(lambda: time.sleep(BASE_S))
         busy.reads_during, busy.writes_during = foreground.rates(lambda: heal(cluster, watcher, busy, options.patience))
         foreground.stop()
-        busy.worst_read_s = foreground.worst_read_s
+        busy.worst_read_s, busy.worst_write_s = foreground.worst_read_s, foreground.worst_write_s
         healings.append(busy)
         print(show(busy), flush=True)
     return healings
@@ -219,7 +221,7 @@ def show(one: Healing) -> str:
             f"  foreground reads {one.reads_before / MIB:,.0f} MiB/s before, {one.reads_during / MIB:,.0f} during "
             f"({one.reads_during / one.reads_before:.2f}); writes {one.writes_before / MIB:,.0f} before, "
             f"{one.writes_during / MIB:,.0f} during ({one.writes_during / max(one.writes_before, 1):.2f}); "
-            f"worst read {one.worst_read_s:.2f} s\n"
+            f"worst read {one.worst_read_s:.2f} s, write {one.worst_write_s:.2f} s\n"
         )
     return out.getvalue().rstrip()
 
