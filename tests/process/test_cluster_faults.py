@@ -261,3 +261,20 @@ def test_faults_end_with_the_cluster(tmp_path: Path) -> None:
 def test_faults_that_make_no_sense_are_refused(call: Callable[[Any], object], complaint: str) -> None:
     with pytest.raises(Invalid, match=complaint):
         call(dsa_zmq.LocalCluster(3))
+
+
+def test_two_nodes_may_die_one_after_the_other_if_the_first_is_healed(
+    cluster: dsa_zmq.LocalCluster, store: Store, content: Any
+) -> None:
+    kept = {f"/file-{number}": content(700_000) for number in range(6)}
+    for path, data in kept.items():
+        store.write_bytes(path, data)
+    cluster.kill(0)
+    cluster.wait_healthy()
+    cluster.pause(1)
+    for path, data in kept.items():
+        assert store.read_bytes(path) == data
+    cluster.resume(1)
+    cluster.restart(0)
+    cluster.wait_up()
+    cluster.wait_healthy()
