@@ -28,7 +28,7 @@ import dsa_zmq
 from bench.chaos_load import CALM, Load
 from bench.chaos_net import Impossible, NamespaceCluster, Namespaces
 from dsa_zmq.client.store import Store
-from dsa_zmq.cluster_faults import is_redundant
+from dsa_zmq.cluster_faults import REPORT_AGE_S, is_redundant
 from dsa_zmq.cluster_servers import MASTER
 from dsa_zmq.errors import DSAError
 
@@ -96,6 +96,7 @@ class Chaos:
                 result.noticed_s = time.monotonic() - begin
             else:
                 result.problem = f"not noticed within {NOTICE_S:g} s"
+            self._within(REPORT_AGE_S, lambda: False)  # a report made before the loss was known proves nothing
             if self._within(self._patience_s, self._is_redundant):
                 result.redundant_s = time.monotonic() - begin
         else:
@@ -114,7 +115,7 @@ class Chaos:
         return next((node.state for node in self._store.nodes() if node.name == name), "unknown")
 
     def _is_redundant(self) -> bool:
-        return is_redundant(self._store.health(), len(self._cluster.names) - 1)
+        return is_redundant(self._store.health())
 
     @staticmethod
     def _within(timeout_s: float, holds: Callable[[], bool]) -> bool:

@@ -14,7 +14,7 @@ from typing import Self
 
 from dsa_zmq import app
 from dsa_zmq.client.store import Store
-from dsa_zmq.cluster_faults import ClusterFaults, is_redundant
+from dsa_zmq.cluster_faults import REPORT_AGE_S, ClusterFaults, is_redundant
 from dsa_zmq.cluster_servers import MASTER, Hold, Running
 from dsa_zmq.config import MasterOptions, NodeOptions, check_nodes, check_placement
 from dsa_zmq.directory import make_directory
@@ -28,7 +28,6 @@ FAST = 20  #: how many times shorter than in life the times of liveness are, so 
 SEGMENT_BYTES = 4 << 20  #: a node's segments are preallocated: a small cluster should fit a small disk
 UP_TIMEOUT_S = 10.0
 HEALTHY_TIMEOUT_S = 30.0
-REPORT_AGE_S = 1.0  #: how old a report of health may be
 _POLL_S = 0.005
 
 
@@ -169,10 +168,11 @@ class LocalCluster(ClusterFaults):
         Unavailable if a server ends meanwhile."""
         deadline = time.monotonic() + timeout
         self._wait(timeout, all_must_run=False)
+        all_hear = not any(self._silence(name) for name in self.names)
+        changed_s = self._harmed_s if all_hear else time.monotonic()  # the master may just have learned of a loss
         while True:
-            up = sum(node.state == "up" for node in self._admin().nodes())
             asked_s, report = time.monotonic(), self._admin().health()
-            if is_redundant(report, up) and asked_s - self._harmed_s > REPORT_AGE_S:
+            if is_redundant(report) and asked_s - changed_s > REPORT_AGE_S:
                 return
             if time.monotonic() > deadline:
                 missing = ", ".join(

@@ -23,6 +23,7 @@ from dsa_zmq.spawn import ServerProcess
 if TYPE_CHECKING:
     from dsa_zmq.client.store import Store
 
+REPORT_AGE_S = 1.0  #: how old a report of health may be
 CLIENTS = "clients"  #: in a partition: every store that :meth:`LocalCluster.connect` has given
 
 Who = int | str
@@ -275,9 +276,7 @@ class ClusterFaults(ABC):
         return self._hold.servers[name]
 
 
-def is_redundant(report: op.HealthReport, nodes_up: int) -> bool:
-    """Every byte has all the redundancy that it should have, as the master knows since so many nodes are up: a report may
-    be of a moment before that."""
-    return report.nodes_up == nodes_up and not (
-        report.degraded_chunks or report.endangered_chunks or report.lost_chunks
-    )
+def is_redundant(report: op.HealthReport) -> bool:
+    """Every byte has all the redundancy that it should have, as the master knew when it made the report: that may be
+    :data:`REPORT_AGE_S` ago."""
+    return not (report.degraded_chunks or report.endangered_chunks or report.lost_chunks)
