@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dsa_zmq.master.comparison import Comparison
+from dsa_zmq.master.damage import DamageDesk
 from dsa_zmq.master.department import Department
 from dsa_zmq.master.examiner import Examiner
 from dsa_zmq.master.garbage import Garbage
@@ -14,7 +15,7 @@ from dsa_zmq.master.removals import Removals
 from dsa_zmq.master.survey import SurveyDesk
 
 DEPARTMENTS: tuple[type[Department], ...] = (
-    Garbage, HealthDesk, Planning, Examiner, Removals, Comparison, SurveyDesk, Mover,
+    Garbage, HealthDesk, Planning, Examiner, Removals, Comparison, SurveyDesk, Mover, DamageDesk,
 )  # fmt: skip
 
 
