@@ -20,7 +20,6 @@ from dsa_zmq.node.scrub_steps import FIRST, LoadScrub, SaveScrub, Scrubbed, Scru
 from dsa_zmq.protocol.messages import Noted, Scrub
 
 SECOND = 1_000_000_000
-ROUND_S = 86_400  #: from the beginning of a round to that of the next: at the usual rate a terabyte takes as long
 BUSY = 0.25  #: of the rate, while reads or writes wait
 REST_BEATS = 10  #: heartbeats after a step that failed
 
@@ -54,7 +53,7 @@ class Scrubbing(NodeDepartment):
                 self._loading = True
                 ctx.run((self.name, "load"), CARE, LoadScrub())
             return
-        if not state.running and not 0 <= now_s - state.began_s < ROUND_S:
+        if not state.running and not 0 <= now_s - state.began_s < self.office.pace.scrub_every_s:
             self._begin(ctx, state.order, urgent=False)
         elif state.running and not self._busy and not self._rest:
             self._step(ctx)

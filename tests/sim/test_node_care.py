@@ -21,7 +21,6 @@ from dsa_zmq.node.damage import SHARDS_AT_ONCE
 from dsa_zmq.node.disk_store import DiskStore
 from dsa_zmq.node.identity import open_identity
 from dsa_zmq.node.jobs import READ, WRITE, PutBatch
-from dsa_zmq.node.scrub import ROUND_S
 from dsa_zmq.node.scrub_steps import SaveScrub, ScrubState, save_scrub
 from dsa_zmq.node.service import NodeSettings, node_spec
 from dsa_zmq.node.store import NewShard, ShardKey
@@ -187,7 +186,7 @@ def test_the_next_round_begins_a_day_later_also_after_a_restart() -> None:
     scene.until(lambda: scene.beat.scrubbed_s)
     scene.heartbeat_ms = 100_000
     scene.restart()
-    scene.run_for(ROUND_S - 300)
+    scene.run_for(scene.pace.scrub_every_s - 300)
     assert scene.verified == 0
     scene.until(lambda: scene.verified == 10, 600)
 
