@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from actors.core import Context, Message, Peer
-from dsa_zmq.master.catalog.examine_rules import Declare
+from dsa_zmq.master.catalog.damage_rules import DamageTaken, TakeDamage
 from dsa_zmq.master.catalog.numbers import LARGEST
 from dsa_zmq.master.department import CATALOG_LANE, Department, OnMessage
 from dsa_zmq.master.office import Office
@@ -52,9 +52,10 @@ class DamageDesk(Department):
         elif node not in self._recording and this > noted:
             self._recording[node] = this
             shards = [shard for shard in message.shards if 0 <= shard.chunk <= LARGEST and 0 <= shard.index <= LARGEST]
-            ctx.run((self.name, node), CATALOG_LANE, Declare(node, [], shards))
+            standings = self.office.members.standings(served_ns)
+            ctx.run((self.name, node), CATALOG_LANE, TakeDamage(node, shards, standings))
 
-    def on_result(self, ctx: Context, token: tuple[Any, ...], result: list[int] | Failure) -> None:
+    def on_result(self, ctx: Context, token: tuple[Any, ...], result: DamageTaken | Failure) -> None:
         node = token[1]
         this = self._recording.pop(node)
         if isinstance(result, Failure):
@@ -64,10 +65,11 @@ class DamageDesk(Department):
         state = self.office.members.get(node)
         if state is not None and state.row.incarnation == this[0]:
             self.office.tell(ctx, node, Noted(this[1]))
-        if result:
-            self._bad += len(result)
-            ctx.log("shards-damaged", node=node, shards=len(result))
-            self.office.places_changed(ctx, result)
+        if result.chunks or result.dropping:
+            ctx.log("shards-damaged", node=node, places=len(result.chunks), useless=result.dropping)
+        self._bad += len(result.chunks)
+        if result.chunks:
+            self.office.places_changed(ctx, result.chunks)
 
     def statistics(self) -> Mapping[str, int]:
         return {"damaged_places": self._bad, "damage_refused": self._refused}

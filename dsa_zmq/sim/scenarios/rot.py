@@ -6,6 +6,7 @@ them from, and all that is promised is that no wrong byte is given to anybody.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,10 +15,12 @@ from typing import Any
 from actors.core import Job, Message, Peer
 from actors.sim.faults import MS
 from dsa_zmq.errors import Corrupt, DSAError
+from dsa_zmq.master.catalog.damage_rules import DamageTaken, TakeDamage
 from dsa_zmq.master.catalog.examine_rules import Declare
 from dsa_zmq.model.pace import CarePace
 from dsa_zmq.protocol.messages import ShardData
 from dsa_zmq.protocol.operations import Locate, Located
+from dsa_zmq.sim.audit import open_store
 from dsa_zmq.sim.campaign import Scenario, varied
 from dsa_zmq.sim.cluster import SimCluster
 from dsa_zmq.sim.ledger import Wrong
@@ -48,8 +51,15 @@ class Rot:
 
     def _look(self, machine: Machine, lane: str, jobs: Sequence[Job], results: Sequence[Any]) -> None:
         for job, result in zip(jobs, results, strict=True):
-            if isinstance(job, Declare) and isinstance(result, list):
-                self.declared.update((job.node, ref.chunk, ref.index) for ref in job.damaged if ref.chunk in result)
+            match job, result:
+                case TakeDamage(), DamageTaken():
+                    said, changed = job.shards, result.chunks
+                case Declare(), list():  # "absent": what rots at the end of a segment in use is wiped by the next start
+                    said, changed = [*job.damaged, *job.absent], result
+                case _:
+                    continue
+            said_of = [(job.node, ref.chunk, ref.index) for ref in said if ref.chunk in changed]
+            self.declared.update(place for place in said_of if place in self.turned)
 
     def fill(self) -> None:
         """Some files."""
@@ -76,10 +86,12 @@ class Rot:
         at, bit = draw.randrange(len(data)), draw.randrange(8)
         for name in disk.listdir("segments"):
             path = f"segments/{name}"
-            start = disk.read_bytes(path).find(data)
-            if start >= 0:
+            content = disk.read_bytes(path)
+            start = content.find(data)
+            while start >= 0:  # what was mended is there twice
                 disk.flip_bit(path, start + at, bit)
-                self.turned[place] += 1
+                start = content.find(data, start + 1)
+        self.turned[place] += 1
 
     def turn_some(self, share: float) -> None:
         """Of so many chunks one copy each."""
@@ -93,7 +105,11 @@ class Rot:
         wait_whole(self.cluster)
 
     def check(self) -> None:
-        """Nothing was declared that was good."""
+        """Nothing was declared that was good, and nothing bad is left on the disks of the stopped cluster."""
+        for machine in self.cluster.nodes:
+            with contextlib.closing(open_store(self.cluster, machine)) as store:
+                if left := store.damaged():
+                    raise Wrong(f"{machine.name} still has {left}")
         if not self.declared <= self.turned:
             raise Wrong(f"what was mended was declared damaged: {self.declared - self.turned}")
 
