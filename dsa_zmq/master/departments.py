@@ -12,10 +12,11 @@ from dsa_zmq.master.mover import Mover
 from dsa_zmq.master.office import Office
 from dsa_zmq.master.planning import Planning
 from dsa_zmq.master.removals import Removals
+from dsa_zmq.master.scrubs import Scrubs
 from dsa_zmq.master.survey import SurveyDesk
 
 DEPARTMENTS: tuple[type[Department], ...] = (
-    Garbage, HealthDesk, Planning, Examiner, Removals, Comparison, SurveyDesk, Mover, DamageDesk,
+    Garbage, HealthDesk, Planning, Examiner, Removals, Comparison, SurveyDesk, Mover, DamageDesk, Scrubs,
 )  # fmt: skip
 
 

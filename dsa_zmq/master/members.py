@@ -44,6 +44,7 @@ class NodeState:
     free: int = 0  #: bytes, as it last said; outstanding allocations are not subtracted
     shards: int = 0
     failure: str = ""
+    said: Heartbeat | None = None  #: its last heartbeat
     inventory: int = 0  #: digest of all that it holds, as it last said
     shown: str = SUSPECT  #: the state at the last look, to tell changes
 
@@ -116,6 +117,7 @@ class Members:
             state.free = _bytes(message.free, state.row.capacity)
             state.shards = max(0, message.shards)
             state.failure = message.failure[:500]
+            state.said = message
             self._up_until_ns = 0
             state.inventory = message.inventory
         return sign
@@ -243,7 +245,7 @@ class Members:
         """All nodes for people, by name."""
         infos = []
         for node, state in self._nodes.items():
-            row = state.row
+            row, said = state.row, state.said
             infos.append(
                 NodeInfo(
                     node=node,
@@ -260,6 +262,11 @@ class Members:
                     silent_ms=self.silence_ns(node, served_ns) // 1_000_000,
                     failure=state.failure,
                     draining=row.draining,
+                    damaged=max(0, said.damaged) if said else 0,
+                    garbage=max(0, said.garbage) if said else 0,
+                    load=max(0, said.load) if said else 0,
+                    scrubbed_s=max(0, said.scrubbed_s) if said else 0,
+                    scrub_permille=min(max(0, said.scrub_permille), 1000) if said else 0,
                 )
             )
         return sorted(infos, key=lambda info: (info.name, info.node))

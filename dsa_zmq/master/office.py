@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # they are departments over this office
     from dsa_zmq.master.examiner import Examiner
     from dsa_zmq.master.mover import Mover
     from dsa_zmq.master.removals import Removals
+    from dsa_zmq.master.scrubs import Scrubs
     from dsa_zmq.master.survey import SurveyDesk
 
 
@@ -59,6 +60,7 @@ class Office:
     The survey has something to decide about them."""
     examiner: Examiner = field(init=False)
     removals: Removals = field(init=False)
+    scrubs: Scrubs = field(init=False)
     survey: SurveyDesk = field(init=False)
     mover: Mover = field(init=False)
     haste: Haste = field(init=False)
