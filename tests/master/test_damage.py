@@ -8,7 +8,7 @@ import pytest
 
 from dsa_zmq.master.catalog.catalog import CATALOG_FILE
 from dsa_zmq.master.catalog.sql import Database
-from dsa_zmq.protocol.messages import Damage, Noted
+from dsa_zmq.protocol.messages import Damage, Heartbeat, Noted, Scrub
 from dsa_zmq.protocol.operations import Found, Locate
 from dsa_zmq.protocol.values import ShardRef
 
@@ -120,3 +120,43 @@ def test_a_failed_store_damages_nothing(scene):
     tell(world, node, Damage(1, [ShardRef(chunk, places[min(places)])]))
     assert node.received(Noted) == []
     assert changed == []
+
+
+# --- scrubs -----------------------------------------------------------------------------------------------------------
+
+
+def beat(world, node, permille):
+    """One heartbeat of a node that sends none by itself, and the master's next look."""
+    form, registered = node.form, node.registered
+    said = Heartbeat(registered.node, form.incarnation, registered.term, 0, 1 << 20, 0, 0, scrub_permille=permille)
+    node.handle.call(lambda ctx: ctx.publish("heartbeat", said))
+    world.run_for(1.2)
+
+
+def begin(world, number, node):
+    """In a turn of the master: when some other node registers."""
+    desk = world.actor._office.scrubs
+    world.actor._office.when_registered.append(lambda ctx, _: desk.begin(ctx, number, [node.registered.node]))
+    world.node(9).register()
+    return desk
+
+
+def test_a_scrub_is_ordered_until_it_is_noted_and_over_when_the_node_scrubs_no_more(world):
+    node = world.nodes(2)[0]
+    desk = begin(world, 77, node)
+    world.run_for(7.0)
+    orders = node.received(Scrub)
+    assert set(orders) == {Scrub(77, world.actor._office.term)}
+    assert len(orders) >= 3
+    node.beats = False
+    for permille in (0, 0, 0, 0):
+        beat(world, node, permille)
+    assert desk.left(77) == [1], "not before it is noted"
+    tell(world, node, Noted(77))
+    told = len(node.received(Scrub))
+    for permille in (0, 5, 900, 0, 0):
+        assert desk.left(77) == [1]
+        beat(world, node, permille)
+    world.run_for(5.0)
+    assert desk.left(77) == []
+    assert len(node.received(Scrub)) == told

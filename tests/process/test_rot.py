@@ -1,4 +1,4 @@
-"""Real servers: a flipped byte is never served; the read that met it has it mended, where it was if there is no other place."""
+"""Real servers: a flipped byte is never served; the read that met it has it mended, where it was if need be."""
 
 from __future__ import annotations
 
