@@ -41,6 +41,7 @@ COMMANDS: dict[str, Entry] = {
     "df": Entry("status:df", "Show how much can still be stored.", "Look after"),
     "nodes": Entry("status:nodes", "Show the nodes.", "Look after"),
     "health": Entry("status:health", "Show how safe everything is.", "Look after"),
+    "scrub": Entry("scrub:scrub", "Verify all stored bytes, and show how far that is.", "Look after"),
     "gc": Entry("gc:gc", "Let go of what nobody holds.", "Look after"),
     "master": Entry("server:master", "Run a master.", "Serve"),
     "node": Entry("server:node", "Run a node.", "Serve"),

@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # they are departments over this office
     from dsa_zmq.master.mover import Mover
     from dsa_zmq.master.probing import Prober
     from dsa_zmq.master.removals import Removals
+    from dsa_zmq.master.scrubs import Scrubs
     from dsa_zmq.master.survey import SurveyDesk
 
 
@@ -60,6 +61,7 @@ class Office:
     The survey has something to decide about them."""
     examiner: Examiner = field(init=False)
     removals: Removals = field(init=False)
+    scrubs: Scrubs = field(init=False)
     survey: SurveyDesk = field(init=False)
     mover: Mover = field(init=False)
     prober: Prober = field(init=False)

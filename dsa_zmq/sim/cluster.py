@@ -20,7 +20,7 @@ from dsa_zmq.client.slots import BURST_FILES
 from dsa_zmq.errors import DSAError, LocalError, Unavailable
 from dsa_zmq.master.settings import MasterSettings
 from dsa_zmq.model.limits import MIN_CHUNK_BYTES
-from dsa_zmq.model.pace import HealingPace
+from dsa_zmq.model.pace import CarePace, HealingPace
 from dsa_zmq.node.service import NodeSettings
 from dsa_zmq.protocol.operations import ListNodes, Nodes
 from dsa_zmq.sim.ledger import Ledger, Wrong
@@ -57,6 +57,7 @@ class SimCluster:
         scrambled: bool = False,
         segment_bytes: int = SEGMENT_BYTES,
         capacity: int = NODE_CAPACITY,
+        care: CarePace | None = None,
         **settings: Any,
     ) -> None:
         self.seed = seed
@@ -64,6 +65,7 @@ class SimCluster:
         self.scrambled = scrambled
         self._segment_bytes = segment_bytes
         self._capacity = capacity
+        self._care = care or replace(CarePace(), damage_repeat_s=0.5, scrub_save_s=1.0)
         self.world = SimRuntime(seed, faults=_quick(faults), keep_events=keep_events)
         self.random = random.Random(f"{seed}:scenario")
         self.ledger = Ledger(random.Random(f"{seed}:contents"), lambda: self.world.now_ns)
@@ -124,6 +126,7 @@ class SimCluster:
             capacity=self._capacity,
             reserve=0,
             segment_bytes=self._segment_bytes,
+            pace=self._care,
         )
 
     def client_settings(self, name: str) -> ClientSettings:

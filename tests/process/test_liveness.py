@@ -26,7 +26,7 @@ class Misled(dsa_zmq.LocalCluster):
         options = super()._node_options(name)
         return msgspec.structs.replace(options, advertise=self.wrong) if name == "node-2" else options
 
-    def wait_healthy(self, timeout: float = 0.0) -> None:
+    def wait_up(self, timeout: float = 0.0) -> None:
         """The test waits for what it wants."""
 
 
