@@ -45,7 +45,9 @@ class HealthDesk(Department):
             return
         answer, asking = step
         if isinstance(answer, HealthReport):
-            answer = msgspec.structs.replace(answer, held=self.office.haste.held(served_ns))
+            answer = msgspec.structs.replace(
+                self.office.converter.discounted(answer), held=self.office.haste.held(served_ns)
+            )
         for serial in asking:
             self.office.answer(ctx, serial, answer)
 
