@@ -40,7 +40,8 @@ COMMANDS: dict[str, Entry] = {
     "rm": Entry("removal:rm", "Remove files and directories.", "Use"),
     "df": Entry("status:df", "Show how much can still be stored.", "Look after"),
     "nodes": Entry("status:nodes", "Show the nodes.", "Look after"),
-    "health": Entry("status:health", "Show how safe everything is.", "Look after"),
+    "health": Entry("health:health", "Show how safe everything is.", "Look after"),
+    "explain": Entry("explain:explain", "Say where a file lies and what it survives.", "Look after"),
     "master": Entry("server:master", "Run a master.", "Serve"),
     "node": Entry("server:node", "Run a node.", "Serve"),
 }

@@ -9,10 +9,12 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import IO, Any, Literal, TypeVar, overload
 
+from dsa_zmq.client.arguments import byte_range, file_path
 from dsa_zmq.client.connection import Connection, HandleFactory
 from dsa_zmq.client.files import StoreWriter, open_kind, open_to_read, open_to_write
 from dsa_zmq.client.many import ManyGets, ManyPuts, Outcome
 from dsa_zmq.client.receiving import NO_WINDOW, READER_WINDOW, Receiver, write_all
+from dsa_zmq.client.risks import files_at_risk, layout_of, nodes_seen
 from dsa_zmq.client.sending import MAX_NUMBER, Buffer, FeedWriter, Progress, Sender, Source, number_within
 from dsa_zmq.client.tree import Usage, glob, stat_of, usage, walk
 from dsa_zmq.client.wanted import Wanted
@@ -26,10 +28,11 @@ from dsa_zmq.errors import (
     Unavailable,
 )
 from dsa_zmq.model import limits, paths
+from dsa_zmq.model.explain import explain
 from dsa_zmq.model.stat import Stat
 from dsa_zmq.protocol import operations as op
 from dsa_zmq.protocol.messages import Welcome
-from dsa_zmq.protocol.values import NodeInfo
+from dsa_zmq.protocol.values import NodeInfo, RiskyFile
 
 Connector = Callable[[str, Mapping[str, Any]], "Store"]
 """Makes a store from its address and options without saying hello: it connects at first use."""
@@ -131,7 +134,7 @@ class Store:
         >>> store.put("results.csv", "/runs/42/results.csv")
         >>> store.put(sys.stdin.buffer, "/logs/today", if_absent=True)
         """
-        path = _file_path(path)
+        path = file_path(path)
         options = {
             "if_absent": if_absent, "if_version": if_version, "redundancy": redundancy, "mtime_ns": mtime_ns, "mode": mode,
         }  # fmt: skip
@@ -187,7 +190,7 @@ class Store:
         >>> store.read_bytes("/notes/a.txt", 0, 4)
         b'hell'
         """
-        wanted = Wanted(paths.normalize(path), *_range(start, stop), window=NO_WINDOW)
+        wanted = Wanted(paths.normalize(path), *byte_range(start, stop), window=NO_WINDOW)
         _, parts = self._receiver.read(wanted)
         return bytes(parts[0]) if len(parts) == 1 else b"".join(parts)
 
@@ -211,7 +214,7 @@ class Store:
         >>> for piece in store.iter_bytes("/big"):
         ...     digest.update(piece)
         """
-        wanted = Wanted(paths.normalize(path), *_range(start, stop), window=READER_WINDOW)
+        wanted = Wanted(paths.normalize(path), *byte_range(start, stop), window=READER_WINDOW)
         yield from self._receiver.stream(wanted)
 
     def _stream(self, found: Stat, start: int, stop: int | None, progress: Progress) -> Iterator[bytes | memoryview]:
@@ -264,7 +267,7 @@ class Store:
         kind = open_kind(mode)
         if kind.startswith("r"):
             return open_to_read(self._receiver, self.stat(path), kind, encoding, errors, newline)
-        path = _file_path(path)
+        path = file_path(path)
         exclusive = kind.startswith("x")
         if exclusive and self.exists(path):
             raise AlreadyExists(f"{path} exists", path=path)  # said now; the commit decides
@@ -369,9 +372,21 @@ class Store:
         """Space and counts of the whole cluster; ``storable`` for the redundancy given, or the root's."""
         return self._ask(op.Statfs(redundancy), op.Capacity)
 
-    def health(self) -> op.HealthReport:
-        """How many chunks are healthy, degraded, endangered, lost; and in plain sentences what would help."""
-        return self._ask(op.Health(), op.HealthReport, limits.PROGRESS_TIMEOUT_S)
+    def health(self, without: Iterable[int] = ()) -> op.HealthReport:
+        """How many chunks are healthy, degraded, endangered, lost; and in plain sentences what would help.
+
+        With ``without``, numbers of nodes: as if they were lost now, too.
+        """
+        return self._ask(op.Health(list(without)), op.HealthReport, limits.PROGRESS_TIMEOUT_S)
+
+    def files_at_risk(self, state: str = "degraded") -> Iterator[RiskyFile]:
+        """The files whose worst chunk is ``degraded``, ``endangered`` or ``lost``, or worse than that."""
+        return files_at_risk(self._ask, state)
+
+    def explain(self, path: str, lost: Iterable[int] = ()) -> list[str]:
+        """In plain sentences: where each chunk of a file lies, and what it survives. With ``lost``, numbers of nodes: as if
+        they were lost now."""
+        return explain(layout_of(self._ask, file_path(path)), nodes_seen(self.nodes()), frozenset(lost))
 
     def _ask(self, operation: op.Operation, kind: type[_T], timeout_s: float = 0) -> _T:
         answer = self._connection.ask(operation, timeout_s)
@@ -382,17 +397,3 @@ class Store:
 
 def _outcome(outcome: Outcome) -> Stat | DSAError:
     return outcome if isinstance(outcome, DSAError) else stat_of(*outcome)
-
-
-def _file_path(path: str) -> str:
-    """The normal form of a path that is to name a file."""
-    normal = paths.normalize(path)
-    if normal == paths.ROOT:
-        raise IsADirectory("/ is a directory", "name a file in it", normal)
-    return normal
-
-
-def _range(start: int, stop: int | None) -> tuple[int, int | None]:
-    if start < 0 or (stop is not None and stop < 0):
-        raise Invalid(f"range [{start}, {stop}) is negative", "count from the start of the file")
-    return start, stop

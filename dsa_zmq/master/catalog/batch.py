@@ -16,6 +16,7 @@ import msgspec
 from actors.core import Job
 from dsa_zmq.errors import DSAError, InternalError, Invalid, NoSpace
 from dsa_zmq.master.catalog import (
+    census_rules,
     examine_rules,
     garbage,
     health,
@@ -34,7 +35,6 @@ from dsa_zmq.master.catalog.facts import Facts, failure
 from dsa_zmq.master.catalog.inventory_rules import BucketDigests, JudgeInventory, NodeDigests
 from dsa_zmq.master.catalog.jobs import (
     CollectGarbage,
-    CountChunks,
     DropsDone,
     ExpireUploads,
     LoadDrops,
@@ -263,7 +263,8 @@ JOB_RULES: dict[type, Decide] = {
     DropsDone: garbage.drops_done,
     LoadStaged: _load_staged,
     ExpireUploads: _expire,
-    CountChunks: health.count_chunks,
+    health.TakeTally: health.take_tally,
+    census_rules.TakeCensus: census_rules.take_census,
     Declare: examine_rules.declare,
     FindUnverified: examine_rules.find_unverified,
     SettleReleases: examine_rules.settle_releases,
