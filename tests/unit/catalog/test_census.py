@@ -13,7 +13,7 @@ from dsa_zmq.master.census import MOST_STANDS, Census, Search, Searches, Walk
 from dsa_zmq.master.health import count
 from dsa_zmq.model.holders import Safety, safety
 from dsa_zmq.model.redundancy import parse_redundancy
-from dsa_zmq.protocol.operations import Copy, FilesAtRisk, MakeDirectory
+from dsa_zmq.protocol.operations import Commit, Copy, FilesAtRisk, MakeDirectory
 
 STATES = [state.name.lower() for state in Safety]
 
@@ -82,13 +82,27 @@ def test_the_census_sees_every_file_once_however_it_is_sliced(kit, monkeypatch, 
 
 
 def test_a_slice_may_end_within_a_file(kit, monkeypatch):
-    monkeypatch.setattr("dsa_zmq.master.catalog.census_rules.chunks_per_page", lambda chunk_bytes: 2)
-    monkeypatch.setattr("dsa_zmq.master.catalog.census_rules.CHUNKS_AT_ONCE", 1)
-    page_of = kit.good(kit.commit("/small", 4096))
-    assert page_of
-    # A manifest of pages of two chunks cannot be made here; one page holds all: the first slice looks at one page only.
-    taken = kit.one(Walk().slice(Present(frozenset(), frozenset())))
-    assert [file.chunks for file in taken.files] == [(0, 0, 0, 1)]
+    monkeypatch.setattr("dsa_zmq.master.catalog.census_rules.CHUNKS_AT_ONCE", 4)  # a page
+    kit.good(kit.commit("/before", 4096, redundancy="copies=4"))
+    upload, big = kit.new_id(), 16 << 20
+    for page in range(3):
+        kit.good(kit.stage(upload, page))
+    kit.good(Commit(upload, "/large", 12 * big, big, 12, "copies=2", [], 5))
+    kit.good(kit.commit("/small", 4096, redundancy="copies=4"))
+    there = frozenset({1, 2, 3})
+    slices, walk = [], Walk()
+    while walk.waiting:
+        taken = kit.one(walk.slice(Present(there, there)))
+        slices.append([file.name for file in taken.files])
+        walk = walk.after(taken)
+    assert [] in slices
+    found = walked(kit, there)
+    assert sum(found["/large"]) == 12
+    assert found["/before"] == found["/small"] == (0, 1, 0, 0)
+    places = kit.dump()["places"]
+    large = {chunk for chunk, _, shard, *_ in places} - {chunk for chunk, _, shard, *_ in places if shard > 1}
+    counts = [sum(chunk == each and node in there for each, node, *_ in places) for chunk in large]
+    assert found["/large"] == (counts.count(2), 0, counts.count(1), counts.count(0))
 
 
 @pytest.mark.parametrize("limit", [1, 4, 1000])
