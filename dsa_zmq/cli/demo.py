@@ -180,9 +180,8 @@ class _Demo:
         outcome = self._outcome
         needed, left = parse_redundancy(self._redundancy).shards, self._nodes - len(outcome.killed)
         if left < needed:
-            outcome.not_healed = (
-                f"{self._redundancy} needs {counted(needed, 'node')}, and {left} {'is' if left == 1 else 'are'} left"
-            )
+            are = "is" if left == 1 else "are"
+            outcome.not_healed = f"{self._redundancy} needs {counted(needed, 'node')}, and {left} {are} left"
             self._say("healing", f"not possible: {outcome.not_healed}; all can be read, and nobody else is killed")
             return False
         begin = time.monotonic()
