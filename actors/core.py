@@ -18,8 +18,9 @@ Delivery
     connection reset), so safety never rests on the transport: requests carry an id, a deadline and a retry.
 
 Payload
-    Frames of bytes that travel beside the message without being copied or encoded. They are read-only and handed over
-    for good: whoever sends a buffer never writes to it again.
+    Frames of bytes that travel beside the message without being encoded; large ones are not copied either. They are
+    read-only and handed over for good: whoever sends a buffer never writes to it again. Small frames of one message
+    arrive as parts of one buffer: whoever keeps one of them keeps all of it, 324 KiB at most.
 """
 
 from __future__ import annotations

@@ -5,6 +5,11 @@ from __future__ import annotations
 MAX_MESSAGE_BYTES = 1 << 20  #: encoded message without payload: a control message holds one page of rows, never a file
 MAX_PAYLOAD_BYTES = (16 << 20) + 4096  #: all frames of one message: the largest chunk and a margin
 MAX_PAYLOAD_FRAMES = 1024  #: frames of one message: a batch of small shards
+JOINED_MESSAGE_BYTES = 64 << 10  #: a message above this travels apart from its payload: see the next two
+JOINED_FRAME_BYTES = 32 << 10  #: payload frames up to this are copied behind their message: cheaper than a frame each
+JOINED_PAYLOAD_BYTES = (
+    256 << 10
+)  #: all joined payload; who keeps one byte of it keeps it all, and its message, in memory
 MAX_FRAME_BYTES = MAX_PAYLOAD_BYTES  #: ZMQ_MAXMSGSIZE is per frame
 
 SEND_QUEUE_MESSAGES = 1000  #: high-water mark per connection: a fuse, flow control is byte credit

@@ -1,17 +1,20 @@
 """Frames to envelopes and back: what travels between two actors, apart from the encoding of the messages themselves.
 
-A direct message is one multipart message::
+A direct message is one multipart message, or, if its payload is small, a single frame with all of it::
 
     frame 0    header (12 bytes) + encoded message
     frame 1..  payload frames, as they are
+
+    frame 0    header + number of payload frames (u16) + their lengths (u16 each) + encoded message + payload frames
 
 A feed message (PUB/SUB) is two frames; a subscriber knows its sender only by what the message says::
 
     frame 0    topic
     frame 1    header (12 bytes) + length of the name (u8) + name + encoded message
 
-The header is big-endian: magic ``DA`` (2 bytes), version (u8), kind (u8: 1 direct, 2 feed), incarnation of the sender
-(u64). The message shares the first frame with the header because a frame of its own costs as much as a small message.
+The header is big-endian, as all numbers here: magic ``DA`` (2 bytes), version (u8), kind (u8: 1 direct, 2 feed, 3 direct
+with joined payload), incarnation of the sender (u64). What is small shares a frame because a frame of its own costs as much
+as a small message.
 
 Everything that comes in is untrusted. Sizes are checked before anything is decoded, and whatever is wrong raises
 :class:`~actors.errors.ProtocolError` with one of the reason words of this module, nothing else.
@@ -22,6 +25,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from actors import limits as bus_limits
@@ -32,9 +36,13 @@ MAGIC: Final = b"DA"
 VERSION: Final = 1
 KIND_DIRECT: Final = 1
 KIND_FEED: Final = 2
+KIND_JOINED: Final = 3
 
 _HEADER: Final = struct.Struct(">2sBBQ")
+_QUICK: Final = struct.Struct(">IQ")  #: the same, with all that is known beforehand in one number
 HEADER_BYTES: Final = _HEADER.size
+_KIND_OFFSET: Final = 3
+_COUNT: Final = struct.Struct(">H")  #: also a length
 MAX_INCARNATION: Final = (1 << 64) - 1
 MAX_NAME_BYTES: Final = 200  #: with a slash and an incarnation of 20 digits it fits a routing id (255 bytes)
 MAX_TOPIC_BYTES: Final = 255  #: a topic is a word, not a message
@@ -49,6 +57,10 @@ MESSAGE_SIZE: Final = "message_size"
 FRAME_COUNT: Final = "frame_count"
 PAYLOAD_SIZE: Final = "payload_size"
 
+_DIRECT_START, _FEED_START, _JOINED_START = (
+    _QUICK.unpack(_HEADER.pack(MAGIC, VERSION, kind, 0))[0] for kind in (KIND_DIRECT, KIND_FEED, KIND_JOINED)
+)
+_JOINED: Final = bytes([KIND_JOINED])
 _NAME = re.compile(rb"[ -.0-~]{1,200}")
 _PEER_NAME = re.compile(rb"([ -.0-~]{1,200})/(0|[1-9][0-9]{0,19})")
 
@@ -61,6 +73,9 @@ class Limits(NamedTuple):
     message_bytes: int = bus_limits.MAX_MESSAGE_BYTES
     payload_bytes: int = bus_limits.MAX_PAYLOAD_BYTES
     payload_frames: int = bus_limits.MAX_PAYLOAD_FRAMES
+    joined_message_bytes: int = bus_limits.JOINED_MESSAGE_BYTES
+    joined_frame_bytes: int = bus_limits.JOINED_FRAME_BYTES
+    joined_payload_bytes: int = bus_limits.JOINED_PAYLOAD_BYTES
 
 
 DEFAULT_LIMITS: Final = Limits()
@@ -87,9 +102,10 @@ def feed_header(name: str, incarnation: int) -> bytes:
 
 
 def pack(header: bytes, body: bytes, payload: Payload = (), limits: Limits = DEFAULT_LIMITS) -> list[Buffer]:
-    """Frames of a direct message. Payload frames are passed on uncopied, so each must be read-only.
+    """Frames of a direct message; ``header`` is that of :func:`direct_header`.
 
-    Raises MessageTooLarge above the limits, TypeError for a payload frame that somebody could still write to.
+    Large payload frames are passed on uncopied, so each must be read-only. Raises MessageTooLarge above the limits,
+    TypeError for a payload frame that somebody could still write to.
     """
     if len(body) > limits.message_bytes:
         raise MessageTooLarge(f"message of {len(body)} bytes; at most {limits.message_bytes} may be sent")
@@ -97,16 +113,25 @@ def pack(header: bytes, body: bytes, payload: Payload = (), limits: Limits = DEF
         return [header + body]
     if len(payload) > limits.payload_frames:
         raise MessageTooLarge(f"payload of {len(payload)} frames; at most {limits.payload_frames} may be sent")
-    frames: list[Buffer] = [header + body]
-    size = 0
-    for frame in payload:
-        if type(frame) is not bytes:
-            frame = _read_only(frame)
-        size += len(frame)
-        frames.append(frame)
+    frames = [frame if type(frame) is bytes else _read_only(frame) for frame in payload]
+    lengths = list(map(len, frames))
+    size = sum(lengths)
     if size > limits.payload_bytes:
         raise MessageTooLarge(f"payload of {size} bytes; at most {limits.payload_bytes} may be sent")
-    return frames
+    if (
+        size <= limits.joined_payload_bytes
+        and len(body) <= limits.joined_message_bytes
+        and max(lengths) <= limits.joined_frame_bytes
+    ):
+        table = _table(len(frames)).pack(len(frames), *lengths)
+        return [b"".join((header[:_KIND_OFFSET], _JOINED, header[_KIND_OFFSET + 1 :], table, body, *frames))]
+    return [header + body, *frames]
+
+
+@lru_cache(bus_limits.MAX_PAYLOAD_FRAMES)
+def _table(count: int) -> struct.Struct:
+    """The number of joined payload frames, and their lengths."""
+    return struct.Struct(f">{1 + count}H")
 
 
 def _read_only(frame: object) -> Buffer:
@@ -134,7 +159,13 @@ def unpack(frames: Sequence[Buffer], limits: Limits = DEFAULT_LIMITS) -> Envelop
     if not frames:
         raise ProtocolError("no frames", reason=SHORT)
     first = frames[0]
-    incarnation = _open_header(first, KIND_DIRECT)
+    if len(first) < HEADER_BYTES:
+        raise _wrong_header(first)
+    known, incarnation = _QUICK.unpack_from(first)
+    if known == _JOINED_START:
+        return _unpack_joined(incarnation, frames, limits)
+    if known != _DIRECT_START:
+        raise _wrong_header(first)
     if len(first) - HEADER_BYTES > limits.message_bytes:
         raise ProtocolError(f"message of {len(first) - HEADER_BYTES} bytes", reason=MESSAGE_SIZE)
     body = memoryview(first)[HEADER_BYTES:]
@@ -149,13 +180,45 @@ def unpack(frames: Sequence[Buffer], limits: Limits = DEFAULT_LIMITS) -> Envelop
     return Envelope(incarnation, body, payload)
 
 
+def _unpack_joined(incarnation: int, frames: Sequence[Buffer], limits: Limits) -> Envelope:
+    if len(frames) > 1:
+        raise ProtocolError("frames behind a joined payload", reason=FRAME_COUNT)
+    frame = memoryview(frames[0])
+    held = len(frame)
+    count = _COUNT.unpack_from(frame, HEADER_BYTES)[0] if held >= HEADER_BYTES + _COUNT.size else 0
+    start = HEADER_BYTES + _COUNT.size * (1 + count)
+    if held < start or not count:
+        raise ProtocolError(f"{held} bytes with a table of {count} lengths", reason=SHORT)
+    if count > limits.payload_frames:
+        raise ProtocolError(f"joined payload of {count} frames", reason=FRAME_COUNT)
+    lengths = _table(count).unpack_from(frame, HEADER_BYTES)[1:]
+    size = sum(lengths)
+    if size > limits.joined_payload_bytes or size > limits.payload_bytes or max(lengths) > limits.joined_frame_bytes:
+        raise ProtocolError(f"joined payload of {size} bytes, a frame of {max(lengths)}", reason=PAYLOAD_SIZE)
+    end = held - size
+    if end < start:
+        raise ProtocolError(f"joined payload of {size} bytes in a frame of {held}", reason=SHORT)
+    if end - start > limits.joined_message_bytes or end - start > limits.message_bytes:
+        raise ProtocolError(f"message of {end - start} bytes with a joined payload", reason=MESSAGE_SIZE)
+    body = frame[start:end]
+    payload = []
+    for length in lengths:
+        payload.append(frame[end : end + length])
+        end += length
+    return Envelope(incarnation, body, payload)
+
+
 def unpack_feed(frames: Sequence[Buffer], limits: Limits = DEFAULT_LIMITS) -> Envelope:
     """The envelope of a feed message, topic first, or ProtocolError."""
     if len(frames) != 2:
         reason = SHORT if len(frames) < 2 else FRAME_COUNT
         raise ProtocolError(f"feed message of {len(frames)} frames", reason=reason)
     second = frames[1]
-    incarnation = _open_header(second, KIND_FEED)
+    if len(second) < HEADER_BYTES:
+        raise _wrong_header(second)
+    known, incarnation = _QUICK.unpack_from(second)
+    if known != _FEED_START:
+        raise _wrong_header(second)
     if len(second) <= HEADER_BYTES:
         raise ProtocolError("feed message without a name", reason=SHORT)
     start = HEADER_BYTES + 1
@@ -168,18 +231,16 @@ def unpack_feed(frames: Sequence[Buffer], limits: Limits = DEFAULT_LIMITS) -> En
     return Envelope(incarnation, memoryview(second)[end:], (), name.decode("ascii"))
 
 
-def _open_header(frame: Buffer, expected_kind: int) -> int:
-    """The sender's incarnation, or ProtocolError."""
+def _wrong_header(frame: Buffer) -> ProtocolError:
+    """What is wrong with a header that is not one of those expected."""
     if len(frame) < HEADER_BYTES:
-        raise ProtocolError(f"{len(frame)} bytes are no header", reason=SHORT)
-    magic, version, kind, incarnation = _HEADER.unpack_from(frame)
+        return ProtocolError(f"{len(frame)} bytes are no header", reason=SHORT)
+    magic, version, kind, _ = _HEADER.unpack_from(frame)
     if magic != MAGIC:
-        raise ProtocolError(f"magic {magic!r}", reason=WRONG_MAGIC)
+        return ProtocolError(f"magic {magic!r}", reason=WRONG_MAGIC)
     if version != VERSION:
-        raise ProtocolError(f"version {version}, this end speaks {VERSION}", reason=WRONG_VERSION)
-    if kind != expected_kind:
-        raise ProtocolError(f"kind {kind} where {expected_kind} was expected", reason=WRONG_KIND)
-    return int(incarnation)
+        return ProtocolError(f"version {version}, this end speaks {VERSION}", reason=WRONG_VERSION)
+    return ProtocolError(f"kind {kind}, which is not expected here", reason=WRONG_KIND)
 
 
 def parse_peer_name(routing_id: bytes) -> tuple[str, int]:

@@ -91,15 +91,18 @@ class Load:
 
 
 def measure(name: str, run: Callable[[Sequence[Job]], object], make: Callable[[], Job], seconds: float) -> float:
-    """Operations per second; making the requests is not counted."""
+    """Operations per second; making the requests is not counted. ``make`` may raise StopIteration when it has no more."""
     spent, done = 0.0, 0
     while spent < seconds:
-        jobs = [make() for _ in range(BATCH)]
+        try:
+            jobs = [make() for _ in range(BATCH)]
+        except StopIteration:  # nothing is left to do it to
+            break
         start = time.perf_counter()
         run(jobs)
         spent += time.perf_counter() - start
         done += BATCH
-    rate = done / spent
+    rate = done / spent if spent else 0.0
     print(f"{name:42} {rate:10,.0f} /s")
     return rate
 

@@ -77,6 +77,13 @@ class Conflict(DSAError):
     code, exit_status = "conflict", 4
 
 
+class Outdated(Conflict):
+    """What this upload was begun with is over: its lease, or its directory's redundancy. Nothing of it was published; begun
+    anew it will do."""
+
+    code = "outdated"
+
+
 class Denied(DSAError, PermissionError):
     """The receipt, grant or user does not allow it."""
 
@@ -161,9 +168,9 @@ class InternalError(DSAError):
 BY_CODE: dict[str, type[DSAError]] = {
     cls.code: cls
     for cls in (
-        DSAError, NotFound, AlreadyExists, IsADirectory, NotADirectory, NotEmpty, Conflict, Denied, Invalid, ConfigError,
-        Incompatible, NoSpace, TooFewNodes, Corrupt, LocalError, Unavailable, Overloaded, Timeout, OutcomeUnknown,
-        InternalError,
+        DSAError, NotFound, AlreadyExists, IsADirectory, NotADirectory, NotEmpty, Conflict, Outdated, Denied, Invalid,
+        ConfigError, Incompatible, NoSpace, TooFewNodes, Corrupt, LocalError, Unavailable, Overloaded, Timeout,
+        OutcomeUnknown, InternalError,
     )
 }  # fmt: skip
 

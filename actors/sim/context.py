@@ -6,9 +6,8 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from actors import limits
+from actors import wire
 from actors.core import Address, Context, Job, Message, Payload, Token
-from actors.errors import MessageTooLarge
 from actors.sim.network import Packet
 from actors.sim.trace import log_detail
 
@@ -89,20 +88,10 @@ class SimContext:
 
 def encode(process: Process, message: Message, payload: Payload) -> Packet:
     """Encode and copy a message, or raise MessageTooLarge (limits) or TypeError (a payload that could still change)."""
-    data = process.spec.codec.encode(message)
-    if len(data) > limits.MAX_MESSAGE_BYTES:
-        raise MessageTooLarge(f"message of {len(data)} bytes; at most {limits.MAX_MESSAGE_BYTES}")
-    if not payload:
-        return Packet(data, (), (), len(data), message)
-    if len(payload) > limits.MAX_PAYLOAD_FRAMES:
-        raise MessageTooLarge(f"payload of {len(payload)} frames; at most {limits.MAX_PAYLOAD_FRAMES}")
-    for frame in payload:
-        if not isinstance(frame, bytes) and not (isinstance(frame, memoryview) and frame.readonly):
-            raise TypeError(f"a payload is of bytes and read-only memoryviews, not {type(frame).__name__}")
-    size = sum(frame.nbytes if isinstance(frame, memoryview) else len(frame) for frame in payload)
-    if size > limits.MAX_PAYLOAD_BYTES:
-        raise MessageTooLarge(f"payload of {size} bytes; at most {limits.MAX_PAYLOAD_BYTES}")
-    return Packet(data, tuple(bytes(frame) for frame in payload), tuple(payload), len(data) + size, message)
+    body = process.spec.codec.encode(message)
+    frames = tuple(bytes(frame) for frame in wire.pack(process.header, body, payload))
+    size = len(body) + sum(frame.nbytes if isinstance(frame, memoryview) else len(frame) for frame in payload)
+    return Packet(frames, tuple(payload), size, message)
 
 
 if TYPE_CHECKING:

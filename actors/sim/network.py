@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from actors.core import Address, Channel, Message, Peer, PeerEvent
+from actors.wire import unpack
 
 if TYPE_CHECKING:
     from actors.sim.process import Process
@@ -28,13 +29,12 @@ class PayloadReused(AssertionError):
 
 
 class Packet(NamedTuple):
-    """A message under way: encoded, with a copy of its payload."""
+    """A message under way, encoded and copied."""
 
-    data: bytes
-    frames: tuple[bytes, ...]  #: what will be delivered
+    frames: tuple[bytes, ...]  #: as they travel: see :mod:`actors.wire`
     handed_over: Sequence[bytes | memoryview]  #: the sender's own buffers, to see whether they were written to since
     size: int  #: bytes of message and payload
-    subject: Message  #: for the trace's readers only; what is delivered is decoded from ``data``
+    subject: Message  #: for the trace's readers only; what is delivered is unpacked and decoded
 
 
 class Pipe:
@@ -271,10 +271,11 @@ class Network:
 
     @staticmethod
     def _deliver(pipe: Pipe, packet: Packet) -> None:
-        for frame, copy in zip(packet.handed_over, packet.frames, strict=True):
-            if frame is not copy and frame != copy:
+        envelope = unpack(packet.frames)
+        for frame, copy in zip(packet.handed_over, envelope.payload, strict=True):
+            if not isinstance(frame, bytes) and bytes(frame) != copy:
                 raise PayloadReused(f"{pipe.source.address} wrote to a frame that it had sent with {packet.subject!r}")
-        pipe.target.receive(pipe, packet)
+        pipe.target.receive(pipe, packet, envelope)
 
     def taken(self, pipe: Pipe) -> None:
         """The target's actor took a packet; who speaks over a live connection is known by name again."""

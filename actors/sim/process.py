@@ -14,6 +14,7 @@ from actors.errors import ProtocolError
 from actors.sim.context import SimContext
 from actors.sim.lanes import SimLane
 from actors.sim.network import Connection, Packet, Pipe
+from actors.wire import Envelope, direct_header
 
 if TYPE_CHECKING:
     from actors.sim.disk import SimDisk
@@ -61,6 +62,7 @@ class Process:
         self.world = world
         self.spec = spec
         self.name, self.incarnation, self.address = spec.name, spec.incarnation, spec.address
+        self.header = direct_header(spec.incarnation)
         self.user_id = user_id
         self.clock = clock
         self.disks = disks
@@ -128,13 +130,13 @@ class Process:
         self.trace("call")
         self._turn(self.spec.actor.on_call, call)
 
-    def receive(self, pipe: Pipe, packet: Packet) -> None:
+    def receive(self, pipe: Pipe, packet: Packet, envelope: Envelope) -> None:
         """A message arrived at this process."""
-        self.deliver(self._receive, pipe, packet)
+        self.deliver(self._receive, pipe, packet, envelope)
 
-    def _receive(self, pipe: Pipe, packet: Packet) -> None:
+    def _receive(self, pipe: Pipe, packet: Packet, envelope: Envelope) -> None:
         self.world.network.taken(pipe)
-        data = packet.data
+        data = envelope.body
         try:
             message = self.spec.codec.decode(data)
         except ProtocolError:
@@ -143,8 +145,7 @@ class Process:
             return
         self.world.count("delivered")
         self.trace("message", f"{pipe.peer.address} {zlib.crc32(data)} {packet.size}", message)
-        payload = [memoryview(frame) for frame in packet.frames]
-        self._turn(self.spec.actor.on_message, pipe.peer, message, payload)
+        self._turn(self.spec.actor.on_message, pipe.peer, message, envelope.payload)
 
     def notify(self, peer: Address, event: PeerEvent) -> None:
         """Something happened to a connection; the actor learns it in a later turn."""

@@ -30,7 +30,7 @@ class Counters:
         self.messages_in = 0  #: delivered to the actor, feeds included
         self.messages_out = 0  #: accepted by a socket, feeds included
         self.bytes_in = 0  #: messages and payloads, without transport overhead
-        self.bytes_out = 0
+        self.bytes_out = 0  #: the same, with the lengths of joined payload frames
         self.busy = 0  #: messages dropped because a queue was full
         self.gone = 0  #: messages dropped because nobody was there
         self.turns = 0

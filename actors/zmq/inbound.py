@@ -37,9 +37,7 @@ class Inbound:
             return True
         counters = self._counters
         counters.messages_in += 1
-        counters.bytes_in += len(body)
-        if payload:
-            counters.bytes_in += sum(map(len, payload))
+        counters.bytes_in += len(body) + sum(map(len, payload)) if payload else len(body)
         return self._turn(peer, message, payload)
 
     def refuse(self, sender: object, error: ProtocolError) -> None:

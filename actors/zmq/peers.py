@@ -16,7 +16,16 @@ from actors.core import Address, Channel, Peer, PeerEvent
 from actors.errors import ProtocolError
 from actors.wire import WRONG_INCARNATION, Buffer, parse_peer_name, unpack
 from actors.zmq.inbound import Inbound
-from actors.zmq.sockets import MORE, NOBLOCK, ZERO_COPY_BYTES, Socket, receive_frames, send_rest
+from actors.zmq.sockets import (
+    MORE,
+    NOBLOCK,
+    ZERO_COPY_BYTES,
+    Socket,
+    has_message,
+    lean_send,
+    receive_frames,
+    send_rest,
+)
 from actors.zmq.unsent import WATCHED_BYTES, Unsent
 
 _MOST_FRAMES: Final = 1 + limits.MAX_PAYLOAD_FRAMES
@@ -27,6 +36,7 @@ class Listener:
 
     def __init__(self, socket: Socket, inbound: Inbound, max_peers: int = limits.ROUTER_MAX_PEERS) -> None:
         self.socket = socket
+        self._send = lean_send(socket)
         self._inbound = inbound
         self._max_peers = max_peers
         self._unsent = Unsent()
@@ -41,10 +51,12 @@ class Listener:
         return self._unsent.total
 
     def drain(self) -> bool:
-        """Deliver what is there, up to the cap; True if there may be more."""
+        """Deliver what is there, up to the cap; True if there may be more, False if the socket was found empty."""
         inbound, socket, peers = self._inbound, self.socket, self._peers
         recv = socket.recv
-        for _ in range(limits.DRAIN_MESSAGES):
+        for count in range(limits.DRAIN_MESSAGES):
+            if count == 1 and not has_message(socket):  # most often there is one
+                return False
             try:
                 routing_id = recv(NOBLOCK)
             except zmq.Again:
@@ -77,14 +89,14 @@ class Listener:
 
     def send(self, to: Address, frames: Sequence[Buffer]) -> PeerEvent | None:
         """Queue for a connected peer; the event says why the message was dropped."""
-        socket = self.socket
+        send = self._send
         peer = to.encode("utf-8", "replace")
         size = sum(map(len, frames))
         watched = size >= WATCHED_BYTES
         if watched and not self._unsent.admits(peer, size):
             return PeerEvent.BUSY
         try:
-            socket.send(peer, MORE)
+            send(peer, MORE)
         except zmq.Again:
             return PeerEvent.BUSY
         except zmq.ZMQError as error:
@@ -93,11 +105,11 @@ class Listener:
                 return PeerEvent.GONE
             raise
         if watched:
-            send_rest(socket, frames[:-1], last=self._unsent.watch(peer, size, frames[-1]))
+            send_rest(send, frames[:-1], last=self._unsent.watch(peer, size, frames[-1]))
         elif len(frames) == 1:
-            socket.send(frames[0], NOBLOCK)
+            send(frames[0], NOBLOCK)
         else:
-            send_rest(socket, frames)
+            send_rest(send, frames)
         return None
 
 
@@ -106,14 +118,17 @@ class Link:
 
     def __init__(self, endpoint: Address, socket: Socket, inbound: Inbound) -> None:
         self.socket = socket
+        self._send = lean_send(socket)
         self._endpoint = endpoint
         self._inbound = inbound
         self._peer = Peer(endpoint, endpoint, 0)  # the incarnation becomes known with the first message
 
     def drain(self) -> bool:
-        """Deliver what is there, up to the cap; True if there may be more."""
+        """Deliver what is there, up to the cap; True if there may be more, False if the socket was found empty."""
         inbound, socket = self._inbound, self.socket
-        for _ in range(limits.DRAIN_MESSAGES):
+        for count in range(limits.DRAIN_MESSAGES):
+            if count == 1 and not has_message(socket):  # most often there is one
+                return False
             try:
                 frames = receive_frames(socket, _MOST_FRAMES)
             except zmq.Again:
@@ -131,13 +146,12 @@ class Link:
 
     def send(self, frames: Sequence[Buffer]) -> PeerEvent | None:
         """Queue; the event says why the message was dropped."""
-        socket = self.socket
         more = len(frames) > 1
         first = frames[0]
         try:
-            socket.send(first, MORE if more else NOBLOCK, len(first) < ZERO_COPY_BYTES)
+            self._send(first, MORE if more else NOBLOCK, len(first) < ZERO_COPY_BYTES)
         except zmq.Again:
             return PeerEvent.BUSY
         if more:
-            send_rest(socket, frames[1:])
+            send_rest(self._send, frames[1:])
         return None

@@ -17,7 +17,7 @@ import zmq
 
 from actors.core import Job, Lane, Token
 from actors.zmq.counters import Journal
-from actors.zmq.sockets import NOBLOCK, Context, Socket, open_socket, terminate
+from actors.zmq.sockets import NOBLOCK, Context, Socket, has_message, lean_send, open_socket, terminate
 
 _RESULTS_AT: Final = "inproc://results"
 
@@ -64,6 +64,7 @@ class _Worker:
         self.inbox: deque[Batch | None] = deque()  # None: the end
         self.push = open_socket(context, zmq.PUSH)
         self.push.bind(jobs_at)
+        self._send = lean_send(self.push)
         self.thread: threading.Thread | None = None
         self._results = results
         # Connected here, so that an end handed over at once finds its way; starting the thread is the memory barrier
@@ -76,18 +77,19 @@ class _Worker:
     def hand(self, batch: Batch | None) -> None:
         """Reactor: give the next batch, or None for the end."""
         self.inbox.append(batch)
-        self.push.send(b"", NOBLOCK)
+        self._send(b"", NOBLOCK)
 
     def main(self, journal: Journal, abandoned: threading.Event) -> None:
         """The thread."""
+        receive, send, results = self._jobs.recv, lean_send(self._done), self._results
         try:
             while True:
-                self._jobs.recv()
+                receive()
                 batch = self.inbox.popleft()
                 if batch is None or abandoned.is_set():
                     break
-                self._results.append((self, batch, self._outcomes(batch)))
-                self._done.send(b"", NOBLOCK)
+                results.append((self, batch, self._outcomes(batch)))
+                send(b"", NOBLOCK)
             if not abandoned.is_set():
                 self.crew.leave(journal)
         except (zmq.ContextTerminated, zmq.Again):
@@ -186,9 +188,13 @@ class Pipeline:
             except zmq.Again:
                 break
             worker, batch, outcomes = self._results.popleft()
-            worker.crew.idle.append(worker)
-            self._dispatch(worker.crew)
+            crew = worker.crew
+            crew.idle.append(worker)
+            if crew.waiting:
+                self._dispatch(crew)
             finished.append((batch, outcomes))
+            if not self._results and not has_message(self.socket):  # an entry comes before its message
+                break
         return finished
 
     def finish(self, left_ms: Callable[[], int]) -> bool:

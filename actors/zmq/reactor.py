@@ -27,6 +27,7 @@ from actors.wire import peer_name
 from actors.zmq.counters import Counters, Journal
 from actors.zmq.inbound import Inbound
 from actors.zmq.pipeline import Pipeline
+from actors.zmq.readiness import Readiness
 from actors.zmq.sockets import Context, terminate
 from actors.zmq.timers import Timers
 from actors.zmq.transport import Transport
@@ -80,6 +81,7 @@ class ZmqRuntime:
         # made by start:
         self._wakeup: Wakeup
         self._context: Context
+        self._readiness: Readiness
         self._transport: Transport
         self._pipeline: Pipeline
         self._turn_context: TurnContext
@@ -95,6 +97,7 @@ class ZmqRuntime:
         if self._thread is not None:
             raise RuntimeError(f"{self._spec.address} was started already")
         self._wakeup = Wakeup()
+        self._readiness = Readiness()
         self._context = self._shared_context if self._shared_context is not None else zmq.Context()
         self._thread = threading.Thread(target=self._main, name=f"{self._spec.name}:reactor", daemon=True)
         self._thread.start()
@@ -189,7 +192,7 @@ class ZmqRuntime:
         spec = self._spec
         inbound = Inbound(spec.codec, partial(self._turn, spec.actor.on_message), self._counters, self._journal)
         self._transport = Transport(
-            self._context, spec, self._routing_id, inbound, self._counters, monitored=self._monitored
+            self._context, spec, self._routing_id, inbound, self._counters, self._readiness, self._monitored
         )
         self._transport.open()
         try:
@@ -197,29 +200,25 @@ class ZmqRuntime:
         except BaseException:
             self._transport.close(0)
             raise
-        self._transport.watch(self._wakeup.fd, self._wakeup.clear)
+        self._readiness.watch(self._wakeup.fd, self._wakeup.clear)
         if self._pipeline.socket is not None:
             on_result = partial(self._turn, spec.actor.on_result)
-            self._transport.watch(self._pipeline.socket, partial(self._pipeline.drain, on_result))
+            self._readiness.watch(self._pipeline.socket, partial(self._pipeline.drain, on_result))
         self._turn_context = TurnContext(
             spec, self._transport, self._timers, self._pipeline, self._journal, self._request_stop
         )
 
     def _run(self) -> None:
         transport, timers, wakeup = self._transport, self._timers, self._wakeup
-        poll, drains = transport.poller.poll, transport.drains
+        wait, drain = self._readiness.wait, self._readiness.drain
         dispatch = self._pipeline.dispatch
         impatient = 0
         while not self._ending:
             dispatch()
             polled_ns = time.monotonic_ns()
-            ready = poll(self._sleep_ms(polled_ns))
+            ready = wait(self._sleep_ms(polled_ns))
             wakeup.sleeping = False
-            more = False
-            for source, _ in ready:
-                drain = drains.get(source)  # none: closed by a turn of this round
-                if drain is not None and drain():
-                    more = True
+            more = drain(ready)
             if self._calls:
                 self._deliver_calls()
             if transport.events:
@@ -328,6 +327,7 @@ class ZmqRuntime:
 
     def _end_context(self) -> None:
         """Free the descriptor and terminate our own context, which also waits for lingering messages."""
+        self._readiness.close()
         self._wakeup.close()
         self._calls.clear()
         if self._shared_context is not None:

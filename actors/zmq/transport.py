@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import zmq
 
@@ -15,13 +15,11 @@ from actors.zmq.counters import Counters
 from actors.zmq.feeds import FeedReader, publish
 from actors.zmq.inbound import Inbound
 from actors.zmq.peers import Link, Listener
+from actors.zmq.readiness import Readiness
 from actors.zmq.sockets import Context, Socket, bind, connect
 
 if TYPE_CHECKING:
     from actors.zmq.monitor import Monitors
-
-Drain = Callable[[], bool]
-"""Handles what is readable, up to a cap; True if there may be more."""
 
 
 class Transport:
@@ -34,10 +32,9 @@ class Transport:
         routing_id: bytes,
         inbound: Inbound,
         counters: Counters,
+        readiness: Readiness,
         monitored: bool,
     ) -> None:
-        self.poller = zmq.Poller()
-        self.drains: dict[Any, Drain] = {}  #: by socket or descriptor, as the poller reports them
         self.endpoints: dict[str, Address] = {}
         self.events: deque[tuple[Address, PeerEvent]] = deque()  #: for the actor, in turns of their own
         self._context = context
@@ -45,6 +42,8 @@ class Transport:
         self._routing_id = routing_id
         self._inbound = inbound
         self._counters = counters
+        self._readiness = readiness
+        self._unsettled = readiness.unsettled
         self._monitors = _monitors(counters) if monitored else None
         self._listener: Listener | None = None
         self._links: dict[Address, Link] = {}
@@ -57,12 +56,12 @@ class Transport:
         try:
             if self._spec.listen is not None:
                 self._listener = Listener(self._bind("listen", zmq.ROUTER, self._spec.listen), self._inbound)
-                self.watch(self._listener.socket, self._listener.drain)
+                self._readiness.watch(self._listener.socket, self._listener.drain)
             if self._spec.publish is not None:
                 self._publishers["bound"] = self._bind("publish", zmq.PUB, self._spec.publish)
             if self._spec.subscribe is not None:
                 socket = self._bind("subscribe", zmq.SUB, self._spec.subscribe)
-                self.watch(socket, FeedReader(socket, self.endpoints["subscribe"], self._inbound).drain)
+                self._readiness.watch(socket, FeedReader(socket, self.endpoints["subscribe"], self._inbound).drain)
         except BaseException:
             self.close(0)
             raise
@@ -72,22 +71,15 @@ class Transport:
         self._own(socket)
         return socket
 
-    def watch(self, source: Socket | int, drain: Drain) -> None:
-        """Have ``drain`` called whenever the socket or descriptor is readable."""
-        self.poller.register(source, zmq.POLLIN)
-        self.drains[source] = drain
-
     def _own(self, socket: Socket) -> None:
         self._sockets.append(socket)
         if self._monitors is not None:
-            self.watch(*self._monitors.attach(socket))
+            self._readiness.watch(*self._monitors.attach(socket))
 
     def _drop(self, socket: Socket) -> None:
-        if self.drains.pop(socket, None) is not None:
-            self.poller.unregister(socket)
+        self._readiness.forget(socket)
         if self._monitors is not None and (source := self._monitors.detach(socket)) is not None:
-            del self.drains[source]
-            self.poller.unregister(source)
+            self._readiness.forget(source)
             source.close(0)
         self._sockets.remove(socket)
         socket.close(0)
@@ -100,8 +92,10 @@ class Transport:
             link = self._connect(to)
         if link is not None:
             event = link.send(frames)
+            self._unsettled[link.socket] = None
         elif self._listener is not None and "://" not in to:
             event = self._listener.send(to, frames)
+            self._unsettled[self._listener.socket] = None
         counters = self._counters
         if event is None:
             counters.messages_out += 1
@@ -119,7 +113,7 @@ class Transport:
             return None
         link = self._links[endpoint] = Link(endpoint, socket, self._inbound)
         self._own(socket)
-        self.watch(socket, link.drain)
+        self._readiness.watch(socket, link.drain)
         return link
 
     def disconnect(self, to: Address, _: object = None) -> None:
@@ -150,7 +144,7 @@ class Transport:
                 self._joined_reader = None
             if (socket := self._join(zmq.SUB, subscribe_to)) is not None:
                 self._joined_reader = FeedReader(socket, subscribe_to, self._inbound)
-                self.watch(socket, self._joined_reader.drain)
+                self._readiness.watch(socket, self._joined_reader.drain)
 
     def _join(self, kind: int, endpoint: Address) -> Socket | None:
         socket = connect(self._context, kind, endpoint)
@@ -172,7 +166,6 @@ class Transport:
         self._links.clear()
         self._publishers.clear()
         self._listener = None
-        self.drains.clear()
 
     def statistics(self) -> dict[str, int]:
         """How many peers are remembered, bytes wait for them, connections are open, and events wait."""

@@ -1,19 +1,14 @@
 """The client's actor: drives uploads, downloads and single operations over one session and one courier.
 
-Calls, answers of the master, answers of nodes, results of jobs and time each go to the machine concerned; its effects are
-carried out in order, and whatever they cause is worked off in the same turn. At the end of a turn everything that may
-leave is sent, so that small shards and operations of one turn travel together.
+Calls, answers of the master, answers of nodes, results of jobs and time each go to the machine concerned.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from actors.core import Actor, Address, Context, Message, Peer, PeerEvent, Token
-from dsa_zmq.client import effects as fx
-from dsa_zmq.client.budget import Budget
+from actors.core import Address, Context, Message, Peer, PeerEvent, Token
 from dsa_zmq.client.calls import (
     AskMaster,
     Attach,
@@ -23,81 +18,24 @@ from dsa_zmq.client.calls import (
     StartDownload,
     StartUpload,
     Supply,
-    Ticket,
     Whole,
 )
-from dsa_zmq.client.courier import Courier
+from dsa_zmq.client.carrier import Carrier
+from dsa_zmq.client.chain import wake_all
 from dsa_zmq.client.download import Download
-from dsa_zmq.client.jobs import LANE, ReadChunks, VerifyChunk, check
 from dsa_zmq.client.local_file import LocalFile
-from dsa_zmq.client.session import Session, Settled
-from dsa_zmq.client.settings import ClientSettings
-from dsa_zmq.client.suspicion import Suspicion
-from dsa_zmq.client.tasks import Outcome, Outgoing, Task
+from dsa_zmq.client.transfers import Transfer
 from dsa_zmq.client.upload import Upload
 from dsa_zmq.errors import DSAError, InternalError, Unavailable
 from dsa_zmq.model import limits
-from dsa_zmq.model.chunking import chunk_length
 from dsa_zmq.protocol.messages import Answers, Call, Calls, Pong, PutDone, Refused, ShardData, Welcome
-from dsa_zmq.protocol.operations import CloseSession, Renew
+from dsa_zmq.protocol.operations import CloseSession, Operation, Renew
 
-TICK_NS = 100_000_000  #: a fifth of the hedge delay
-INLINE_BYTES = 64 << 10  #: hashed within the turn: some 10 us, less than the way to a worker and back
-READ_BYTES = 1 << 20  #: per read job: chunks smaller than that are read several at once
-STALL_NS = 1_000_000_000  #: nothing came from any source or server for so long: see Budget
 RENEW_AT_ONCE = 1000  #: uploads in one renewal
-READS_AT_WORK = 4  #: per upload; each worker has its next one waiting
-
-_TICK = "tick"
 
 
-class _Transfer:
-    """One upload or download, its caller, and its side of the local file."""
-
-    __slots__ = ("file", "machine", "reads", "reads_at_work", "ticket")
-
-    def __init__(self, machine: Upload | Download, ticket: Ticket, file: LocalFile | None = None) -> None:
-        self.machine = machine
-        self.ticket = ticket
-        self.file = file
-        self.reads: deque[tuple[int, list[int]]] = deque()  # first chunk, lengths: wanted, not yet asked
-        self.reads_at_work = 0
-
-    def __repr__(self) -> str:
-        return f"_Transfer({self.machine!r}, {len(self.reads)} reads waiting)"
-
-
-class ClientActor(Actor):
+class ClientActor(Carrier):
     """See the module. State is bounded: transfers by their callers, bytes by budget, credit and windows."""
-
-    def __init__(self, settings: ClientSettings, client: bytes, incarnation: int) -> None:
-        self._settings = settings
-        self._suspicion = Suspicion()
-        self._session = Session(
-            settings.hosts,
-            client,
-            incarnation,
-            settings.software,
-            request_timeout_ns=int(settings.request_timeout_s * 1e9),
-        )
-        self._courier = Courier(
-            node_credit=settings.node_credit_bytes,
-            client_credit=settings.client_credit_bytes,
-            dead_ns=int(settings.node_dead_s * 1e9),
-            timeout_ns=int(settings.node_timeout_s * 1e9),
-            late_ns=int(settings.hedge_s * 1e9),
-        )
-        self._budget = Budget(settings.buffer_bytes)
-        self._progress_timeout = int(settings.progress_timeout_s * 1e9)
-        self._ask_timeout = (
-            self._progress_timeout
-        )  # a transfer's questions may take as long as the transfer may stand still
-        self._transfers: dict[int, _Transfer] = {}
-        self._todo: deque[tuple[int, Iterable[fx.Effect]]] = deque()
-        self._ticking = False
-        self._moved_ns = 0
-        self._active_ns = 0
-        self._renewed_ns = 0
 
     def __repr__(self) -> str:
         return f"ClientActor({self._session!r}, {self._courier!r}, {len(self._transfers)} transfers)"
@@ -117,14 +55,15 @@ class ClientActor(Actor):
 
     def on_call(self, ctx: Context, call: Any) -> None:
         now_ns = ctx.now_ns()
-        if isinstance(call, AskMaster):
-            self._session.submit(call.operation, call.ticket, now_ns, call.timeout_ns)
+        if isinstance(call, StartDownload):
+            download = Download(call.owner, call.wanted, self._suspicion, self._courier.name, self._progress_timeout)
+            self._transfers[call.owner] = Transfer(download, call.ticket)
+            self._todo.append((call.owner, download.start(now_ns)))
         elif isinstance(call, StartUpload):
             self._start_upload(call, now_ns)
-        elif isinstance(call, StartDownload):
-            download = Download(call.owner, call.wanted, self._suspicion, self._courier.name, self._progress_timeout)
-            self._transfers[call.owner] = _Transfer(download, call.ticket)
-            self._todo.append((call.owner, download.start(now_ns)))
+        elif isinstance(call, AskMaster):
+            self._slots.inherited.follow(call.operation)
+            self._session.submit(call.operation, call.ticket, now_ns, call.timeout_ns)
         elif isinstance(call, Connect):
             self._settle(self._session.connect(call.ticket, now_ns, call.timeout_ns), now_ns)
         else:
@@ -134,7 +73,7 @@ class ClientActor(Actor):
     def _start_upload(self, call: StartUpload, now_ns: int) -> None:
         upload = Upload(call.owner, call.target, self._suspicion, self._courier.name, self._progress_timeout)
         source = call.source
-        self._transfers[call.owner] = _Transfer(upload, call.ticket, source if isinstance(source, LocalFile) else None)
+        self._transfers[call.owner] = Transfer(upload, call.ticket, source if isinstance(source, LocalFile) else None)
         if isinstance(source, Whole):
             self._todo.append((call.owner, upload.start_whole(source.hash, source.data, now_ns)))
         else:
@@ -159,10 +98,10 @@ class ClientActor(Actor):
 
     def on_message(self, ctx: Context, sender: Peer, message: Message, payload: Sequence[memoryview]) -> None:
         now_ns = ctx.now_ns()
-        if isinstance(message, PutDone):
-            self._route(self._courier.put_done(message, now_ns), now_ns)
-        elif isinstance(message, ShardData):
+        if isinstance(message, ShardData):
             self._route(self._courier.shard_data(message, payload, now_ns), now_ns)
+        elif isinstance(message, PutDone):
+            self._route(self._courier.put_done(message, now_ns), now_ns)
         elif isinstance(message, Pong):
             outcomes, again = self._courier.pong(message, now_ns)
             for outgoing in again:
@@ -183,15 +122,11 @@ class ClientActor(Actor):
             result = InternalError(f"a worker failed: {type(result).__name__}: {result}")
         kind, owner, detail, data = token
         transfer = self._transfers.get(owner)
-        if kind == "read":
-            if transfer is not None:
-                transfer.reads_at_work -= 1
-                self._active_ns = now_ns
-                self._on_read(ctx, owner, transfer, detail, result, now_ns)
-        elif transfer is None:
-            self._courier.release(detail)
-        else:
-            self._on_verified(owner, transfer, detail, data, result, now_ns)
+        if kind == "verify":
+            self._verified(owner, detail, data, result, now_ns)
+        elif transfer is not None:
+            self._active_ns = now_ns
+            self._todo += [(owner, effects) for effects in transfer.was_read(ctx, owner, detail, result, now_ns)]
         self._finish_turn(ctx, now_ns)
 
     def on_timer(self, ctx: Context, token: Token) -> None:
@@ -208,6 +143,7 @@ class ClientActor(Actor):
         for owner, transfer in list(self._transfers.items()):
             self._todo.append((owner, transfer.machine.tick(now_ns, self._moved_ns)))
         self._renew_leases(now_ns)
+        self._slots.tick(now_ns)
         self._finish_turn(ctx, now_ns)
 
     def on_peer(self, ctx: Context, peer: Address, event: PeerEvent) -> None:
@@ -222,165 +158,19 @@ class ClientActor(Actor):
         """Everybody who waits hears it; the master may forget the session."""
         closed = Unavailable("the connection was closed")
         for transfer in self._transfers.values():
-            transfer.ticket.finish(closed)
+            self._end(transfer.ticket, closed)
         self._transfers.clear()
         for token, result in self._session.fail_all(closed):
             if not isinstance(token, tuple):
-                token.finish(result)
+                self._end(token, result)
+        if self._asleep:
+            wake_all(self._asleep)
+        self._slots.clear()
+        last: list[Operation] = [operation for _, operation in self._slots.questions()]
         if self._session.session:
-            close = CloseSession(self._session.session)
-            ctx.send(self._session.host, Calls(0, 0, [Call(0, close)]))
-
-    # --- routing -----------------------------------------------------------------------------------------------------
-
-    def _settle(self, settled: list[Settled], now_ns: int) -> None:
-        """Answers of the master go to the transfer or the caller that asked."""
-        self._active_ns = now_ns
-        for token, result in settled:
-            if token is None:
-                continue
-            if isinstance(token, tuple):
-                owner, tag = token
-                transfer = self._transfers.get(owner)
-                if transfer is not None and not isinstance(result, Welcome):
-                    self._todo.append((owner, transfer.machine.answered(tag, result, now_ns)))
-            else:
-                token.finish(result)
-
-    def _route(self, outcomes: list[Outcome], now_ns: int) -> None:
-        """Outcomes of tasks go to their transfers; what they tell of the node is remembered."""
-        for outcome in outcomes:
-            task = outcome.task
-            if outcome.late:
-                self._suspicion.accuse(task.node, now_ns)
-            elif outcome.failure is None:
-                self._moved_ns = self._active_ns = now_ns
-                self._suspicion.acquit(task.node)
-            elif outcome.failure.code in ("unavailable", "timeout"):
-                self._suspicion.accuse(task.node, now_ns)
-            transfer = self._transfers.get(task.owner)
-            if transfer is not None:
-                self._todo.append((task.owner, transfer.machine.outcome(outcome, now_ns)))
-            elif outcome.data is not None:
-                self._courier.release(task)
-
-    def _on_read(self, ctx: Context, owner: int, transfer: _Transfer, first: int, result: Any, now_ns: int) -> None:
-        upload = transfer.machine
-        assert isinstance(upload, Upload)
-        if isinstance(result, DSAError):
-            self._todo.append((owner, upload.fail(result)))
-            return
-        for index, (hash_, data) in enumerate(result, first):
-            self._todo.append((owner, upload.chunk(index, hash_, data, False, now_ns)))
-        if transfer.file is not None:
-            self._read_on(ctx, owner, transfer, transfer.file, upload.chunk_bytes)
-
-    def _on_verified(
-        self, owner: int, transfer: _Transfer, task: Task, data: memoryview | bytes, result: Any, now_ns: int
-    ) -> None:
-        download = transfer.machine
-        assert isinstance(download, Download)
-        self._todo.append((owner, download.verified(task, data, result, now_ns)))
-
-    # --- effects -----------------------------------------------------------------------------------------------------
-
-    def _finish_turn(self, ctx: Context, now_ns: int) -> None:
-        self._work(ctx, now_ns)
-        for address, message in self._session.flush(now_ns):
-            ctx.send(address, message)
-        for outgoing in self._courier.flush(now_ns):
-            self._send(ctx, outgoing)
-        if not self._ticking and (self._transfers or self._session.busy or self._courier.busy):
-            self._ticking = True
-            ctx.set_timer(_TICK, TICK_NS)
-
-    def _send(self, ctx: Context, outgoing: Outgoing) -> None:
-        if outgoing.message is None:
-            ctx.disconnect(outgoing.address)
-        else:
-            ctx.send(outgoing.address, outgoing.message, outgoing.payload)
-
-    def _work(self, ctx: Context, now_ns: int) -> None:
-        """Carry out what the machines asked for, in order, until nothing is left."""
-        todo = self._todo
-        while True:
-            while todo:
-                owner, effects = todo.popleft()
-                for effect in effects:
-                    self._apply(ctx, owner, effect, now_ns)
-            if not self._budget.waiting or not self._grant_room(now_ns):
-                return
-
-    def _apply(self, ctx: Context, owner: int, effect: fx.Effect, now_ns: int) -> None:
-        transfer = self._transfers.get(owner)
-        if isinstance(effect, fx.Release):
-            self._courier.release(effect.task)
-        elif isinstance(effect, fx.Ask):
-            self._session.submit(effect.operation, effect.tag and (owner, effect.tag), now_ns, self._ask_timeout)
-        elif transfer is None:
-            return
-        elif isinstance(effect, fx.Carry):
-            self._courier.submit(effect.task)
-        elif isinstance(effect, fx.Know):
-            self._route(self._courier.know(effect.nodes), now_ns)
-        elif isinstance(effect, fx.Finish):
-            self._forget(owner)
-            transfer.ticket.finish(effect.result)
-        elif isinstance(effect, fx.Verify):
-            self._verify(ctx, owner, transfer, effect, now_ns)
-        elif isinstance(effect, fx.Deliver):
-            transfer.ticket.deliver(effect.data)
-        elif isinstance(effect, fx.Progress):
-            transfer.ticket.progress(effect.size)
-        elif isinstance(effect, fx.Reserve):
-            self._budget.ask(owner, effect.size)
-        elif isinstance(effect, fx.Forget):
-            self._budget.give(owner, effect.size)
-        elif isinstance(effect, fx.Want):
-            self._want(ctx, owner, transfer, effect)
-        elif isinstance(effect, fx.Described):
-            transfer.ticket.described(effect.attributes)
-
-    def _verify(self, ctx: Context, owner: int, transfer: _Transfer, effect: fx.Verify, now_ns: int) -> None:
-        file = transfer.file if effect.offset >= 0 else None
-        if file is None and len(effect.data) <= INLINE_BYTES:
-            self._on_verified(owner, transfer, effect.task, effect.data, check(effect.data, effect.hash), now_ns)
-        else:
-            job = VerifyChunk(effect.data, effect.hash, file, effect.offset)
-            ctx.run(("verify", owner, effect.task, effect.data), LANE, job)
-
-    def _want(self, ctx: Context, owner: int, transfer: _Transfer, effect: fx.Want) -> None:
-        file = transfer.file
-        if file is None:
-            transfer.ticket.want(effect.until)
-            return
-        assert isinstance(transfer.machine, Upload)
-        chunk_bytes = transfer.machine.chunk_bytes
-        step = max(1, READ_BYTES // chunk_bytes)
-        for first in range(effect.first, effect.until, step):
-            indices = range(first, min(first + step, effect.until))
-            transfer.reads.append((first, [chunk_length(file.size, chunk_bytes, index) for index in indices]))
-        self._read_on(ctx, owner, transfer, file, chunk_bytes)
-
-    def _read_on(self, ctx: Context, owner: int, transfer: _Transfer, file: LocalFile, chunk_bytes: int) -> None:
-        while transfer.reads and transfer.reads_at_work < READS_AT_WORK:
-            first, lengths = transfer.reads.popleft()
-            transfer.reads_at_work += 1
-            ctx.run(("read", owner, first, None), LANE, ReadChunks(file, first * chunk_bytes, lengths))
-
-    def _grant_room(self, now_ns: int) -> bool:
-        """Serve who waits for room in the budget; True if somebody was served."""
-        served = self._budget.grant(stalled=now_ns - self._active_ns >= STALL_NS)
-        for owner in served:
-            machine = self._transfers[owner].machine
-            assert isinstance(machine, Upload)
-            self._todo.append((owner, machine.reserved(now_ns)))
-        return bool(served)
-
-    def _forget(self, owner: int) -> None:
-        self._transfers.pop(owner, None)
-        self._courier.cancel(owner)
-        self._budget.leave(owner)
+            last.append(CloseSession(self._session.session))
+        if last:
+            ctx.send(self._session.host, Calls(0, 0, [Call(*numbered) for numbered in enumerate(last)]))
 
     def _renew_leases(self, now_ns: int) -> None:
         """Uploads that go on keep their lease at the master."""
@@ -394,5 +184,7 @@ class ClientActor(Actor):
 
     def check_invariants(self) -> None:
         self._courier.check()
+        self._slots.check()
         assert not self._todo, "effects are left over from a turn"
+        assert not self._asleep, "callers were left asleep by a turn"
         assert not any(transfer.machine.ended for transfer in self._transfers.values())

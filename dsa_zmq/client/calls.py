@@ -6,11 +6,13 @@ of a turn: they must be quick, never block, never raise.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Protocol
 
+import msgspec
+
+from dsa_zmq.client.chain import Sleeper
 from dsa_zmq.client.local_file import LocalFile
-from dsa_zmq.client.upload import Target
+from dsa_zmq.client.target import Target
 from dsa_zmq.client.wanted import Wanted
 from dsa_zmq.errors import DSAError
 from dsa_zmq.protocol.operations import Operation
@@ -20,8 +22,9 @@ from dsa_zmq.protocol.values import Attributes
 class Ticket(Protocol):
     """The caller's end of a call."""
 
-    def finish(self, result: Any) -> None:
-        """The end, once: the result, or a :class:`DSAError` instance."""
+    def finish(self, result: Any) -> Sleeper | None:
+        """The end, once: the result, or a :class:`DSAError` instance. Returns who is still to be woken for it, if anybody:
+        the actor does so when its turn is over."""
         ...
 
     def want(self, until: int) -> None:
@@ -41,16 +44,14 @@ class Ticket(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Connect:
+class Connect(msgspec.Struct, frozen=True):
     """Finishes with the master's Welcome."""
 
     ticket: Ticket
     timeout_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class AskMaster:
+class AskMaster(msgspec.Struct, frozen=True):
     """One operation; finishes with its answer. ``timeout_ns`` 0: the usual one."""
 
     operation: Operation
@@ -58,21 +59,18 @@ class AskMaster:
     timeout_ns: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Whole:
+class Whole(msgspec.Struct, frozen=True):
     """A source that is there as a whole: at most one chunk, with the hash of its bytes."""
 
     hash: bytes
     data: bytes | memoryview
 
 
-@dataclass(frozen=True, slots=True)
-class Feed:
+class Feed(msgspec.Struct, frozen=True):
     """A source that the caller reads itself and supplies chunk by chunk."""
 
 
-@dataclass(frozen=True, slots=True)
-class StartUpload:
+class StartUpload(msgspec.Struct, frozen=True):
     """Finishes with the new file's Attributes. ``owner`` names the transfer, and is never used twice."""
 
     owner: int
@@ -81,8 +79,7 @@ class StartUpload:
     ticket: Ticket
 
 
-@dataclass(frozen=True, slots=True)
-class Supply:
+class Supply(msgspec.Struct, frozen=True):
     """The next chunk of a feed, within what was wanted."""
 
     owner: int
@@ -92,8 +89,7 @@ class Supply:
     last: bool
 
 
-@dataclass(frozen=True, slots=True)
-class StartDownload:
+class StartDownload(msgspec.Struct, frozen=True):
     """Finishes with the file's Attributes, after everything was delivered or written."""
 
     owner: int
@@ -101,22 +97,19 @@ class StartDownload:
     ticket: Ticket
 
 
-@dataclass(frozen=True, slots=True)
-class Attach:
+class Attach(msgspec.Struct, frozen=True):
     """The target of a download to a file."""
 
     owner: int
     file: LocalFile
 
 
-@dataclass(frozen=True, slots=True)
-class Consumed:
+class Consumed(msgspec.Struct, frozen=True):
     owner: int
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Cancel:
+class Cancel(msgspec.Struct, frozen=True):
     """Give a transfer up. Its ticket hears nothing any more. ``error``: for what happened at its source, as the result."""
 
     owner: int

@@ -15,8 +15,8 @@ class Cancelled(BaseException):
     """Raised in a thread whose scope was cancelled. Not an error: like KeyboardInterrupt, it must pass every handler."""
 
 
-class Wakeable(Protocol):
-    def wake(self) -> None:
+class Cancellable(Protocol):
+    def cancel(self) -> None:
         """Make the waiting thread raise :class:`Cancelled`. Called from another thread."""
         ...
 
@@ -26,7 +26,7 @@ class Scope:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: Wakeable | None = None
+        self._waiting: Cancellable | None = None
         self._cancelled = False
         self._outer: Scope | None = None
 
@@ -49,9 +49,9 @@ class Scope:
             self._cancelled = True
             waiting = self._waiting
         if waiting is not None:
-            waiting.wake()
+            waiting.cancel()
 
-    def begin(self, waiting: Wakeable) -> None:
+    def begin(self, waiting: Cancellable) -> None:
         """This thread begins to wait. :class:`Cancelled` if it should not."""
         with self._lock:
             if self._cancelled:

@@ -61,34 +61,34 @@ class Connection:
                 self._grip.handle = None
         return self._started()
 
-    def call(self, call: AnyCall) -> None:
-        """Hand a call to the actor."""
-        handle = self._started()
+    def call(self, call: AnyCall) -> Handle:
+        """Hand a call to the actor; returns the one that has taken it. When that one dies, nobody answers its calls, also if
+        another one has taken its place meanwhile: so whoever waits for an answer watches this one."""
+        handle = self._grip.handle or self._started()
         try:
             handle.call(call)
         except Closed:
-            self._replaced(handle).call(call)
-
-    def watch(self) -> Callable[[], bool]:
-        """Tells whether the actor that gets the next calls still runs. Take it before the call that is to be waited for:
-        when that actor dies, nobody answers its calls, also if another one has taken its place meanwhile."""
-        handle = self._started()
-        if handle.join(0) is not None:
             handle = self._replaced(handle)
-        return lambda: handle.join(0) is None
+            handle.call(call)
+        return handle
+
+    def started(self) -> Handle:
+        """The actor that gets the next calls, as long as it lives."""
+        handle = self._started()
+        return handle if handle.join(0) is None else self._replaced(handle)
 
     def ask(self, operation: Operation, timeout_s: float = 0) -> Result:
         """One operation: its answer, or its error raised. ``timeout_s`` 0: the usual time-out."""
-        waiter, alive = Waiter(), self.watch()
-        self.call(AskMaster(operation, waiter, int(timeout_s * 1e9)))
-        result: Result = waiter.wait(alive)
+        waiter = Waiter()
+        actor = self.call(AskMaster(operation, waiter, int(timeout_s * 1e9)))
+        result: Result = waiter.wait(actor)
         return result
 
     def hello(self, timeout_s: float) -> Welcome:
         """Make sure that a master answers; Unavailable if none does in time."""
-        waiter, alive = Waiter(), self.watch()
-        self.call(Connect(waiter, int(timeout_s * 1e9)))
-        welcome: Welcome = waiter.wait(alive)
+        waiter = Waiter()
+        actor = self.call(Connect(waiter, int(timeout_s * 1e9)))
+        welcome: Welcome = waiter.wait(actor)
         return welcome
 
     def cancel(self, owner: int, error: DSAError | None = None) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from actors.requests import Backoff
 from dsa_zmq.client.suspicion import Suspicion
@@ -17,27 +17,30 @@ MAX_ROUNDS = 2  #: in so many looks at the catalog every copy was bad: it will n
 _BACKOFF = Backoff()
 
 
-@dataclass(slots=True)
-class Copies:
-    """One chunk that was asked for and is not there yet. A *round* is one set of places from the catalog."""
+_NOBODY: Mapping[int, str] = MappingProxyType({})
 
-    id: int
-    length: int
-    hash: bytes
-    places: list[Place]
-    expires_s: int
-    asked: list[int] = field(default_factory=list)  #: nodes that are to answer
-    failed: dict[int, str] = field(default_factory=dict)  #: node -> error code, in this round
+
+class Copies:
+    """One chunk that was asked for and is not there yet. A *round* is one set of places from the catalog.
+
+    Most chunks come from the first node that is asked: what tells of trouble is made when there is any.
+    """
+
+    failed: Mapping[int, str] = _NOBODY  #: node -> error code, in this round
+    blame: Mapping[int, str] = _NOBODY  #: node -> its last error code, for people
+    spares: tuple[tuple[Task, memoryview | bytes], ...] = ()  #: came while another copy was being verified
     checking: Task | None = None  #: whose bytes are being verified
-    spares: list[tuple[Task, memoryview | bytes]] = field(default_factory=list)  #: came meanwhile
     due_ns: int = 0  #: resting until then; 0: not resting
     rounds: int = 0  #: in which all copies failed
     bad_rounds: int = 0  #: of those, with nothing but damage
-    blame: dict[int, str] = field(default_factory=dict)  #: node -> its last error code, for people
 
-    @classmethod
-    def of(cls, row: ChunkPlaces, expires_s: int) -> Copies:
-        return cls(row.chunk, row.length, row.hash, row.places, expires_s)
+    def __init__(self, row: ChunkPlaces, expires_s: int) -> None:
+        self.id = row.chunk
+        self.length = row.length
+        self.hash = row.hash
+        self.places = row.places
+        self.expires_s = expires_s
+        self.asked: list[int] = []  #: nodes that are to answer
 
     def next(self, suspicion: Suspicion, now_ns: int) -> tuple[int, int, ShardGrant] | None:
         """Node, shard index and grant of the best copy not asked in this round, which counts as asked now. The first in the
@@ -59,7 +62,8 @@ class Copies:
         """This copy could not be had. True if nobody else is at work on the chunk."""
         if node in self.asked:
             self.asked.remove(node)
-        self.failed[node] = self.blame[node] = code
+        self.failed = {**self.failed, node: code}
+        self.blame = {**self.blame, node: code}
         return not self.asked and self.checking is None
 
     def rest(self, now_ns: int) -> None:
@@ -76,7 +80,7 @@ class Copies:
     def renew(self, row: ChunkPlaces, expires_s: int) -> None:
         """The catalog was asked again: a new round."""
         self.places, self.expires_s, self.due_ns = row.places, expires_s, 0
-        self.failed.clear()
+        self.failed = _NOBODY
 
     @property
     def hopeless(self) -> bool:
@@ -91,5 +95,5 @@ class Copies:
     def story(self, node_name: Callable[[int], str]) -> str:
         """What happened, for people: ``n1: corrupt, n2: unavailable``. Every node that may have it is named."""
         told = {place.node: "not asked" for place in self.places}
-        told |= dict.fromkeys(self.asked, "no answer") | self.blame
+        told |= dict.fromkeys(self.asked, "no answer") | dict(self.blame)
         return ", ".join(f"{node_name(node)}: {code}" for node, code in sorted(told.items())) or "no node in reach"

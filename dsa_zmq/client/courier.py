@@ -37,6 +37,7 @@ AGAIN_NS = 2_000_000_000  #: of silence of a living node before it is asked the 
 SMALL_BYTES = 32 << 10  #: messages below this cost more than their bytes
 SMALL_FLIGHTS = 2  #: small messages under way to one node: one being worked on, one that arrives meanwhile
 BATCH_SHARDS = 128  #: far below the frame limit of a message
+_NEVER = 1 << 63
 MAX_FLIGHTS = 256  #: messages under way to one node: well below the queue of a connection, which drops what exceeds it
 
 
@@ -44,6 +45,7 @@ MAX_FLIGHTS = 256  #: messages under way to one node: well below the queue of a 
 class _Flight:
     number: int
     tasks: list[Task]
+    size: int  #: of all of them
     sent_ns: int
     small: bool
     told_late: bool = False
@@ -88,6 +90,7 @@ class Courier:
         self._flying: dict[int, int] = {}  # number -> node
         self._ready: dict[int, None] = {}  # nodes with tasks waiting, in the order to be served
         self._number = 0
+        self._look_ns = 0  #: before this time nothing more may leave, unless something happens that sets it to 0
 
     def __repr__(self) -> str:
         waiting = sum(len(node.waiting) for node in self._nodes.values())
@@ -115,36 +118,40 @@ class Courier:
         lost: list[Outcome] = []
         for told in nodes:
             node = self._nodes.get(told.node)
+            if node is not None and told.incarnation == node.incarnation and told.address == node.address:
+                continue  # nearly always
             if node is None:
                 self._nodes[told.node] = _Node(Address(told.address), told.incarnation, told.name)
             elif start_of(told.incarnation) < start_of(node.incarnation):
                 continue  # an older answer, overtaken by a newer one
-            elif (told.incarnation, told.address) != (node.incarnation, node.address):
+            else:
                 lost += self._fail_node(told.node, node, _failure(f"node {told.name} was restarted"))
                 node.address, node.incarnation, node.name = Address(told.address), told.incarnation, told.name
-            else:
-                continue
             self._by_address[told.address] = told.node
         return lost
 
     def submit(self, task: Task) -> None:
         """Take charge of a task. Its node must be known."""
         node = self._nodes[task.node]
+        if not node.waiting:
+            self._ready[task.node] = None
         node.waiting.append(task)
-        node.hurry = node.hurry or task.size >= SMALL_BYTES
-        self._ready[task.node] = None
+        if task.size >= SMALL_BYTES:
+            node.hurry = True
+        self._look_ns = 0
 
     def flush(self, now_ns: int) -> list[Outgoing]:
         """The messages that may leave now."""
-        if not self._ready:
-            return []
         sent: list[Outgoing] = []
+        if not self._ready or now_ns < self._look_ns:
+            return sent
+        self._look_ns = _NEVER
         for node_id in list(self._ready):
             node, served = self._nodes[node_id], False
             while node.waiting and len(node.flights) < MAX_FLIGHTS:
                 if node.waiting[0].size < SMALL_BYTES and not self._small_may_leave(node, now_ns):
                     break
-                batch = self._take_batch(node_id, node.waiting)
+                batch, size = self._take_batch(node_id, node.waiting)
                 if not batch:
                     break
                 small = batch[0].size < SMALL_BYTES
@@ -154,7 +161,7 @@ class Courier:
                 self._number += 1
                 if not node.flights:
                     node.heard_ns = now_ns
-                node.flights[self._number] = _Flight(self._number, batch, now_ns, small)
+                node.flights[self._number] = _Flight(self._number, batch, size, now_ns, small)
                 self._flying[self._number] = node_id
                 sent.append(message_of(node.address, self._number, batch))
                 served = True
@@ -169,27 +176,32 @@ class Courier:
 
     def _small_may_leave(self, node: _Node, now_ns: int) -> bool:
         """Small shards gather behind one message with small ones, as calls to the master do."""
-        if node.small_flights < SMALL_FLIGHTS:
-            return not node.small_flights or node.hurry or node.pace.late(now_ns)
+        if node.small_flights >= SMALL_FLIGHTS:
+            return False
+        if not node.small_flights or node.hurry or node.pace.late(now_ns):
+            return True
+        self._look_ns = min(self._look_ns, node.pace.late_ns)
         return False
 
-    def _take_batch(self, node_id: int, waiting: deque[Task]) -> list[Task]:
+    def _take_batch(self, node_id: int, waiting: deque[Task]) -> tuple[list[Task], int]:
+        """The tasks of the next message, and their size; none if there is no credit."""
         first = waiting[0]
-        batch: list[Task] = []
-        keys: set[Slot] = set()
-        size = 0
+        if not self._credit.take(node_id, first.size):
+            return [], 0
+        batch, size = [waiting.popleft()], first.size
+        keys = {key_of(first)} if waiting else set()
         while waiting and len(batch) < BATCH_SHARDS:
             task = waiting[0]
             key = key_of(task)
             # Two readers of one file want the same shard, and a request names each shard once.
-            if batch and (size + task.size > BATCH_BYTES or key in keys or not go_together(first, task)):
+            if size + task.size > BATCH_BYTES or key in keys or not go_together(first, task):
                 break
             if not self._credit.take(node_id, task.size):
                 break
             size += task.size
             keys.add(key)
             batch.append(waiting.popleft())
-        return batch
+        return batch, size
 
     # --- what comes back -------------------------------------------------------------------------------------------
 
@@ -231,6 +243,7 @@ class Courier:
     def release(self, task: Task) -> None:
         """The data of this read has been processed or dropped."""
         self._credit.give(task.node, task.size)
+        self._look_ns = 0
 
     def _land(self, number: int, now_ns: int) -> _Flight | None:
         node_id = self._flying.pop(number, None)
@@ -240,7 +253,8 @@ class Courier:
         node.heard_ns = now_ns
         node.newest_answered = max(node.newest_answered, number)
         flight = node.flights.pop(number)
-        self._line.moved(sum(task.size for task in flight.tasks))
+        self._look_ns = 0
+        self._line.moved(flight.size)
         if flight.small:
             node.small_flights -= 1
             node.pace.answered(flight.sent_ns, now_ns)
@@ -284,6 +298,7 @@ class Courier:
         pings to those that are silent."""
         outcomes: list[Outcome] = []
         sends: list[Outgoing] = []
+        self._look_ns = 0
         line_ns = self._line.drain_ns(self._credit.total, now_ns)
         for node_id, node in self._nodes.items():
             if not node.flights:
@@ -346,6 +361,7 @@ class Courier:
         return outcomes
 
     def _fail_flight(self, node: _Node, flight: _Flight, failure: Failure) -> list[Outcome]:
+        self._look_ns = 0
         del node.flights[flight.number]
         node.small_flights -= flight.small
         del self._flying[flight.number]

@@ -81,11 +81,6 @@ class Download:
         """Whether it waits for others than its reader."""
         return bool(self._asked_pages or self._chunks)
 
-    @property
-    def held_bytes(self) -> int:
-        """Bytes in memory or on their way."""
-        return self._window_used
-
     # --- inputs: the caller ------------------------------------------------------------------------------------------
 
     def start(self, now_ns: int) -> list[Effect]:
@@ -211,7 +206,7 @@ class Download:
         if node in chunk.asked:
             chunk.asked.remove(node)
         if chunk.checking is not None:
-            chunk.spares.append((task, outcome.data))
+            chunk.spares = (*chunk.spares, (task, outcome.data))
             return []
         return [self._check(index, chunk, task, outcome.data)]
 
@@ -222,25 +217,27 @@ class Download:
         return Verify(task, data, chunk.hash, offset)
 
     def verified(self, task: Task, data: memoryview | bytes, problem: DSAError | None, now_ns: int) -> list[Effect]:
-        """The outcome of a :class:`Verify`: None is good, Corrupt a bad copy, LocalError a target that cannot be written."""
+        """The outcome of a :class:`Verify` (its credit is back): None is good, Corrupt a bad copy, LocalError a target that
+        cannot be written."""
         index = task.slot[0]
         chunk = self._chunks.get(index)
         if self.ended or chunk is None:
-            return [Release(task)]
-        effects: list[Effect] = [Release(task)]
+            return []
         chunk.checking = None
         if isinstance(problem, LocalError):
-            return effects + self._finish(problem)
+            return self._finish(problem)
         if problem is not None:
             if chunk.spares:
                 chunk.fail(task.node, "corrupt")
-                spare, spare_data = chunk.spares.pop()
-                return [*effects, self._check(index, chunk, spare, spare_data)]
-            return effects + self._failed(index, chunk, task.node, "corrupt", now_ns)
+                *others, (spare, spare_data) = chunk.spares
+                chunk.spares = tuple(others)
+                return [self._check(index, chunk, spare, spare_data)]
+            return self._failed(index, chunk, task.node, "corrupt", now_ns)
         self._heard_ns = now_ns
-        effects += [Release(spare) for spare, _ in chunk.spares]
         del self._chunks[index]
-        effects.append(Progress(chunk.length))
+        effects: list[Effect] = [Progress(chunk.length)]
+        if chunk.spares:
+            effects += [Release(spare) for spare, _ in chunk.spares]
         if self._to_file:
             self._window_used -= chunk.length
         else:
@@ -320,7 +317,7 @@ class Download:
             index = self._next
             self._next += 1
             self._window_used += row.length
-            chunk = self._chunks[index] = Copies.of(row, rows[1])
+            chunk = self._chunks[index] = Copies(row, rows[1])
             effects += self._ask_or_rest(index, chunk, now_ns)
             if self._next % self._page_chunks == 0 or self._next == self._end:
                 del self._pages[page]
@@ -387,13 +384,13 @@ class Download:
         return Timeout(f"download of {path} made no progress for {seconds}; it waits for the master", path=path)
 
     def _finish(self, result: Attributes | DSAError) -> list[Effect]:
-        return [*self._drop_all(), Finish(result)]
-
-    def _drop_all(self) -> list[Effect]:
-        """Give back what is held. A chunk that is being verified gives its credit back when that ends."""
+        """Give back what is held. Of a chunk that is being verified the actor gives the credit back when that ends."""
         self.ended = True
-        effects: list[Effect] = [Release(spare) for chunk in self._chunks.values() for spare, _ in chunk.spares]
-        self._chunks.clear()
+        effects: list[Effect] = []
+        if self._chunks:
+            effects += [Release(spare) for chunk in self._chunks.values() for spare, _ in chunk.spares]
+            self._chunks.clear()
         self._pages.clear()
         self._ready.clear()
+        effects.append(Finish(result))
         return effects

@@ -8,7 +8,7 @@ import msgspec
 
 from dsa_zmq.client.tasks import Task
 from dsa_zmq.errors import DSAError
-from dsa_zmq.protocol.operations import Operation
+from dsa_zmq.protocol.operations import Allocate, Operation
 from dsa_zmq.protocol.values import Attributes, NodeAddress
 
 
@@ -21,6 +21,19 @@ class Ask(Effect, frozen=True):
 
     operation: Operation
     tag: Any
+
+
+class Begin(Effect, frozen=True):
+    """Find a place for the only chunk of a small file: a slot that was given ahead will do as well as the answer to this."""
+
+    operation: Allocate
+    tag: Any
+
+
+class Doubt(Effect, frozen=True):
+    """The directory of this file does not give what it was believed to give."""
+
+    path: str
 
 
 class Know(Effect, frozen=True):
@@ -62,7 +75,7 @@ class Progress(Effect, frozen=True):
 
 class Verify(Effect, frozen=True):
     """Check the bytes of a read against their hash, and with ``offset`` not negative write them there. The outcome comes
-    back with the slot of the task."""
+    back with the task, whose credit is given back then."""
 
     task: Task
     data: memoryview | bytes

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any
 
+from dsa_zmq.client.given import piece, text
 from dsa_zmq.client.receiving import NO_WINDOW, Receiver
 from dsa_zmq.client.sending import FeedWriter
 from dsa_zmq.client.wanted import Wanted
@@ -18,6 +19,7 @@ BUFFER_BYTES = 256 << 10  #: of a file object open for reading
 
 def open_kind(mode: str) -> str:
     """One of r, rb, w, wb, x, xb for a mode as Python writes it."""
+    text("mode", mode)
     kind = mode.replace("t", "") if "b" not in mode else mode
     if kind not in ("r", "rb", "w", "wb", "x", "xb"):
         raise Invalid(f"mode {mode!r} is not possible", "use r, rb, w, wb, x or xb; nothing is appended or updated")
@@ -161,7 +163,7 @@ class StoreWriter(io.RawIOBase):
     def write(self, data: Any, /) -> int:
         if self.closed:
             raise Invalid(f"{self.name} is closed", "open it again")
-        view = memoryview(data).cast("B") if not isinstance(data, bytes) else data
+        view = piece(data)
         self._feed.write(view)
         self._position += len(view)
         return len(view)

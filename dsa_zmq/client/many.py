@@ -12,12 +12,12 @@ from blake3 import blake3
 
 from dsa_zmq.client.calls import StartDownload, StartUpload, Whole
 from dsa_zmq.client.connection import Connection
+from dsa_zmq.client.given import pair, pairs, piece, writable
 from dsa_zmq.client.local_file import LocalFile
 from dsa_zmq.client.receiving import Incoming, Outlet, Receiver, file_wanted
-from dsa_zmq.client.sending import Buffer, Progress, Sender, flat, look_at
+from dsa_zmq.client.sending import Buffer, Progress, Sender, look_at
 from dsa_zmq.client.tickets import Event, Stream, next_event
 from dsa_zmq.errors import DSAError, LocalError
-from dsa_zmq.model import paths
 from dsa_zmq.protocol.values import Attributes
 
 AT_ONCE = 128  #: transfers under way: enough that master and nodes always have a batch waiting
@@ -39,7 +39,7 @@ class ManyPuts:
         self._sender = sender
         self._at_once = at_once
         self._progress = progress
-        self._alive = connection.watch()
+        self._actor = connection.started()
         self._events: Events = queue.SimpleQueue()
         self._open: dict[int, tuple[int, str, LocalFile | None]] = {}  # item -> owner, path, file to be closed
         self._open_bytes = 0
@@ -51,11 +51,11 @@ class ManyPuts:
     def each(self, items: Iterable[tuple[str | os.PathLike[str] | Buffer, str]]) -> Iterator[tuple[int, Outcome]]:
         """Number of the pair and outcome, as they end. Closed early, it gives up what is under way."""
         try:
-            for item, (source, path) in enumerate(items):
+            for item, given in enumerate(pairs("put_many", items)):
                 while len(self._open) >= self._at_once or self._open_bytes >= AT_ONCE_BYTES:
                     yield from self._hear()
                 try:
-                    ended = self._start(item, source, paths.normalize(path))
+                    ended = self._start(item, *pair("put_many", given))
                 except DSAError as error:
                     ended = error
                 if ended is not None:
@@ -72,7 +72,7 @@ class ManyPuts:
         """Begin a transfer; its outcome if that is known at once."""
         owner = self._connection.new_owner()
         ticket = Stream(item, self._events, self._progress)
-        if isinstance(source, bytes | bytearray | memoryview) and flat(source).nbytes <= self._sender.chunk_bytes:
+        if isinstance(source, bytes | bytearray | memoryview) and len(piece(source)) <= self._sender.chunk_bytes:
             data = bytes(source)
             whole = Whole(blake3(data).digest(), data)
             self._connection.call(StartUpload(owner, self._sender.target(path, len(data)), whole, ticket))
@@ -100,7 +100,7 @@ class ManyPuts:
 
     def _hear(self) -> Iterator[tuple[int, Outcome]]:
         """Wait for one event; an outcome if it was an end."""
-        item, event, value = next_event(self._events, self._alive)
+        item, event, value = next_event(self._events, self._actor)
         if event is Event.END:
             _, path, file = self._open.pop(item)
             if file is not None:
@@ -119,7 +119,7 @@ class ManyGets:
         self._receiver = receiver
         self._at_once = at_once
         self._progress = progress
-        self._alive = connection.watch()
+        self._actor = connection.started()
         self._events: Events = queue.SimpleQueue()
         self._open: dict[int, tuple[int, str, Incoming | Outlet]] = {}
         self._sizes: dict[int, int] = {}  # item -> bytes, of the files of several chunks
@@ -131,11 +131,11 @@ class ManyGets:
     def each(self, items: Iterable[tuple[str, str | os.PathLike[str] | IO[bytes]]]) -> Iterator[tuple[int, Outcome]]:
         """Number of the pair and outcome, as they end. Closed early, it gives up what is under way."""
         try:
-            for item, (path, name) in enumerate(items):
+            for item, given in enumerate(pairs("get_many", items)):
                 while len(self._open) >= self._at_once or sum(self._sizes.values()) >= AT_ONCE_BYTES:
                     yield from self._hear()
                 try:
-                    self._start(item, paths.normalize(path), name)
+                    self._start(item, *pair("get_many", given))
                 except DSAError as error:
                     yield item, error
             while self._open:
@@ -145,11 +145,12 @@ class ManyGets:
                 self._connection.cancel(owner)
                 incoming.discard()
 
-    def _start(self, item: int, path: str, target: str | os.PathLike[str] | IO[bytes]) -> None:
+    def _start(self, item: int, target: str | os.PathLike[str] | IO[bytes], path: str) -> None:
         incoming: Incoming | Outlet
         if isinstance(target, str | os.PathLike):
             incoming = Incoming(os.fspath(target))
         else:
+            writable(target, path)
             incoming = Outlet(target, path)
         owner = self._connection.new_owner()
         self._connection.call(
@@ -159,7 +160,7 @@ class ManyGets:
 
     def _hear(self) -> Iterator[tuple[int, Outcome]]:
         """Wait for one event; an outcome if it was an end, also an early one."""
-        item, event, value = next_event(self._events, self._alive)
+        item, event, value = next_event(self._events, self._actor)
         if item not in self._open:
             return  # given up after an error on this side
         owner, path, incoming = self._open[item]

@@ -18,12 +18,12 @@ USUAL_ROUNDS = 2  #: an answer that takes so many times the usual is late
 class Pace:
     """The rounds of one kind of message with one peer."""
 
-    sent_ns: int = 0  #: the newest message
+    late_ns: int = 0  #: when the answer to the newest message begins to take longer than usual
     round_ns: int = 0  #: a moving mean of the time from message to answer
 
     def sent(self, now_ns: int) -> None:
         """A message leaves."""
-        self.sent_ns = now_ns
+        self.late_ns = now_ns + min(max(SHORTEST_NS, USUAL_ROUNDS * self.round_ns), LONGEST_NS)
 
     def answered(self, sent_ns: int, now_ns: int) -> None:
         """The answer to the message of ``sent_ns`` has come."""
@@ -31,5 +31,4 @@ class Pace:
 
     def late(self, now_ns: int) -> bool:
         """Whether the answer to the newest message takes longer than usual."""
-        usual_ns = min(max(SHORTEST_NS, USUAL_ROUNDS * self.round_ns), LONGEST_NS)
-        return now_ns - self.sent_ns >= usual_ns
+        return now_ns >= self.late_ns

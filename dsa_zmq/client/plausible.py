@@ -16,7 +16,7 @@ from typing import Any
 from dsa_zmq.errors import Invalid
 from dsa_zmq.model import limits
 from dsa_zmq.model.addresses import split_endpoint
-from dsa_zmq.model.chunking import chunk_count, chunk_length
+from dsa_zmq.model.chunking import chunk_count
 from dsa_zmq.model.macs import MAC_BYTES
 from dsa_zmq.protocol import operations as op
 from dsa_zmq.protocol.values import Attributes, ChunkPlaces, NodeAddress, Place, Receipt
@@ -68,8 +68,10 @@ def _located(operation: op.Locate, result: op.Located) -> str:
     known = _known(result.nodes)
     if known is None:
         return "has an address that is none"
+    last = found.chunk_count - 1
     for index, chunk in enumerate(result.chunks, first):
-        if chunk.length != chunk_length(found.size, found.chunk_bytes, index) or not _is_chunk(chunk):
+        length = found.chunk_bytes if index < last else found.size - last * found.chunk_bytes
+        if chunk.length != length or not _is_chunk(chunk):
             return f"describes chunk {index} as one that there cannot be"
         if not _are_places(chunk.places, known):
             return f"has impossible places of chunk {index}"
@@ -91,6 +93,26 @@ def _allocated(operation: op.Allocate, result: op.Allocated) -> str:
             return f"places a shard of chunk {plan.chunk} twice"
         if not 0 < plan.chunk < _I63 or not plan.places or not _are_places(plan.places, known):
             return f"has impossible places of chunk {plan.chunk}"
+    return ""
+
+
+def _slots(operation: op.AllocateSlots, result: op.AllocatedSlots) -> str:
+    known = _known(result.nodes)
+    if known is None or not 0 <= result.expires_s < _U64 or not 0 <= result.use_within_ms < _U64:
+        return "has an address or a time that is none"
+    if len(result.slots) > operation.count:
+        return f"has {len(result.slots)} slots instead of {operation.count}"
+    if (
+        not len({slot.upload for slot in result.slots})
+        == len({slot.chunk for slot in result.slots})
+        == len(result.slots)
+    ):
+        return "gives a slot twice"
+    for slot in result.slots:
+        if not 0 < slot.upload < _U64 or not 0 < slot.chunk < _I63 or not slot.places:
+            return f"has an impossible upload {slot.upload} or chunk {slot.chunk}"
+        if not _are_places(slot.places, known):
+            return f"has impossible places of chunk {slot.chunk}"
     return ""
 
 
@@ -150,6 +172,8 @@ _RULES: dict[type, tuple[type | tuple[type, ...], Callable[[Any, Any], str]]] = 
     op.ListNodes: (op.Nodes, _nodes),
     op.Health: (op.HealthReport, _nothing),
     op.Allocate: (op.Allocated, _allocated),
+    op.AllocateSlots: (op.AllocatedSlots, _slots),
+    op.ReturnSlots: (op.Done, _nothing),
     op.Reallocate: (op.Reallocated, _reallocated),
     op.Renew: (op.Done, _nothing),
     op.FilesAtRisk: (op.RiskyFiles, _nothing),
@@ -198,8 +222,10 @@ def _is_place(place: Place, known: frozenset[int]) -> bool:
 
 def _known(nodes: Sequence[NodeAddress]) -> frozenset[int] | None:
     """The nodes that can be reached by what is said of them; None if that is impossible for one."""
-    listed = [node.node for node in nodes if _is_endpoint(node.address)]
-    return frozenset(listed) if len(listed) == len(nodes) else None
+    for node in nodes:
+        if not _is_endpoint(node.address):
+            return None
+    return frozenset([node.node for node in nodes])
 
 
 @functools.lru_cache(maxsize=1000)

@@ -36,11 +36,11 @@ class Receiver:
 
     def read(self, wanted: Wanted, progress: Progress = None) -> tuple[Attributes, list[memoryview | bytes]]:
         """All the bytes, as the parts that they came in."""
-        waiter, alive = Waiter(progress), self._connection.watch()
+        waiter = Waiter(progress)
         owner = self._connection.new_owner()
-        self._connection.call(StartDownload(owner, wanted, waiter))
+        actor = self._connection.call(StartDownload(owner, wanted, waiter))
         try:
-            attributes: Attributes = waiter.wait(alive)
+            attributes: Attributes = waiter.wait(actor)
         except BaseException:  # of an ended transfer it has no effect
             self._connection.cancel(owner)
             raise
@@ -48,13 +48,13 @@ class Receiver:
 
     def stream(self, wanted: Wanted, progress: Progress = None) -> Iterator[memoryview | bytes]:
         """The bytes in order, in pieces of at most a chunk; a little is fetched ahead of the reader."""
-        stream, alive = Stream(progress=progress), self._connection.watch()
+        stream = Stream(progress=progress)
         owner = self._connection.new_owner()
-        self._connection.call(StartDownload(owner, wanted, stream))
+        actor = self._connection.call(StartDownload(owner, wanted, stream))
         ended = False
         try:
             while True:
-                event, value = stream.next(alive)
+                event, value = stream.next(actor)
                 if event is Event.END:
                     ended = True
                     return
@@ -67,14 +67,14 @@ class Receiver:
 
     def fetch(self, path: str, name: str, progress: Progress = None) -> Attributes:
         """The file ``path`` as the local file ``name``, which is replaced only when everything is there."""
-        stream, alive = Stream(progress=progress), self._connection.watch()
+        stream = Stream(progress=progress)
         owner = self._connection.new_owner()
         incoming = Incoming(name)
-        self._connection.call(StartDownload(owner, file_wanted(path, incoming), stream))
+        actor = self._connection.call(StartDownload(owner, file_wanted(path, incoming), stream))
         ended = False
         try:
             while True:
-                event, value = stream.next(alive)
+                event, value = stream.next(actor)
                 if event is Event.END:
                     ended = True
                     assert isinstance(value, Attributes)

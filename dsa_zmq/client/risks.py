@@ -7,9 +7,9 @@ from typing import Protocol, TypeVar
 
 from dsa_zmq.errors import Conflict, NotFound
 from dsa_zmq.model import limits
-from dsa_zmq.model.explain import Layout, NodeSeen
+from dsa_zmq.model.explain import Layout, NodeSeen, explain
 from dsa_zmq.protocol import operations as op
-from dsa_zmq.protocol.values import ChunkPlaces, NodeInfo, RiskyFile
+from dsa_zmq.protocol.values import ChunkPlaces, RiskyFile
 
 MOST_TRIES = 5  #: to see one version of a file whole while others write it
 
@@ -55,6 +55,9 @@ def _groups(chunk: ChunkPlaces) -> tuple[frozenset[int], ...]:
     return tuple(frozenset(group) for group in nodes.values())
 
 
-def nodes_seen(nodes: Iterable[NodeInfo]) -> dict[int, NodeSeen]:
-    """The nodes by number, as an explanation needs them."""
-    return {node.node: NodeSeen(node.name, node.state, node.zone, node.host) for node in nodes}
+def explain_file(ask: Ask, path: str, lost: Iterable[int]) -> list[str]:
+    """The sentences of :func:`dsa_zmq.model.explain.explain` about a file, as if those nodes were lost."""
+    layout = layout_of(ask, path)
+    nodes = ask(op.ListNodes(), op.Nodes).nodes
+    seen = {node.node: NodeSeen(node.name, node.state, node.zone, node.host) for node in nodes}
+    return explain(layout, seen, frozenset(lost))

@@ -15,16 +15,16 @@ from typing import IO, Any, Protocol, TypeAlias
 
 from blake3 import blake3
 
+from actors.core import Handle
 from dsa_zmq.client.calls import Feed, StartUpload, Supply, Whole
 from dsa_zmq.client.connection import Connection
+from dsa_zmq.client.given import MAX_NUMBER, kind_of, number, number_within, piece, text
 from dsa_zmq.client.local_file import LocalFile, local_error
+from dsa_zmq.client.target import Target
 from dsa_zmq.client.tickets import Event, Stream, Waiter
-from dsa_zmq.client.upload import Target
 from dsa_zmq.errors import DSAError, Invalid, LocalError
 from dsa_zmq.model.chunking import Chunker
 from dsa_zmq.protocol.values import Attributes
-
-MAX_NUMBER = (1 << 63) - 1  #: of numbers in messages and in the catalog
 
 Progress: TypeAlias = Callable[[int], object] | None
 """Called with the number of bytes that have become safe (or arrived) since the last call, in another thread."""
@@ -69,8 +69,8 @@ class Sender:
             length,
             time.time_ns() if mtime_ns is None else storable_time(mtime_ns),
             0o644 if mode is None else number_within("mode", mode, 0o7777),
-            redundancy,
-            if_absent,
+            text("redundancy", redundancy),
+            bool(if_absent),
             number_within("if_version", if_version or 0, MAX_NUMBER),
         )
 
@@ -84,7 +84,7 @@ class Sender:
             return self.send_stream(read_pieces(source, self._chunk_bytes), path, progress, **options)
         if isinstance(source, Iterable):
             return self.send_stream(iter(source), path, progress, **options)
-        raise Invalid(f"{type(source).__name__} is nothing that can be put", "give a path, a binary file or bytes")
+        raise Invalid(f"{kind_of(source)} is nothing that can be put", "give a path, a binary file or bytes")
 
     def _send_file(self, name: str, path: str, progress: Progress, options: dict[str, Any]) -> Attributes:
         status = look_at(name)
@@ -94,35 +94,35 @@ class Sender:
         file = LocalFile.open_to_read(name)
         try:
             options = {"mtime_ns": status.st_mtime_ns, "mode": stat.S_IMODE(status.st_mode), **_given(options)}
-            waiter, alive = Waiter(progress), self._connection.watch()
+            waiter = Waiter(progress)
             owner = self._connection.new_owner()
-            self.start_file(owner, file, self.target(path, file.size, **options), waiter)
-            return self._wait(owner, waiter, alive)
+            actor = self.start_file(owner, file, self.target(path, file.size, **options), waiter)
+            return self._wait(owner, waiter, actor)
         finally:
             file.close()
 
-    def start_file(self, owner: int, file: LocalFile, target: Target, ticket: Any) -> None:
-        """Begin to put an open regular file; it may be closed when the ticket is finished, or given up."""
+    def start_file(self, owner: int, file: LocalFile, target: Target, ticket: Any) -> Handle:
+        """Begin to put an open regular file; it may be closed when the ticket is finished, or given up. Returns the actor
+        that does it."""
         if file.size <= self._chunk_bytes:
             data = file.read_at(file.size, 0) if file.size else file.read_untold(self._chunk_bytes)
-            self._connection.call(StartUpload(owner, target, Whole(blake3(data).digest(), data), ticket))
-        else:
-            self._connection.call(StartUpload(owner, target, file, ticket))
+            return self._connection.call(StartUpload(owner, target, Whole(blake3(data).digest(), data), ticket))
+        return self._connection.call(StartUpload(owner, target, file, ticket))
 
     def _send_bytes(self, data: Buffer, path: str, progress: Progress, options: dict[str, Any]) -> Attributes:
-        view = flat(data)
-        if view.nbytes > self._chunk_bytes:
+        view = piece(data)
+        if len(view) > self._chunk_bytes:
             return self.send_stream(iter([view]), path, progress, **options)
-        owned = data if isinstance(data, bytes) else bytes(view)
-        waiter, alive = Waiter(progress), self._connection.watch()
+        owned = view if isinstance(view, bytes) else bytes(view)
+        waiter = Waiter(progress)
         owner = self._connection.new_owner()
         target = self.target(path, len(owned), **options)
-        self._connection.call(StartUpload(owner, target, Whole(blake3(owned).digest(), owned), waiter))
-        return self._wait(owner, waiter, alive)
+        actor = self._connection.call(StartUpload(owner, target, Whole(blake3(owned).digest(), owned), waiter))
+        return self._wait(owner, waiter, actor)
 
-    def _wait(self, owner: int, waiter: Waiter, alive: Callable[[], bool]) -> Attributes:
+    def _wait(self, owner: int, waiter: Waiter, actor: Handle) -> Attributes:
         try:
-            result: Attributes = waiter.wait(alive)
+            result: Attributes = waiter.wait(actor)
         except BaseException:  # of an ended transfer it has no effect
             self._connection.cancel(owner)
             raise
@@ -132,8 +132,8 @@ class Sender:
         """Put what an iterator gives, as it comes."""
         feed = FeedWriter(self._connection, self.target(path, None, **options), progress)
         try:
-            for piece in pieces:
-                feed.write(piece)
+            for each in pieces:
+                feed.write(each)
             return feed.publish()
         except OSError as error:
             feed.discard()
@@ -155,15 +155,15 @@ class FeedWriter:
         self._chunker = Chunker(target.chunk_bytes)
         self._pending: bytes | memoryview | None = None  # a full chunk that may be the last
         self._stream: Stream | None = None
-        self._alive: Callable[[], bool] | None = None  # of the actor that the upload was begun with
+        self._actor: Handle | None = None  # that the upload was begun with
         self._owner = 0
         self._index = 0
         self._until = 0
         self._ended = False
 
-    def write(self, piece: Buffer) -> None:
+    def write(self, given: Buffer) -> None:
         """Take the bytes; blocks while the client is full. A failed transfer raises here."""
-        for chunk in self._chunker.feed(piece):
+        for chunk in self._chunker.feed(piece(given)):
             self._push(chunk)
 
     def _push(self, chunk: bytes | memoryview) -> None:
@@ -177,32 +177,32 @@ class FeedWriter:
         if rest is not None:
             self._push(rest)
         last, self._pending = self._pending, None
-        if self._stream is None or self._alive is None:
+        if self._stream is None or self._actor is None:
             return self._publish_whole(last if last is not None else b"")
         assert last is not None  # a started stream has handed over all chunks but one
         self._supply(last, last=True)
         while True:
-            event, value = self._stream.next(self._alive)
+            event, value = self._stream.next(self._actor)
             if event is Event.END:
                 self._ended = True
                 assert isinstance(value, Attributes)
                 return value
 
     def _publish_whole(self, data: bytes | memoryview) -> Attributes:
-        waiter, alive = Waiter(self._progress), self._connection.watch()
+        waiter = Waiter(self._progress)
         self._owner = self._connection.new_owner()
-        self._connection.call(StartUpload(self._owner, self._target, Whole(blake3(data).digest(), data), waiter))
-        result: Attributes = waiter.wait(alive)
+        start = StartUpload(self._owner, self._target, Whole(blake3(data).digest(), data), waiter)
+        result: Attributes = waiter.wait(self._connection.call(start))
         self._ended = True
         return result
 
     def _supply(self, chunk: bytes | memoryview, last: bool) -> None:
-        if self._stream is None or self._alive is None:
-            self._stream, self._alive = Stream(progress=self._progress), self._connection.watch()
+        if self._stream is None or self._actor is None:
+            self._stream = Stream(progress=self._progress)
             self._owner = self._connection.new_owner()
-            self._connection.call(StartUpload(self._owner, self._target, Feed(), self._stream))
+            self._actor = self._connection.call(StartUpload(self._owner, self._target, Feed(), self._stream))
         while (told := self._stream.poll()) is not None or self._index >= self._until:
-            event, value = told or self._stream.next(self._alive)
+            event, value = told or self._stream.next(self._actor)
             if event is Event.WANT:
                 self._until = value
         self._connection.call(Supply(self._owner, self._index, blake3(chunk).digest(), chunk, last))
@@ -218,14 +218,7 @@ class FeedWriter:
 
 def storable_time(mtime_ns: int) -> int:
     """The nearest moment that a 64-bit number of nanoseconds can tell: from 1677 to 2262."""
-    return max(-MAX_NUMBER, min(mtime_ns, MAX_NUMBER))
-
-
-def number_within(name: str, value: int, most: int) -> int:
-    """Itself; :class:`Invalid` for what no message can carry."""
-    if not 0 <= value <= most:
-        raise Invalid(f"{name} {value} is not possible", f"give a number from 0 to {most}")
-    return value
+    return max(-MAX_NUMBER, min(number("mtime_ns", mtime_ns), MAX_NUMBER))
 
 
 def look_at(name: str) -> os.stat_result:
@@ -251,25 +244,17 @@ def _open_stream(name: str) -> IO[bytes]:
         raise local_error(error, name) from error
 
 
-def flat(data: Buffer) -> memoryview:
-    """Its bytes, whatever they are the bytes of; a copy only if they do not lie side by side."""
-    view = memoryview(data)
-    if not view.nbytes:
-        return memoryview(b"")
-    return view.cast("B") if view.c_contiguous else memoryview(view.tobytes())
-
-
 def read_pieces(stream: Any, size: int) -> Iterator[Buffer]:
     """What a binary file has left, in pieces of about ``size`` bytes."""
     while True:
-        piece = stream.read(size)
-        if piece is None:
+        given = stream.read(size)
+        if given is None:
             raise LocalError("the source has no bytes right now, and does not wait for them", "make it a blocking one")
-        if not piece:
-            return
-        if isinstance(piece, str):
+        if isinstance(given, str):
             raise Invalid("the source is a text file", "open it in binary mode, as in open(name, 'rb')")
-        yield piece
+        if not given:
+            return
+        yield given
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:

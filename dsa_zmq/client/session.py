@@ -29,22 +29,14 @@ from dsa_zmq.client.weight import wire_bytes
 from dsa_zmq.errors import DSAError, Incompatible, OutcomeUnknown, Overloaded, Timeout, Unavailable, from_code
 from dsa_zmq.model.limits import MAX_CALLS, MAX_OPEN_CALLS
 from dsa_zmq.protocol.messages import Answers, Call, Calls, Refused, Welcome
-from dsa_zmq.protocol.operations import (
-    STORED,
-    Abort,
-    OpenSession,
-    Operation,
-    Result,
-    SessionOpened,
-    Stage,
-)
+from dsa_zmq.protocol.operations import STORED, Abort, OpenSession, Operation, Result, SessionOpened, Stage
 from dsa_zmq.protocol.values import Failure
 
 MESSAGES_UNDER_WAY = 2  #: per line: one being worked on, one that arrives meanwhile
 MESSAGE_BYTES = 256 << 10  #: estimated; a quarter of the limit, so that a wrong estimate does not matter
 SILENT_NS = 2_000_000_000  #: calls open and no word from the master for so long: greet again, then other hosts
 MAX_SESSIONS = 3  #: a call that several fresh sessions in a row refused is not tried in yet another one
-
+_STORED = frozenset(STORED)
 REPEATABLE = (Stage, Abort)
 """Stored operations that have their effect once by their very meaning, so that a lost session does not matter."""
 
@@ -145,7 +137,7 @@ class Session:
     def submit(self, operation: Operation, token: Token, now_ns: int, timeout_ns: int = 0) -> None:
         """Settle ``token`` with the answer; after ``timeout_ns`` (0: the usual) without one, with an error."""
         timeout_ns = timeout_ns or self._request_timeout_ns
-        stored = isinstance(operation, STORED)
+        stored = type(operation) in _STORED
         entry = _Open(operation, token, now_ns + timeout_ns, stored, timeout_ns)
         (self._stored if stored else self._free).waiting.append(entry)
 
@@ -155,21 +147,22 @@ class Session:
             hello = self._greeting.due(now_ns) if self.busy else None
             return [(self.host, hello)] if hello is not None else []
         sent: list[tuple[Address, Message]] = []
+        if not self._free.waiting and not self._stored.waiting:
+            return sent
         if self._stored.waiting and not self._session and not self._opening:
             self._opening = True
             opening = OpenSession(self._client, self._incarnation)
             timeout_ns = self._request_timeout_ns
             self._free.waiting.appendleft(_Open(opening, None, now_ns + timeout_ns, False, timeout_ns))
         for line in (self._free, self._stored):
-            if line is self._stored and not self._session:
+            if not line.waiting or (line is self._stored and not self._session):
                 continue
             while line.waiting and line.under_way < MESSAGES_UNDER_WAY:
                 if line is self._stored and len(self._open_stored) >= MAX_OPEN_CALLS:
                     break
                 if line.under_way and not line.pace.late(now_ns):
                     break
-                message = self._pack(line, now_ns)
-                sent.append((self.host, message))
+                sent.append((self.host, self._pack(line, now_ns)))
         return sent
 
     def _pack(self, line: _Line, now_ns: int) -> Calls:
@@ -179,25 +172,26 @@ class Session:
             self._heard_ns = now_ns  # silence counts from the first question
         line.under_way += 1
         line.pace.sent(now_ns)
+        waiting, open_request = line.waiting, self._requests.open
         calls: list[Call] = []
         size = 0
-        while line.waiting and len(calls) < MAX_CALLS:
-            entry = line.waiting[0]
+        number = self._number
+        while waiting and len(calls) < MAX_CALLS:
+            entry = waiting[0]
             size += wire_bytes(entry.operation)
             if calls and size > MESSAGE_BYTES:
                 break
-            line.waiting.popleft()
-            self._number += 1
-            entry.number, entry.message = self._number, under_way
+            waiting.popleft()
+            number += 1
+            entry.number, entry.message = number, under_way
             if stored:
                 entry.session = self._session
                 entry.sessions += 1
+                self._open_stored[number] = None
             # A wait in line behind others is their progress, not this one's silence: the time-out starts with the send.
-            deadline_ns = max(entry.deadline_ns, now_ns + entry.timeout_ns)
-            self._requests.open(entry.number, entry, now_ns, deadline_ns)
-            if stored:
-                self._open_stored[entry.number] = None
-            calls.append(Call(entry.number, entry.operation))
+            open_request(number, entry, now_ns, max(entry.deadline_ns, now_ns + entry.timeout_ns))
+            calls.append(Call(number, entry.operation))
+        self._number = number
         if stored:
             return Calls(self._session, next(iter(self._open_stored)), calls)
         return Calls(0, 0, calls)
@@ -229,17 +223,23 @@ class Session:
         self.term, self._heard_ns = message.term, now_ns
         settled: list[Settled] = []
         for answer in message.answers:
-            request = self._requests.find(answer.number)
-            if request is None or _may_be_done(request, answer.result):
+            number, result = answer.number, answer.result
+            request = self._requests.find(number)
+            if request is None:
                 continue
-            self._requests.close(answer.number)
+            failure = result if isinstance(result, Failure) else None
+            if failure is not None and _may_be_done(request, failure):
+                continue
+            self._requests.close(number)
             entry = request.item
-            if entry.message is not None and entry.message.under_way:
-                self._line(entry).pace.answered(entry.message.sent_ns, now_ns)
-            self._leave(entry)
-            result = answer.result
-            if isinstance(result, Failure):
-                settled += self._failed(entry, result, request.tries, now_ns)
+            asked_in = entry.message
+            if asked_in is not None and asked_in.under_way:
+                self._line(entry).pace.answered(asked_in.sent_ns, now_ns)
+                self._leave(entry)
+            elif entry.stored:
+                self._open_stored.pop(number, None)
+            if failure is not None:
+                settled += self._failed(entry, failure, request.tries, now_ns)
             elif why := implausible(entry.operation, result):
                 settled += self._not_believed(entry, why)
             elif isinstance(result, SessionOpened):
@@ -389,8 +389,7 @@ class Session:
         return settled
 
 
-def _may_be_done(request: Request[_Open], result: Result) -> bool:
+def _may_be_done(request: Request[_Open], failure: Failure) -> bool:
     """Overload is told before anybody looks whether an earlier try was done, so it says nothing of that one: only a further
     try under the same number can have its effect once."""
-    overloaded = isinstance(result, Failure) and result.code == Overloaded.code
-    return overloaded and request.item.stored and request.tries > 1
+    return failure.code == Overloaded.code and request.item.stored and request.tries > 1

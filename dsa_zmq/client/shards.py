@@ -19,10 +19,11 @@ from dataclasses import dataclass, field
 from dsa_zmq.client.effects import Carry, Effect, Progress
 from dsa_zmq.client.plausible import is_receipt
 from dsa_zmq.client.tasks import Outcome, Reconfirm, Slot, Write
+from dsa_zmq.errors import NoSpace
 from dsa_zmq.model import limits
 from dsa_zmq.protocol.messages import PutShard, ShardGrant
 from dsa_zmq.protocol.operations import Confirm, Reallocate, Reallocated
-from dsa_zmq.protocol.values import ChunkPlan, PlacedShard, Receipt, StagedChunk
+from dsa_zmq.protocol.values import ChunkPlan, Failure, PlacedShard, Receipt, StagedChunk, UploadSlot
 
 PAUSE_NS = 200_000_000  #: before a shard is sent again to the same node; doubles
 PASSING = ("unavailable", "timeout", "overloaded")  #: failures of a node that may be good in a moment
@@ -46,6 +47,7 @@ class Shard:
     node: int
     mac: bytes
     expires_s: int
+    granted: int = 0  #: bytes that the grant allows; 0: exactly the shard's
     state: State = State.PLANNED
     receipt: Receipt | None = None
     resends: int = 0
@@ -62,6 +64,7 @@ class Chunk:
     id: int = 0  #: 0 until it is allocated
     shards: list[Shard] = field(default_factory=list)
     missing: int = 0  #: shards without a receipt
+    told: bool = False  #: it was complete before, and counted as progress
     failed: dict[int, int] = field(default_factory=dict)  #: node -> index of the shard that may be tried there again
 
     def shard(self, index: int) -> Shard:
@@ -84,6 +87,7 @@ class Shards:
         self.chunks: dict[int, Chunk] = {}
         self.upload = 0  #: the upload id, once known
         self.at_work = 0  #: tasks that the courier has
+        self.full: Failure | None = None  #: what a node without room for a shard has said last
 
     def __repr__(self) -> str:
         return f"Shards({len(self.chunks)} chunks, {self.at_work} at work, {len(self._moving)} moving)"
@@ -108,14 +112,21 @@ class Shards:
 
     # --- from the page's plan to the nodes ---------------------------------------------------------------------------
 
-    def plan(self, index: int, plan: ChunkPlan, expires_s: int) -> list[Effect]:
-        """The chunk was allocated."""
+    def plan(self, index: int, plan: ChunkPlan | UploadSlot, expires_s: int, granted: int = 0) -> list[Effect]:
+        """The chunk was allocated, with grants for exactly its bytes, or for up to ``granted``."""
         chunk = self.chunks[index]
         chunk.id = plan.chunk
-        chunk.shards = [Shard(place.index, place.node, place.mac, expires_s) for place in plan.places]
+        chunk.shards = [Shard(place.index, place.node, place.mac, expires_s, granted) for place in plan.places]
         chunk.missing = len(chunk.shards)
         self._by_id[plan.chunk] = index
         return self.send(index, chunk)
+
+    def anew(self) -> Shards:
+        """The same bytes for another upload, to be allocated again."""
+        fresh = Shards(self._owner, self._page_chunks)
+        for index, chunk in self.chunks.items():
+            fresh.chunks[index] = Chunk(chunk.length, chunk.hash, chunk.data, told=chunk.told)
+        return fresh
 
     def send(self, index: int, chunk: Chunk) -> list[Effect]:
         """Send all shards, if the chunk is allocated and its bytes are there."""
@@ -128,7 +139,9 @@ class Shards:
         shard.state = State.SENT
         self.at_work += 1
         length = chunk.length
-        put = PutShard(self.upload, chunk.id, shard.index, length, length, chunk.hash, shard.expires_s, shard.mac)
+        put = PutShard(
+            self.upload, chunk.id, shard.index, length, length, chunk.hash, shard.expires_s, shard.mac, shard.granted
+        )
         return Carry(Write(self._owner, (index, shard.index), shard.node, length, put, chunk.data))
 
     # --- what the nodes say ------------------------------------------------------------------------------------------
@@ -152,6 +165,7 @@ class Shards:
             shard.resends += 1
             self._pause(task.slot, shard, now_ns)
             return []
+        self.full = outcome.failure if code == NoSpace.code else self.full
         shard.state = State.MOVING
         chunk.failed[shard.node] = shard.index if code in PASSING else _NEVER
         self._moving.append(task.slot)
@@ -164,7 +178,8 @@ class Shards:
             return []
         page = index // self._page_chunks
         self._complete[page] = self._complete.get(page, 0) + 1
-        return [Progress(chunk.length)]
+        told, chunk.told = chunk.told, True
+        return [Progress(0 if told else chunk.length)]
 
     def confirm(self, answer: Confirm) -> list[Effect]:
         """The master wants new receipts for some."""
@@ -177,7 +192,8 @@ class Shards:
             shard = chunk.shard(placed.index)
             if shard.state is not State.HELD or shard.node != placed.node:
                 continue
-            shard.mac, shard.expires_s, shard.receipt, shard.state = mac, answer.expires_s, None, State.CONFIRMING
+            shard.mac, shard.expires_s, shard.granted = mac, answer.expires_s, 0
+            shard.receipt, shard.state = None, State.CONFIRMING
             if not chunk.missing:
                 self._complete[index // self._page_chunks] -= 1
             chunk.missing += 1
@@ -209,7 +225,8 @@ class Shards:
         for (index, shard_index), place in zip(slots, answer.places, strict=True):
             chunk = self.chunks[index]
             shard = chunk.shard(shard_index)
-            shard.node, shard.mac, shard.expires_s, shard.resends = place.node, place.mac, answer.expires_s, 0
+            shard.node, shard.mac, shard.expires_s = place.node, place.mac, answer.expires_s
+            shard.granted, shard.resends = 0, 0
             effects.append(self._write(index, chunk, shard))
         return effects
 

@@ -9,26 +9,18 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import IO, Any, Literal, TypeVar, overload
 
-from dsa_zmq.client.arguments import byte_range, file_path
+from dsa_zmq.client import given
 from dsa_zmq.client.connection import Connection, HandleFactory
 from dsa_zmq.client.files import StoreWriter, open_kind, open_to_read, open_to_write
+from dsa_zmq.client.given import MAX_NUMBER, byte_range, file_path, file_target, number_within, piece, writable
 from dsa_zmq.client.many import ManyGets, ManyPuts, Outcome
 from dsa_zmq.client.receiving import NO_WINDOW, READER_WINDOW, Receiver, write_all
-from dsa_zmq.client.risks import files_at_risk, layout_of, nodes_seen
-from dsa_zmq.client.sending import MAX_NUMBER, Buffer, FeedWriter, Progress, Sender, Source, number_within
+from dsa_zmq.client.risks import explain_file, files_at_risk
+from dsa_zmq.client.sending import Buffer, FeedWriter, Progress, Sender, Source
 from dsa_zmq.client.tree import Usage, glob, stat_of, usage, walk
 from dsa_zmq.client.wanted import Wanted
-from dsa_zmq.errors import (
-    AlreadyExists,
-    DSAError,
-    Invalid,
-    IsADirectory,
-    NotADirectory,
-    NotFound,
-    Unavailable,
-)
+from dsa_zmq.errors import AlreadyExists, DSAError, Invalid, IsADirectory, NotADirectory, NotFound, Unavailable
 from dsa_zmq.model import limits, paths
-from dsa_zmq.model.explain import explain
 from dsa_zmq.model.stat import Stat
 from dsa_zmq.protocol import operations as op
 from dsa_zmq.protocol.messages import Welcome
@@ -134,6 +126,7 @@ class Store:
         >>> store.put("results.csv", "/runs/42/results.csv")
         >>> store.put(sys.stdin.buffer, "/logs/today", if_absent=True)
         """
+        file_target("put", path)
         path = file_path(path)
         options = {
             "if_absent": if_absent, "if_version": if_version, "redundancy": redundancy, "mtime_ns": mtime_ns, "mode": mode,
@@ -148,9 +141,11 @@ class Store:
 
         >>> store.get("/runs/42/results.csv", "results.csv")
         """
+        file_target("get", path)
         path = paths.normalize(path)
         if isinstance(dst, str | os.PathLike):
             return stat_of(path, self._receiver.fetch(path, os.fspath(dst), progress))
+        writable(dst, path)
         found = self.stat(path)
         for part in self._stream(found, 0, None, progress):
             write_all(dst, part, path)
@@ -202,11 +197,11 @@ class Store:
         self, path: str, data: Buffer, *, if_absent: bool = False, if_version: int | None = None, redundancy: str = ""
     ) -> Stat:
         """Make ``data`` the content of ``path``; conditions as :meth:`put`."""
-        return self.put(data, path, if_absent=if_absent, if_version=if_version, redundancy=redundancy)
+        return self.put(piece(data), path, if_absent=if_absent, if_version=if_version, redundancy=redundancy)
 
     def write_text(self, path: str, text: str, encoding: str = "utf-8", **conditions: Any) -> Stat:
         """As :meth:`write_bytes`, for text."""
-        return self.write_bytes(path, text.encode(encoding), **conditions)
+        return self.write_bytes(path, given.text("the content", text).encode(encoding), **conditions)
 
     def iter_bytes(self, path: str, start: int = 0, stop: int | None = None) -> Iterator[bytes | memoryview]:
         """The bytes ``[start, stop)`` in order, piece by piece; a little is fetched ahead.
@@ -344,23 +339,24 @@ class Store:
         """Make a directory. ``redundancy``, as in ``copies=3``, is what new files in it get."""
         path = paths.normalize(path)
         mode = number_within("mode", mode, 0o7777)
-        made = self._ask(op.MakeDirectory(path, parents, exist_ok, mode, redundancy), op.Found)
+        operation = op.MakeDirectory(path, bool(parents), bool(exist_ok), mode, given.text("redundancy", redundancy))
+        made = self._ask(operation, op.Found)
         return stat_of(path, made.attributes)
 
     def rm(self, path: str, recursive: bool = False, if_version: int | None = None) -> None:
         """Remove a file or an empty directory; with ``recursive`` a whole tree, at once."""
         version = number_within("if_version", if_version or 0, MAX_NUMBER)
-        self._ask(op.Remove(paths.normalize(path), recursive, version), op.Done)
+        self._ask(op.Remove(paths.normalize(path), bool(recursive), version), op.Done)
 
     def mv(self, src: str, dst: str, *, replace: bool = False) -> Stat:
         """Rename, at once, whatever the size. ``dst`` is the new name, and must be free unless ``replace``."""
         dst = paths.normalize(dst)
-        return stat_of(dst, self._ask(op.Move(paths.normalize(src), dst, replace), op.Found).attributes)
+        return stat_of(dst, self._ask(op.Move(paths.normalize(src), dst, bool(replace)), op.Found).attributes)
 
     def cp(self, src: str, dst: str, *, replace: bool = False) -> Stat:
         """Copy a file within the store, at once: the bytes are shared until one of both is replaced."""
         dst = paths.normalize(dst)
-        return stat_of(dst, self._ask(op.Copy(paths.normalize(src), dst, replace), op.Found).attributes)
+        return stat_of(dst, self._ask(op.Copy(paths.normalize(src), dst, bool(replace)), op.Found).attributes)
 
     # --- the cluster -------------------------------------------------------------------------------------------------
 
@@ -370,23 +366,23 @@ class Store:
 
     def statfs(self, redundancy: str = "") -> op.Capacity:
         """Space and counts of the whole cluster; ``storable`` for the redundancy given, or the root's."""
-        return self._ask(op.Statfs(redundancy), op.Capacity)
+        return self._ask(op.Statfs(given.text("redundancy", redundancy)), op.Capacity)
 
     def health(self, without: Iterable[int] = ()) -> op.HealthReport:
         """How many chunks are healthy, degraded, endangered, lost; and in plain sentences what would help.
 
         With ``without``, numbers of nodes: as if they were lost now, too.
         """
-        return self._ask(op.Health(list(without)), op.HealthReport, limits.PROGRESS_TIMEOUT_S)
+        return self._ask(op.Health(given.numbers("without", without)), op.HealthReport, limits.PROGRESS_TIMEOUT_S)
 
     def files_at_risk(self, state: str = "degraded") -> Iterator[RiskyFile]:
         """The files whose worst chunk is ``degraded``, ``endangered`` or ``lost``, or worse than that."""
-        return files_at_risk(self._ask, state)
+        return files_at_risk(self._ask, given.text("state", state))
 
     def explain(self, path: str, lost: Iterable[int] = ()) -> list[str]:
         """In plain sentences: where each chunk of a file lies, and what it survives. With ``lost``, numbers of nodes: as if
         they were lost now."""
-        return explain(layout_of(self._ask, file_path(path)), nodes_seen(self.nodes()), frozenset(lost))
+        return explain_file(self._ask, file_path(path), given.numbers("lost", lost))
 
     def _ask(self, operation: op.Operation, kind: type[_T], timeout_s: float = 0) -> _T:
         answer = self._connection.ask(operation, timeout_s)

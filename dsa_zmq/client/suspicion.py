@@ -23,6 +23,10 @@ class Suspicion:
     def __repr__(self) -> str:
         return f"Suspicion(nodes {sorted(self._until)})"
 
+    def __bool__(self) -> bool:
+        """Whether there may be a suspected node."""
+        return bool(self._until)
+
     def accuse(self, node: int, now_ns: int) -> None:
         """It failed or was silent. Each new accusation after the last one ended lasts twice as long."""
         end, length = self._until.get(node, (0, 0))

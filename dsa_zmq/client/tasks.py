@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import msgspec
 
@@ -59,10 +59,17 @@ class Outgoing(NamedTuple):
 
 def key_of(task: Task) -> tuple[int, int]:
     """(chunk id, shard index), as in answers."""
+    if isinstance(task, Read):
+        return task.grant.chunk, task.grant.index
     if isinstance(task, Write):
         return task.put.chunk, task.put.index
-    assert isinstance(task, Read | Reconfirm)
+    assert isinstance(task, Reconfirm)
     return task.grant.chunk, task.grant.index
+
+
+def upload_of(task: Task) -> int:
+    """Which upload a write or a confirmation is for; 0 of a read."""
+    return task.put.upload if isinstance(task, Write) else task.grant.upload if isinstance(task, Reconfirm) else 0
 
 
 def go_together(first: Task, other: Task) -> bool:
@@ -73,12 +80,13 @@ def go_together(first: Task, other: Task) -> bool:
 def message_of(address: Address, number: int, batch: list[Task]) -> Outgoing:
     """One message for tasks that :func:`go_together`."""
     first = batch[0]
+    if isinstance(first, Read):
+        reads = cast(list[Read], batch)
+        return Outgoing(address, GetShards(number, [task.grant for task in reads]))
     if isinstance(first, Write):
-        writes = [task for task in batch if isinstance(task, Write)]
+        writes = cast(list[Write], batch)
         message = PutShards(number, [task.put for task in writes])
         return Outgoing(address, message, [task.data for task in writes])
-    if isinstance(first, Read):
-        return Outgoing(address, GetShards(number, [task.grant for task in batch if isinstance(task, Read)]))
     assert isinstance(first, Reconfirm)
-    grants = [task.grant for task in batch if isinstance(task, Reconfirm)]
-    return Outgoing(address, ConfirmShards(number, grants))
+    confirmations = cast(list[Reconfirm], batch)
+    return Outgoing(address, ConfirmShards(number, [task.grant for task in confirmations]))

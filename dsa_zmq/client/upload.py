@@ -4,28 +4,32 @@
     last page:        ... -> receipts -> commit (with the page inside) -> done
 
 A file appears whole or not at all: until the commit nothing has a name. Bytes are kept until their page is staged, because
-a stream cannot be read again. A file of one chunk takes two questions to the master: allocate and commit. How single shards
-find their nodes is in :mod:`dsa_zmq.client.shards`.
+a stream cannot be read again. A file of one chunk takes two questions to the master: allocate and commit; a small one with a
+slot that was given ahead only the commit. If that says that the file's redundancy is not its directory's any more, or that
+its lease is over, it is begun anew. How single shards find their nodes is in :mod:`dsa_zmq.client.shards`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from dsa_zmq.client.effects import Ask, Effect, Finish, Forget, Know, Reserve, Want
+from dsa_zmq.client.effects import Ask, Begin, Doubt, Effect, Finish, Forget, Know, Reserve, Want
 from dsa_zmq.client.shards import Chunk, Shards
+from dsa_zmq.client.slots import Taken
 from dsa_zmq.client.suspicion import Suspicion
-from dsa_zmq.client.tasks import Outcome
+from dsa_zmq.client.target import Target
+from dsa_zmq.client.tasks import Outcome, upload_of
 from dsa_zmq.errors import (
     DSAError,
     Invalid,
     LocalError,
     NoSpace,
     OutcomeUnknown,
+    Outdated,
     Timeout,
     TooFewNodes,
     Unavailable,
+    from_code,
 )
 from dsa_zmq.model import limits
 from dsa_zmq.model.chunking import chunk_count, chunk_length
@@ -49,23 +53,10 @@ from dsa_zmq.protocol.values import Attributes, NodeAddress, StagedChunk
 
 STEP_BYTES = 8 << 20  #: reserved at a time for a source of unknown length: many small streams share the budget
 PATIENCE_NS = 5_000_000_000  #: no other node for a shard: its own may come back within this time
+MAX_BEGUN_ANEW = 8  #: times that the directory of a small file changes while it is stored
 MAX_CONFIRMS = 16  #: rounds in which nodes lost their receipts under one page: they keep restarting
 
 _ALLOCATE, _REALLOCATE, _NODES, _STAGE, _COMMIT, _LOOK = "allocate", "reallocate", "nodes", "stage", "commit", "look"
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What is to appear in the store. ``length`` is None for a stream."""
-
-    path: str
-    chunk_bytes: int
-    length: int | None
-    mtime_ns: int
-    mode: int = 0o644
-    redundancy: str = ""
-    if_absent: bool = False
-    if_version: int = 0
 
 
 class Upload:
@@ -79,7 +70,7 @@ class Upload:
         node_name: Callable[[int], str],
         timeout_ns: int = int(limits.PROGRESS_TIMEOUT_S * 1e9),
     ) -> None:
-        self._target = target
+        self.target = target
         self._suspicion = suspicion
         self._node_name = node_name
         self._timeout_ns = timeout_ns
@@ -102,16 +93,15 @@ class Upload:
         self._heard_ns = 0
         self._commit_open = False  #: a commit was sent whose outcome is not known
         self._unknown: DSAError | None = None
+        self._whole = False  #: one chunk, all of it here: it can be begun anew
+        self._may_take_slot = False
+        self._begun_anew = 0
         self.ended = False
 
     def __repr__(self) -> str:
         of = "?" if self._count is None else self._count
         done = f"{self._supplied}/{of} chunks, {self._staged_pages} pages staged"
-        return f"Upload({self._target.path!r}, {done}, waits for {self.waits_for()})"
-
-    @property
-    def chunk_bytes(self) -> int:
-        return self._target.chunk_bytes
+        return f"Upload({self.target.path!r}, {done}, waits for {self.waits_for()})"
 
     @property
     def busy(self) -> bool:
@@ -143,6 +133,7 @@ class Upload:
         if not data:
             return self._empty()
         self._count = 1
+        self._whole, self._may_take_slot = True, len(data) <= limits.SLOT_SIZES[-1]
         return self.chunk(0, hash_, data, True, now_ns)
 
     def reserved(self, now_ns: int) -> list[Effect]:
@@ -151,9 +142,9 @@ class Upload:
         self._heard_ns = now_ns
         first = self._reserved
         self._reserved += self._step()
-        if self._target.length is not None:
+        if self.target.length is not None:
             for index in range(first, self._reserved):
-                length = chunk_length(self._target.length, self._target.chunk_bytes, index)
+                length = chunk_length(self.target.length, self.target.chunk_bytes, index)
                 self._shards.chunks[index] = Chunk(length)
             self._known = self._reserved
         return [Want(first, self._reserved), *self._advance(now_ns)]
@@ -170,7 +161,7 @@ class Upload:
             chunk = self._shards.chunks[index] = Chunk(len(data))
             self._known = index + 1
         elif len(data) != chunk.length:
-            return self.fail(LocalError(f"the source of {self._target.path} changed while it was read", "try again"))
+            return self.fail(LocalError(f"the source of {self.target.path} changed while it was read", "try again"))
         chunk.hash, chunk.data = hash_, data
         self._supplied += 1
         self._length += len(data)
@@ -190,13 +181,13 @@ class Upload:
         page_rest = self._page_chunks - self._reserved % self._page_chunks
         if self._count is not None:
             return min(page_rest, self._count - self._reserved)
-        return min(page_rest, max(1, STEP_BYTES // self._target.chunk_bytes))
+        return min(page_rest, max(1, STEP_BYTES // self.target.chunk_bytes))
 
     def _reserve(self) -> list[Effect]:
         self._reserving = True
-        size = self._step() * self._target.chunk_bytes
-        if self._target.length is not None:
-            size = min(size, self._target.length - self._reserved * self._target.chunk_bytes)
+        size = self._step() * self.target.chunk_bytes
+        if self.target.length is not None:
+            size = min(size, self.target.length - self._reserved * self.target.chunk_bytes)
         return [Reserve(size)]
 
     # --- inputs: the master's answers --------------------------------------------------------------------------------
@@ -225,7 +216,7 @@ class Upload:
             return self._finish(result.attributes)
         if isinstance(result, Found) and tag == _LOOK:
             return self._on_look(result.attributes)
-        return self.fail(Invalid(f"the master answered {tag} of {self._target.path} with {type(result).__name__}"))
+        return self.fail(Invalid(f"the master answered {tag} of {self.target.path} with {type(result).__name__}"))
 
     def _on_allocated(self, answer: Allocated, now_ns: int) -> list[Effect]:
         if not self.upload:
@@ -235,6 +226,21 @@ class Upload:
         for plan in answer.chunks:
             effects += self._shards.plan(self._allocated, plan, answer.expires_s)
             self._allocated += 1
+        return effects + self._advance(now_ns)
+
+    def slotted(self, taken: Taken, now_ns: int) -> list[Effect]:
+        """Instead of the answer to a :class:`Begin`: a slot, which belongs to this upload now."""
+        self._asked.discard(_ALLOCATE)
+        self._heard_ns = now_ns
+        self._shards.upload, self._redundancy, self._allocated = taken.slot.upload, taken.redundancy, 1
+        return self._shards.plan(0, taken.slot, taken.expires_s, taken.slot_bytes)
+
+    def _begin_anew(self, now_ns: int) -> list[Effect]:
+        """The directory has another redundancy by now, or the lease is over. Without a slot: none may know better yet."""
+        effects = [*self._give_up(), Doubt(self.target.path)]
+        self._begun_anew += 1
+        self._shards, self._may_take_slot = self._shards.anew(), False
+        self._allocated, self._anchor, self._redundancy = 0, 0, self.target.redundancy
         return effects + self._advance(now_ns)
 
     def _on_reallocated(self, answer: Reallocated, now_ns: int) -> list[Effect]:
@@ -267,7 +273,9 @@ class Upload:
             self._commit_open = False
         if isinstance(error, OutcomeUnknown) and tag == _COMMIT and self.upload:
             self._unknown = error
-            return [self._ask(_LOOK, Stat(self._target.path))]
+            return [self._ask(_LOOK, Stat(self.target.path))]
+        if isinstance(error, Outdated) and self._whole and self._begun_anew < MAX_BEGUN_ANEW:
+            return self._begin_anew(now_ns)
         suspected = not self._careless and self._suspicion.nodes(now_ns)
         if suspected and isinstance(error, NoSpace) and tag in (_ALLOCATE, _REALLOCATE):
             self._careless = True
@@ -276,6 +284,8 @@ class Upload:
             self._patience_ns = self._patience_ns or now_ns + PATIENCE_NS
             if self._shards.stay(now_ns) or now_ns < self._patience_ns:
                 return [self._ask(_NODES, ListNodes())]  # a node that was restarted may be at another address
+            if (full := self._shards.full) is not None:  # the master may not know yet how full its nodes are
+                return self.fail(from_code(full.code, full.message, full.remedy))
         return self.fail(error)
 
     # --- inputs: the nodes' answers ----------------------------------------------------------------------------------
@@ -283,6 +293,8 @@ class Upload:
     def outcome(self, outcome: Outcome, now_ns: int) -> list[Effect]:
         """A task that was handed to the courier has ended."""
         if self.ended:
+            return []
+        if self._begun_anew and upload_of(outcome.task) != self.upload:
             return []
         if outcome.receipt is not None:
             self._heard_ns, self._patience_ns = now_ns, 0
@@ -294,17 +306,12 @@ class Upload:
     def tick(self, now_ns: int, moved_ns: int) -> list[Effect]:
         """Time has passed. ``moved_ns``: when any transfer of this client last moved a shard; while shards of this one
         queue behind others, that is progress too."""
-        if self.ended:
-            return []
-        if not self.busy:
+        if self.ended or not self.busy:
             return []
         heard_ns = max(self._heard_ns, moved_ns) if self._shards.at_work else self._heard_ns
         if now_ns - heard_ns >= self._timeout_ns:
-            seconds = self._timeout_ns / 1e9
-            problem = (
-                f"upload of {self._target.path} made no progress for {seconds:.0f} s; it waits for {self.waits_for()}"
-            )
-            return self.fail(Timeout(problem))
+            late = f"made no progress for {self._timeout_ns / 1e9:.0f} s; it waits for {self.waits_for()}"
+            return self.fail(Timeout(f"upload of {self.target.path} {late}"))
         effects = self._shards.due(now_ns)
         return effects + self._advance(now_ns) if self._shards.moving else effects
 
@@ -316,10 +323,8 @@ class Upload:
 
     def waits_for(self) -> str:
         """For people: whom this upload waits for."""
-        names = sorted(self._node_name(node) for node in self._shards.nodes_at_work())
-        if names:
-            return ", ".join(names)
-        return f"the master ({', '.join(sorted(self._asked))})" if self._asked else "its source"
+        others = f"the master ({', '.join(sorted(self._asked))})" if self._asked else "its source"
+        return ", ".join(sorted(self._node_name(node) for node in self._shards.nodes_at_work())) or others
 
     # --- decisions ---------------------------------------------------------------------------------------------------
 
@@ -340,7 +345,7 @@ class Upload:
                 effects.append(self._commit(self._shards.rows(first, complete)))
         elif complete == self._page_chunks and self._known_to_go_on(first):
             rows = self._shards.rows(first, complete)
-            stage = Stage(self.upload, page, self._target.chunk_bytes, self._redundancy, rows)
+            stage = Stage(self.upload, page, self.target.chunk_bytes, self._redundancy, rows)
             effects.append(self._ask(_STAGE, stage))
         return effects
 
@@ -349,23 +354,27 @@ class Upload:
         each chunk whether it is the last, so a full page of a stream without a known end goes on."""
         return self._count is None or self._count > first + self._page_chunks
 
-    def _allocate(self, now_ns: int) -> Ask:
+    def _allocate(self, now_ns: int) -> Ask | Begin:
         first = self._allocated
         until = min(self._known, first + limits.MAX_PAGE_CHUNKS)
         lengths = [self._shards.chunks[index].length for index in range(first, until)]
-        target = self._target
+        target = self.target
         operation = Allocate(
             self.upload, target.path, target.chunk_bytes, first, lengths, self._anchor, self._redundancy,
             self._avoid(now_ns), target.if_absent, target.if_version,
         )  # fmt: skip
+        if self._may_take_slot:
+            self._asked.add(_ALLOCATE)
+            return Begin(operation, _ALLOCATE)
         return self._ask(_ALLOCATE, operation)
 
     def _commit(self, rows: list[StagedChunk]) -> Ask:
-        target = self._target
+        target = self.target
         self._commit_open = True
         operation = Commit(
             self.upload, target.path, self._length, target.chunk_bytes, self._count or 0, self._redundancy,
             rows, target.mtime_ns, target.mode, target.if_absent, target.if_version,
+            self._whole and not target.redundancy,
         )  # fmt: skip
         return self._ask(_COMMIT, operation)
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(msgspec.Struct, frozen=True):
     """Bytes ``[start, stop)`` of a file; ``stop`` None: to its end. ``content`` and ``chunk_bytes`` pin what was found
     earlier under this path (0: look the path up)."""
 

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from dsa_zmq.protocol.operations import Allocate, Commit, Copy, Move, Operation, Reallocate, Stage
+from collections.abc import Callable
+from typing import Any
+
+from dsa_zmq.protocol.operations import Allocate, Commit, Copy, Move, Operation, Reallocate, Renew, ReturnSlots, Stage
 
 
 def wire_bytes(operation: Operation) -> int:
     """About how many bytes it takes on the wire; never too few."""
-    if isinstance(operation, Stage | Commit):
-        receipts = len(operation.chunks[0].receipts) if operation.chunks else 0
-        path = len(operation.path) if isinstance(operation, Commit) else 0
-        return 256 + 4 * path + len(operation.chunks) * (64 + 48 * receipts)
-    if isinstance(operation, Reallocate):
-        return 512 + len(operation.shards) * (32 + 9 * len(operation.held[0]))
-    if isinstance(operation, Move | Copy):
-        return 64 + 4 * (len(operation.source) + len(operation.target))
-    if isinstance(operation, Allocate):
-        return 256 + 4 * len(operation.path) + 5 * len(operation.lengths)
-    return 256 + 4 * len(getattr(operation, "path", ""))
+    weigh = _WEIGHTS.get(type(operation))
+    return weigh(operation) if weigh is not None else 256 + 4 * len(getattr(operation, "path", ""))
+
+
+def _rows(operation: Stage | Commit) -> int:
+    chunks = operation.chunks
+    return len(chunks) * (64 + 48 * len(chunks[0].receipts)) if chunks else 0
+
+
+_WEIGHTS: dict[type, Callable[[Any], int]] = {
+    Allocate: lambda asked: 256 + 4 * len(asked.path) + 5 * len(asked.lengths),
+    Commit: lambda asked: 256 + 4 * len(asked.path) + _rows(asked),
+    Copy: lambda asked: 64 + 4 * (len(asked.source) + len(asked.target)),
+    Move: lambda asked: 64 + 4 * (len(asked.source) + len(asked.target)),
+    Reallocate: lambda asked: 512 + len(asked.shards) * (32 + 9 * len(asked.held[0])),
+    Renew: lambda asked: 64 + 9 * len(asked.uploads),
+    ReturnSlots: lambda asked: 64 + 9 * len(asked.uploads),
+    Stage: lambda asked: 256 + _rows(asked),
+}

@@ -114,27 +114,27 @@ class MasterActor(Actor):
     def on_result(self, ctx: Context, token: Token, result: Any) -> None:
         if token == MARKED:
             self._reception.on_marked(ctx, result)
-        if self._reception.is_stale or token == MARKED:
             return
-        if isinstance(result, DSAError):
-            result = failure(result)
+        if self._reception.is_stale:
+            return
         if isinstance(result, Exception):
-            ctx.log("catalog-failed", job=repr(token), error=f"{type(result).__name__}: {result}")
-            ctx.stop(STATUS_CATALOG)
-            return
-        served_ns = self._office.at(ctx).served_ns
+            if not isinstance(result, DSAError):
+                ctx.log("catalog-failed", job=repr(token), error=f"{type(result).__name__}: {result}")
+                ctx.stop(STATUS_CATALOG)
+                return
+            result = failure(result)
         match token:
             case ("call", serial):
                 self._on_call_result(ctx, serial, result)
             case ("nodes",):
-                self._members.load(result, served_ns)
+                self._members.load(result, self._office.at(ctx).served_ns)
                 self._on_loaded(ctx, "nodes")
             case ("staged",):
-                self._uploads.adopt(result, served_ns)
+                self._uploads.adopt(result, self._office.at(ctx).served_ns)
                 self._on_loaded(ctx, "staged")
             case ("expire", uploads):
                 if isinstance(result, Failure):
-                    self._uploads.adopt(uploads, served_ns)
+                    self._uploads.adopt(uploads, self._office.at(ctx).served_ns)
             case _:
                 self._named[token[0]].on_result(ctx, token, result)
 
@@ -188,7 +188,7 @@ class MasterActor(Actor):
     def _on_calls(self, ctx: Context, sender: Peer, message: Calls) -> None:
         at = self._office.at(ctx)
         group, fresh = self._calls.admit(sender.address, message)
-        if not group.waiting and group.answers:
+        if not fresh and group.answers:
             self._office.send_answers(ctx, group)
         for call in fresh:
             answerer = self._answerers.get(type(call.operation))
@@ -205,6 +205,9 @@ class MasterActor(Actor):
     def _on_call_result(self, ctx: Context, serial: int, result: Any) -> None:
         call = self._calls.find(serial)
         assert call is not None, "a call stays in flight until its result is there"
+        if self._desk.pass_on(call.operation, result):
+            self._office.send_answers(ctx, self._calls.finish(call, result))
+            return
         checked = result if isinstance(result, AllocateChecked) else None
         self._answer(ctx, call, self._desk.complete(call.operation, result, self._office.at(ctx)), checked)
 

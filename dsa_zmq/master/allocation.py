@@ -1,26 +1,42 @@
-"""Where new shards go: the answers to Allocate and Reallocate, made from soft state alone. Pure.
+"""Where new shards go: the answers to Allocate, AllocateSlots and Reallocate, made from soft state alone. Pure.
 
 What is given out is a proposal: a node that proves unreachable is replaced by Reallocate, and only receipts make it true.
 """
 
 from __future__ import annotations
 
-from dsa_zmq.errors import Conflict, Invalid
+from dsa_zmq.errors import Invalid, Outdated
 from dsa_zmq.master.grants import SECOND_NS, Granter, shard_bytes
 from dsa_zmq.master.horizon import Horizon
 from dsa_zmq.master.members import NodeState
 from dsa_zmq.master.uploads import Uploads, UploadState
 from dsa_zmq.model.ids import IdSource, id_floor
-from dsa_zmq.model.limits import GRANT_S, MAX_CHUNK_BYTES, MAX_PAGE_CHUNKS, MIN_CHUNK_BYTES
-from dsa_zmq.model.placement import Member, place
-from dsa_zmq.model.redundancy import MAX_COPIES, parse_redundancy
-from dsa_zmq.protocol.operations import Allocate, Allocated, Reallocate, Reallocated
-from dsa_zmq.protocol.values import ChunkPlan, NodeAddress, Place
+from dsa_zmq.model.limits import (
+    GRANT_S,
+    MAX_CHUNK_BYTES,
+    MAX_PAGE_CHUNKS,
+    MAX_SLOTS,
+    MIN_CHUNK_BYTES,
+    SLOT_SIZES,
+)
+from dsa_zmq.model.placement import DEFAULT_POLICY, Member, place
+from dsa_zmq.model.redundancy import MAX_COPIES, Redundancy, parse_redundancy
+from dsa_zmq.protocol.operations import (
+    Allocate,
+    Allocated,
+    AllocatedSlots,
+    AllocateSlots,
+    Reallocate,
+    Reallocated,
+)
+from dsa_zmq.protocol.values import ChunkPlan, NodeAddress, Place, UploadSlot
 
 _MAX_ID = (1 << 63) - 1  #: ids are signed SQL integers
 GROUP_BYTES = 64 << 10  #: files up to this size cost messages and syncs, not bytes
 GROUP_FILES = 16  #: share their nodes: as many as one client with a handful of threads has under way
 GROUP_NS = 10_000_000  #: and are begun within so long
+SLOT_ROOM_BYTES = 2 * MAX_SLOTS * SLOT_SIZES[-1]  #: free on a node that is given ahead of need: two blocks at most
+SLOT_LIFE = 10  #: slots may be begun for this part of a lease: an upload then still has nearly a whole one
 _MAX_NODES_NAMED = 1_000  #: in ``avoid`` and ``held``: more than a cluster has
 
 
@@ -34,13 +50,15 @@ class Allocator:
         self._granter = granter
         self._uploads = uploads
         self._groups = _Groups()
+        self._room: _Room | None = None  #: of the nodes that were up at last
         self._horizon = Horizon(lease_ns + GRANT_S * SECOND_NS, self._floor)
+        self._slots_last_ms = lease_ns // SLOT_LIFE // 1_000_000
 
     def redundancy_of(self, asked: Allocate) -> str | None:
         """The redundancy of the upload that goes on, or None if it begins and the catalog must be asked first.
 
         An upload of an earlier term of which nothing is known is believed: its pages are checked when they are staged.
-        Raises :class:`Invalid` if the request makes no sense, :class:`Conflict` if its upload has ended.
+        Raises :class:`Invalid` if the request makes no sense, :class:`Outdated` if its upload has ended.
         """
         _check_allocate(asked)
         if asked.upload == 0:
@@ -63,53 +81,131 @@ class Allocator:
         """
         parsed = parse_redundancy(redundancy)
         self._uploads.check_room(self._uploads.get(asked.upload), len(asked.lengths))
-        room = _Room(up, self._uploads)
+        room = self._room_of(up)
         upload = asked.upload or self._ids.next()  # before its chunks: whatever is older than it is not of it
+        if not asked.upload and len(asked.lengths) == 1 and asked.lengths[0] <= GROUP_BYTES:
+            chosen = [self._choose_small(asked, parsed, room, served_ns)]
+        else:
+            chosen = self._choose(asked, parsed, room)
+        name, grant = parsed.name, self._granter.write
+        self._uploads.begin(upload, name, served_ns)
+        expires_s = self._granter.expires_s(wall_ns)
+        plans = []
+        for chunk, size, nodes in chosen:
+            self._uploads.reserve(upload, chunk, size, nodes)
+            places = [
+                Place(node, index, grant(room.state(node).row, upload, chunk, index, size, expires_s))
+                for index, node in enumerate(nodes)
+            ]
+            plans.append(ChunkPlan(chunk, places))
+        addresses = room.addresses({node for _, _, nodes in chosen for node in nodes})
+        return Allocated(upload, name, plans, addresses, expires_s)
+
+    def _choose(self, asked: Allocate, redundancy: Redundancy, room: _Room) -> list[_Chosen]:
+        """New chunks with their nodes."""
+        room.count()
         anchor, avoid = asked.anchor, frozenset(asked.avoid)
-        chosen: list[tuple[int, int, list[int]]] = []
+        chosen = []
         for offset, length in enumerate(asked.lengths):
-            chunk = seed = self._ids.next()
+            chunk = self._ids.next()
             anchor = anchor or chunk
-            size = shard_bytes(redundancy, length)
-            if not asked.upload and len(asked.lengths) == 1 and length <= GROUP_BYTES:
-                seed = self._groups.seed(chunk, served_ns)
+            size = shard_bytes(redundancy.name, length)
             nodes = place(
                 self._policy,
-                chunk=seed,
+                chunk=chunk,
                 position=asked.first + offset,
                 anchor=anchor,
                 members=room.members,
-                count=parsed.shards,
+                count=redundancy.shards,
                 shard_bytes=size,
                 avoid=avoid,
             )
             for node in nodes:
                 room.take(node, size)
             chosen.append((chunk, size, nodes))
-        self._uploads.begin(upload, parsed.name, served_ns)
+        return chosen
+
+    def _choose_small(self, asked: Allocate, redundancy: Redundancy, room: _Room, served_ns: int) -> _Chosen:
+        """The only chunk of a new file, on the nodes of its group."""
+        chunk = self._ids.next()
+        size = shard_bytes(redundancy.name, asked.lengths[0])
+        seed = self._groups.seed(chunk, served_ns)
+        what = (room, redundancy.shards, tuple(asked.avoid))
+        nodes = self._groups.recall(what, size)
+        if nodes is None:
+            room.count()
+            nodes = place(
+                self._policy,
+                chunk=seed,
+                position=asked.first,
+                anchor=asked.anchor or chunk,
+                members=room.members,
+                count=redundancy.shards,
+                shard_bytes=size,
+                avoid=frozenset(asked.avoid),
+            )
+            if self._policy == DEFAULT_POLICY:  # chained placement turns with each file
+                self._groups.keep(what, nodes)
+        return chunk, size, nodes
+
+    def _room_of(self, up: list[NodeState]) -> _Room:
+        """On these nodes, as it was counted last."""
+        if self._room is None or self._room.up is not up:
+            self._room = _Room(up, self._uploads)
+        return self._room
+
+    def allocate_slots(self, asked: AllocateSlots, up: list[NodeState], served_ns: int, wall_ns: int) -> AllocatedSlots:
+        """Uploads of one small chunk, for files that are still to come, or an error and no change.
+
+        Only on nodes that have plenty of room, so that what may never be used does not keep out what is there. Runs of them
+        share their nodes, as small files that are begun together do. Raises TooFewNodes, NoSpace or :class:`Invalid`.
+        """
+        redundancy = _check_slots(asked)
+        room = self._room_of(up)
+        room.count()
+        size, avoid = shard_bytes(redundancy.name, asked.slot_bytes), frozenset(asked.avoid)
+        run = GROUP_FILES if self._policy == DEFAULT_POLICY else 1  # chained placement turns with each file
         expires_s = self._granter.expires_s(wall_ns)
-        plans = []
-        for chunk, size, nodes in chosen:
-            self._uploads.reserve(upload, chunk, size, nodes)
+        chosen: list[tuple[int, int, list[int]]] = []
+        for number in range(self._uploads.slots_to_give(asked.count)):
+            upload, chunk = self._ids.next(), self._ids.next()
+            if number % run == 0:
+                nodes = place(
+                    self._policy,
+                    chunk=chunk,
+                    position=0,
+                    anchor=chunk,
+                    members=room.members,
+                    count=redundancy.shards,
+                    shard_bytes=max(size, SLOT_ROOM_BYTES),
+                    avoid=avoid,
+                )
+            for node in nodes:
+                room.take(node, size)
+            chosen.append((upload, chunk, nodes))
+        slots = []
+        for upload, chunk, nodes in chosen:
+            self._uploads.give_ahead(upload, redundancy.name, chunk, size, nodes, served_ns)
             places = [
                 Place(node, index, self._granter.write(room.state(node).row, upload, chunk, index, size, expires_s))
                 for index, node in enumerate(nodes)
             ]
-            plans.append(ChunkPlan(chunk, places))
+            slots.append(UploadSlot(upload, chunk, places))
         addresses = room.addresses({node for _, _, nodes in chosen for node in nodes})
-        return Allocated(upload, parsed.name, plans, addresses, expires_s)
+        return AllocatedSlots(slots, addresses, expires_s, self._slots_last_ms)
 
     def reallocate(self, asked: Reallocate, up: list[NodeState], served_ns: int, wall_ns: int) -> Reallocated:
         """Another node for each shard asked, or an error and no change.
 
         Only for chunks that this upload was given and has not staged. Those of an earlier term are not known any more and
-        are believed. Raises TooFewNodes, NoSpace, :class:`Invalid`, :class:`Conflict` or Overloaded.
+        are believed. Raises TooFewNodes, NoSpace, :class:`Invalid`, :class:`Outdated` or Overloaded.
         """
         _check_reallocate(asked)
         state = self._uploads.get(asked.upload)
         if state is None:
             self._check_old(asked.upload)
-        room = _Room(up, self._uploads)
+        room = self._room_of(up)
+        room.count()
         expires_s = self._granter.expires_s(wall_ns)
         moved: dict[int, set[int]] = {}
         places = []
@@ -164,7 +260,7 @@ class Allocator:
         if chunk < self._floor:
             return
         outstanding = state.chunks.get(chunk) if state is not None else None
-        if outstanding is None or outstanding.shard_bytes != length:
+        if outstanding is None or length > outstanding.shard_bytes:
             raise Invalid(
                 f"chunk {chunk:#x} is not one that this upload was given and has not staged",
                 "allocate new chunks for it",
@@ -189,25 +285,52 @@ class _Groups:
         self._seed = 0
         self._files = 0
         self._since_ns = 0
+        self._kept: tuple[_GroupKey, list[int]] | None = None
 
     def seed(self, chunk: int, served_ns: int) -> int:
         """What to place this file's only chunk by: the chunk of the first file of its group."""
         if self._files >= GROUP_FILES or served_ns - self._since_ns > GROUP_NS or not self._seed:
-            self._seed, self._files, self._since_ns = chunk, 0, served_ns
+            self._seed, self._files, self._since_ns, self._kept = chunk, 0, served_ns, None
         self._files += 1
         return self._seed
 
+    def keep(self, key: _GroupKey, nodes: list[int]) -> None:
+        """What was chosen by the seed of this group."""
+        self._kept = (key, nodes)
+
+    def recall(self, key: _GroupKey, size_bytes: int) -> list[int] | None:
+        """What would be chosen again by the same seed. Nodes that were passed over and have filled up since change nothing:
+        they were not chosen."""
+        if self._kept is None or self._kept[0] != key:
+            return None
+        room, nodes = key[0], self._kept[1]
+        return nodes if min(map(room.free, nodes)) >= size_bytes else None
+
 
 class _Room:
-    """The members of one request, with their free space as it shrinks by what the request takes."""
+    """The members that are up, with their free space as it shrinks by what one request takes."""
 
     def __init__(self, up: list[NodeState], uploads: Uploads) -> None:
+        self.up = up  #: rows of these do not change: other ones come in another list
+        self._uploads = uploads
         self._states = {state.row.node: state for state in up}
         self._members = {}
+        self._addresses = {}
         for node, state in self._states.items():
-            row, free = state.row, max(0, state.free - uploads.reserved_bytes(node))
-            self._members[node] = Member(node, row.name, row.capacity, free, row.zone, row.host)
+            row = state.row
+            self._members[node] = Member(node, row.name, row.capacity, 0, row.zone, row.host)
+            self._addresses[node] = NodeAddress(row.node, row.address, row.incarnation, row.name)
         self.members = list(self._members.values())
+        self.count()
+
+    def free(self, node: int) -> int:
+        """Bytes, as they are before the request that is being answered."""
+        return max(0, self._states[node].free - self._uploads.reserved_bytes(node))
+
+    def count(self) -> None:
+        """Another request begins."""
+        for node, member in self._members.items():
+            member.free = self.free(node)
 
     def take(self, node: int, size_bytes: int) -> None:
         self._members[node].free -= size_bytes
@@ -216,12 +339,15 @@ class _Room:
         return self._states[node]
 
     def addresses(self, nodes: set[int]) -> list[NodeAddress]:
-        rows = [self._states[node].row for node in sorted(nodes)]
-        return [NodeAddress(row.node, row.address, row.incarnation, row.name) for row in rows]
+        return [self._addresses[node] for node in sorted(nodes)]
 
 
-def _ended(upload: int) -> Conflict:
-    return Conflict(f"upload {upload:#x} has ended: committed, given up, or its lease has run out", "upload it again")
+_Chosen = tuple[int, int, list[int]]  #: chunk, bytes of each shard, nodes by shard index
+_GroupKey = tuple[_Room, int, tuple[int, ...]]  #: besides the seed: members, how many of them, and whom to avoid
+
+
+def _ended(upload: int) -> Outdated:
+    return Outdated(f"upload {upload:#x} has ended: committed, given up, or its lease has run out", "upload it again")
 
 
 def _check_allocate(asked: Allocate) -> None:
@@ -232,13 +358,23 @@ def _check_allocate(asked: Allocate) -> None:
         )
     if not 1 <= len(asked.lengths) <= MAX_PAGE_CHUNKS:
         raise Invalid(f"{len(asked.lengths)} chunks cannot be allocated at once", f"ask for 1 to {MAX_PAGE_CHUNKS}")
-    if not all(1 <= length <= asked.chunk_bytes for length in asked.lengths):
+    if min(asked.lengths) < 1 or max(asked.lengths) > asked.chunk_bytes:
         raise Invalid(f"a chunk's length must be 1 to {asked.chunk_bytes} bytes")
     numbers = (asked.upload, asked.first, asked.anchor)
-    if not all(0 <= number <= _MAX_ID for number in numbers) or len(asked.avoid) > _MAX_NODES_NAMED:
+    if min(numbers) < 0 or max(numbers) > _MAX_ID or len(asked.avoid) > _MAX_NODES_NAMED:
         raise Invalid("an allocation's numbers are out of range")
     if asked.redundancy:
         parse_redundancy(asked.redundancy)
+
+
+def _check_slots(asked: AllocateSlots) -> Redundancy:
+    if not 1 <= asked.count <= MAX_SLOTS:
+        raise Invalid(f"{asked.count} slots cannot be given at once", f"ask for 1 to {MAX_SLOTS}")
+    if not 1 <= asked.slot_bytes <= SLOT_SIZES[-1]:
+        raise Invalid(f"slots for {asked.slot_bytes} bytes are not possible", f"use 1 to {SLOT_SIZES[-1]} bytes")
+    if len(asked.avoid) > _MAX_NODES_NAMED:
+        raise Invalid("an allocation's numbers are out of range")
+    return parse_redundancy(asked.redundancy)
 
 
 def _check_reallocate(asked: Reallocate) -> None:

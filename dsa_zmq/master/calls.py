@@ -26,6 +26,7 @@ MAX_ALL_CALLS = 20_000  #: in flight in all: at 10,000 a second the last one wai
 MAX_ALL_ROWS = (
     200_000  #: chunks inside the calls in flight, some 120 MB: a page of an upload weighs more than a look-up
 )
+_WITH_CHUNKS = (Stage, Commit)
 _MAX_NUMBER = (1 << 63) - 1  #: sessions and numbers are signed SQL integers
 
 
@@ -79,59 +80,64 @@ class CallTable:
         """
         group = Group(peer)
         fresh: list[CallInFlight] = []
-        doubled = {number for number, count in Counter(call.number for call in message.calls).items() if count > 1}
-        for call in message.calls[:MAX_CALLS]:
-            if (peer, message.session, call.number) in self._serials:
+        calls, session, done_below = message.calls, message.session, message.done_below
+        numbers = [call.number for call in calls]
+        doubled: set[int] = set()
+        if len(set(numbers)) < len(numbers):
+            doubled = {number for number, count in Counter(numbers).items() if count > 1}
+        for call in calls if len(calls) <= MAX_CALLS else calls[:MAX_CALLS]:
+            key = (peer, session, call.number)
+            if key in self._serials:
                 self.repeated += 1
                 continue
-            error = self._refusal(peer, message, call, doubled)
+            rows = _rows(call.operation)
+            error = self._refusal(peer, message, call, rows, doubled)
             if error is not None:
                 self.refused += 1
                 group.answers.append(Answer(call.number, failure(error)))
-            else:
-                fresh.append(self._open(group, message, call))
+                continue
+            self._last = serial = self._last + 1
+            opened = CallInFlight(serial, session, call.number, done_below, call.operation, rows, group)
+            self._rows += rows
+            self._calls[serial] = opened
+            self._serials[key] = serial
+            self._of_peer[peer] += 1
+            fresh.append(opened)
+        group.waiting = len(fresh)
         return group, fresh
 
-    def _refusal(self, peer: Address, message: Calls, call: Call, doubled: set[int]) -> DSAError | None:
+    def _refusal(self, peer: Address, message: Calls, call: Call, rows: int, doubled: set[int]) -> DSAError | None:
         if len(message.calls) > MAX_CALLS:
             return Invalid(f"{len(message.calls)} calls in one message", f"send at most {MAX_CALLS}")
-        if not all(0 <= value <= _MAX_NUMBER for value in (message.session, message.done_below, call.number)):
+        session, number = message.session, call.number
+        if not (0 <= session <= _MAX_NUMBER and 0 <= message.done_below <= _MAX_NUMBER and 0 <= number <= _MAX_NUMBER):
             return Invalid("session and number must be 0 to 2^63 - 1")
-        if call.number in doubled:  # none of them is run: an answer could not say whose it is
-            return Invalid(f"several calls of one message have the number {call.number}")
-        if message.session == 0 and isinstance(call.operation, STORED):
+        if number in doubled:  # none of them is run: an answer could not say whose it is
+            return Invalid(f"several calls of one message have the number {number}")
+        if session == 0 and isinstance(call.operation, STORED):
             return Invalid(f"{type(call.operation).__name__} needs a session", "open a session first")
         if self._of_peer[peer] >= self._max_peer:
             return Overloaded(f"{self._max_peer} calls of this client are in flight", "wait for some answers")
-        if len(self._calls) >= self._max_all or self._rows + _rows(call.operation) > self._max_rows:
+        if len(self._calls) >= self._max_all or self._rows + rows > self._max_rows:
             return Overloaded("the master has too many calls in flight", "try again in a moment")
         return None
-
-    def _open(self, group: Group, message: Calls, call: Call) -> CallInFlight:
-        self._last += 1
-        rows = _rows(call.operation)
-        opened = CallInFlight(self._last, message.session, call.number, message.done_below, call.operation, rows, group)
-        self._rows += rows
-        self._calls[opened.serial] = opened
-        self._serials[(group.peer, message.session, call.number)] = opened.serial
-        self._of_peer[group.peer] += 1
-        group.waiting += 1
-        return opened
 
     def find(self, serial: int) -> CallInFlight | None:
         return self._calls.get(serial)
 
     def finish(self, call: CallInFlight, result: Result) -> Group | None:
         """This is the call's answer. Returns its group if it may leave now."""
+        group = call.group
+        peer = group.peer
         del self._calls[call.serial]
-        del self._serials[(call.group.peer, call.session, call.number)]
+        del self._serials[(peer, call.session, call.number)]
         self._rows -= call.rows
-        self._of_peer[call.group.peer] -= 1
-        if not self._of_peer[call.group.peer]:
-            del self._of_peer[call.group.peer]
-        call.group.answers.append(Answer(call.number, result))
-        call.group.waiting -= 1
-        return None if call.group.waiting else call.group
+        self._of_peer[peer] = left = self._of_peer[peer] - 1
+        if not left:
+            del self._of_peer[peer]
+        group.answers.append(Answer(call.number, result))
+        group.waiting -= 1
+        return None if group.waiting else group
 
     def detach(self, call: CallInFlight) -> Group | None:
         """This call will take longer: it gets a group of its own. Returns the group it leaves if that may leave now."""
@@ -160,13 +166,11 @@ class CallTable:
 
 def _rows(operation: Operation) -> int:
     """How many chunks or shards an operation carries."""
-    match operation:
-        case Stage() | Commit():
-            return len(operation.chunks)
-        case Reallocate():
-            return len(operation.shards)
-        case _:
-            return 0
+    if isinstance(operation, _WITH_CHUNKS):
+        return len(operation.chunks)
+    if isinstance(operation, Reallocate):
+        return len(operation.shards)
+    return 0
 
 
 def failure(error: DSAError) -> Failure:

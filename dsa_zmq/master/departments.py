@@ -9,10 +9,13 @@ from dsa_zmq.master.garbage import Garbage
 from dsa_zmq.master.health_desk import HealthDesk
 from dsa_zmq.master.mover import Mover
 from dsa_zmq.master.office import Office
+from dsa_zmq.master.planning import Planning
 from dsa_zmq.master.removals import Removals
 from dsa_zmq.master.survey import SurveyDesk
 
-DEPARTMENTS: tuple[type[Department], ...] = (Garbage, HealthDesk, Examiner, Removals, Comparison, SurveyDesk, Mover)
+DEPARTMENTS: tuple[type[Department], ...] = (
+    Garbage, HealthDesk, Planning, Examiner, Removals, Comparison, SurveyDesk, Mover,
+)  # fmt: skip
 
 
 def open_departments(office: Office) -> tuple[Department, ...]:

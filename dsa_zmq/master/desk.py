@@ -23,21 +23,27 @@ from dsa_zmq.protocol.operations import (
     Abort,
     Allocate,
     Allocated,
+    AllocateSlots,
     Commit,
     Confirm,
     Done,
     Found,
+    ListDirectory,
     ListNodes,
     Nodes,
     Operation,
     Reallocate,
     Renew,
     Result,
+    ReturnSlots,
     Stage,
     Staged,
+    Stat,
 )
 
-MAX_RENEWALS = 10_000  #: uploads in one Renew: more than a client can have
+MAX_RENEWALS = 10_000  #: uploads in one Renew or ReturnSlots: more than a client can have
+
+_PLAIN_READS = (Stat, ListDirectory)  #: need nothing but the catalog, and change nothing
 
 
 class Next(enum.Enum):
@@ -70,20 +76,27 @@ class Desk:
 
     def begin(self, operation: Operation, at: Moment) -> Result | Next:
         """An operation has come in: its answer, or how to go on."""
+        if isinstance(operation, _PLAIN_READS):
+            return Next.CATALOG
         try:
             match operation:
+                case Allocate():
+                    redundancy = self.allocator.redundancy_of(operation) or self.inherited.find(operation)
+                    return Next.CATALOG if redundancy is None else self._allocate(operation, redundancy, at)
+                case Commit() | Stage():
+                    self.uploads.renew(operation.upload, at.served_ns)
+                    return Next.CATALOG
+                case AllocateSlots():
+                    up = self.members.up(at.served_ns)
+                    return self.allocator.allocate_slots(operation, up, at.served_ns, at.wall_ns)
+                case ReturnSlots():
+                    return self._take_back(operation)
                 case ListNodes():
                     return Nodes(self.members.describe(at.served_ns), self.term, self.cluster)
                 case Renew():
                     return self._renew(operation, at)
                 case Reallocate():
                     return self.allocator.reallocate(operation, self.members.up(at.served_ns), at.served_ns, at.wall_ns)
-                case Allocate():
-                    redundancy = self.allocator.redundancy_of(operation) or self.inherited.find(operation)
-                    return Next.CATALOG if redundancy is None else self._allocate(operation, redundancy, at)
-                case Stage() | Commit():
-                    self.uploads.renew(operation.upload, at.served_ns)
-                    return Next.CATALOG
                 case _:
                     self.inherited.follow(operation)
                     return Next.CATALOG
@@ -91,6 +104,14 @@ class Desk:
             return Next.WAIT if self.settling else failure(error)
         except DSAError as error:
             return failure(error)
+
+    def pass_on(self, operation: Operation, result: Any) -> bool:
+        """Whether this result of the catalog leaves as it is, and all that it means here was done: so with most of them. The
+        others are for :meth:`complete`."""
+        if isinstance(result, Found) and isinstance(operation, Commit):
+            self.uploads.end(operation.upload)
+            return True
+        return isinstance(operation, _PLAIN_READS)
 
     def complete(self, operation: Operation, result: Any, at: Moment) -> Result | Next:
         """The catalog's result has come: the answer to leave."""
@@ -116,8 +137,6 @@ class Desk:
                 case Stage(), Staged():
                     self.uploads.adopt([operation.upload], at.served_ns)
                     self.uploads.staged(operation.upload, (chunk.chunk for chunk in operation.chunks), at.served_ns)
-                case Commit(), Found():
-                    self.uploads.end(operation.upload)
                 case Abort(), Done():
                     self.uploads.end(operation.upload)
                 case _:
@@ -132,6 +151,11 @@ class Desk:
     def _allocate(self, operation: Allocate, redundancy: str, at: Moment) -> Allocated:
         up = self.members.up(at.served_ns)
         return self.allocator.allocate(operation, redundancy, up, at.served_ns, at.wall_ns)
+
+    def _take_back(self, operation: ReturnSlots) -> Done:
+        if len(operation.uploads) > MAX_RENEWALS:
+            raise Invalid(f"{len(operation.uploads)} slots cannot be returned at once")
+        return Done(sum(self.uploads.take_back(upload) for upload in operation.uploads))
 
     def _renew(self, operation: Renew, at: Moment) -> Done:
         if len(operation.uploads) > MAX_RENEWALS:

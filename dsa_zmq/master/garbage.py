@@ -10,14 +10,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from actors.core import Context, Message, Peer
+from dsa_zmq.master.catalog.garbage_plan import MAX_COUNTED, CountGarbage, GarbageCounts
 from dsa_zmq.master.catalog.jobs import CollectGarbage, DropsDone, GarbageProgress, LoadDrops
 from dsa_zmq.master.department import CATALOG_LANE, Department, OnMessage
 from dsa_zmq.master.drops import DROPS_AT_ONCE, Drops
 from dsa_zmq.master.members import UP
-from dsa_zmq.master.office import Office
+from dsa_zmq.master.office import Office, TellPlan
 from dsa_zmq.master.settings import nanoseconds
+from dsa_zmq.model.sizes import format_size
 from dsa_zmq.protocol.messages import Dropped
-from dsa_zmq.protocol.values import Failure, ShardRef
+from dsa_zmq.protocol.operations import MakePlan
+from dsa_zmq.protocol.values import Failure, Plan, ShardRef
 
 _ROUND = ("garbage", "round")  #: the timer of the next round
 
@@ -33,7 +36,10 @@ class Garbage(Department):
         self._members = office.members
         self._drops = Drops(office.term)
         self._slices = 0  #: so far
+        self._planned = 0  #: plans so far
         office.when_registered.append(self._forget)
+        office.plans["gc"] = self._plan
+        self._plans: dict[int, TellPlan] = {}  # by number
 
     def messages(self) -> Mapping[type[Message], OnMessage]:
         return {Dropped: self._on_dropped}
@@ -69,6 +75,8 @@ class Garbage(Department):
         match token:
             case (_, "slice"):
                 self._on_slice(ctx, result, served_ns)
+            case (_, "count", number):
+                self._on_counted(ctx, number, result)
             case (_, "load", node, serial):
                 self._on_loaded(ctx, node, serial, result, served_ns)
             case (_, "record", node, serial):
@@ -121,6 +129,20 @@ class Garbage(Department):
             self._drops.recorded(talk)
             self._load(ctx, node, serial)
 
+    def _plan(self, ctx: Context, wanted: MakePlan, tell: TellPlan) -> None:
+        self._planned += 1
+        self._plans[self._planned] = tell
+        ctx.run(("garbage", "count", self._planned), CATALOG_LANE, CountGarbage())
+
+    def _on_counted(self, ctx: Context, number: int, result: GarbageCounts | Failure) -> None:
+        tell = self._plans.pop(number)
+        if isinstance(result, Failure):
+            tell(ctx, result)
+            return
+        names = {node: state.row.name for node in result.drops if (state := self._members.get(node)) is not None}
+        lines = in_words(result, names, self._settings.gc_grace_s)
+        tell(ctx, Plan("gc", "", "", sum(result.drops.values()), result.bytes, -1, lines))
+
     def _forget(self, ctx: Context, node: int) -> None:
         """The node is another process now: what was said to the last one is void."""
         self._drops.give_up(node)
@@ -133,3 +155,21 @@ class Garbage(Department):
 
     def check_invariants(self) -> None:
         self._drops.check_invariants()
+
+
+def in_words(counts: GarbageCounts, names: Mapping[int, str], grace_s: float) -> list[str]:
+    """A plan's lines. Counts that have reached their end are "at least"."""
+    lines = []
+    if counts.names:
+        lines.append(f"{_many(counts.names)} removed or overwritten names go {grace_s:g} s after their end")
+    if counts.contents:
+        lines.append(
+            f"{_many(counts.contents)} contents that nobody refers to are let go: {format_size(counts.bytes)} on nodes"
+        )
+    for node, count in sorted(counts.drops.items()):
+        lines.append(f"{_many(count)} shards are to be dropped by '{names.get(node, str(node))}'")
+    return lines or ["there is nothing to let go"]
+
+
+def _many(count: int) -> str:
+    return f"{count:,}" if count < MAX_COUNTED else f"at least {count:,}"

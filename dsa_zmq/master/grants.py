@@ -42,26 +42,16 @@ class Granter:
         return wall_ns // SECOND_NS + GRANT_S
 
     def read(self, row: NodeRow, chunk: int, index: int, length: int, expires_s: int) -> bytes:
-        return self._mac(READ, row, 0, chunk, index, length, expires_s)
+        return grant_mac(
+            self.key(row), READ, cluster=self._cluster, node=row.node, store_id=row.store_id, upload=0, chunk=chunk,
+            index=index, length=length, expires_s=expires_s,
+        )  # fmt: skip
 
     def write(self, row: NodeRow, upload: int, chunk: int, index: int, length: int, expires_s: int) -> bytes:
-        return self._mac(WRITE, row, upload, chunk, index, length, expires_s)
-
-    def _mac(
-        self, right: bytes, row: NodeRow, upload: int, chunk: int, index: int, length: int, expires_s: int
-    ) -> bytes:
         return grant_mac(
-            self.key(row),
-            right,
-            cluster=self._cluster,
-            node=row.node,
-            store_id=row.store_id,
-            upload=upload,
-            chunk=chunk,
-            index=index,
-            length=length,
-            expires_s=expires_s,
-        )
+            self.key(row), WRITE, cluster=self._cluster, node=row.node, store_id=row.store_id, upload=upload,
+            chunk=chunk, index=index, length=length, expires_s=expires_s,
+        )  # fmt: skip
 
 
 def complete_located(rows: LocatedRows, members: Members, granter: Granter, served_ns: int, wall_ns: int) -> Located:
@@ -69,14 +59,14 @@ def complete_located(rows: LocatedRows, members: Members, granter: Granter, serv
 
     Places of nodes that were removed are left out: their stores are gone.
     """
-    expires_s = granter.expires_s(wall_ns)
+    expires_s, redundancy = granter.expires_s(wall_ns), rows.attributes.redundancy
     named = {node for _, _, _, recorded in rows.chunks for node, _ in recorded}
     known = {node: state.row for node in named if (state := members.get(node)) is not None}
     rank = {node: READ_ORDER[members.state(node, served_ns)] for node in known}
     chunks = []
     for chunk, length, digest, recorded in rows.chunks:
-        size = shard_bytes(rows.attributes.redundancy, length)
-        ordered = sorted((rank[node], index, node) for node, index in recorded if node in known)
+        size = shard_bytes(redundancy, length)
+        ordered = sorted([(rank[node], index, node) for node, index in recorded if node in known])
         places = [
             Place(node, index, granter.read(known[node], chunk, index, size, expires_s)) for _, index, node in ordered
         ]

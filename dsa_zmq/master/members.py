@@ -66,6 +66,8 @@ class Members:
         self._down_ns = down_ns
         self._liveness: LivenessTable[int] = LivenessTable(suspect_ns, down_ns)
         self._nodes: dict[int, NodeState] = {}
+        self._up: list[NodeState] = []  #: as last told, which is true ...
+        self._up_from_ns = self._up_until_ns = 0  #: ... for so long, if nothing happens
 
     # --- what happens ---------------------------------------------------------------------------------------------
 
@@ -75,6 +77,7 @@ class Members:
             if not row.removed and row.node not in self._nodes:
                 self._nodes[row.node] = NodeState(row)
                 self._liveness.add(row.node, row.incarnation, served_ns)
+        self._up_until_ns = 0
 
     def register(self, row: NodeRow, peer: Address, message: Register, served_ns: int) -> Address | None:
         """The catalog has accepted this registration: the node is up. Another node of this name has been replaced.
@@ -96,6 +99,7 @@ class Members:
         state.failure = ""
         self._nodes[row.node] = state
         self._liveness.introduce(row.node, row.incarnation, served_ns)
+        self._up_until_ns = 0
         return earlier
 
     def heartbeat(self, message: Heartbeat, served_ns: int) -> Sign:
@@ -112,6 +116,7 @@ class Members:
             state.free = _bytes(message.free, state.row.capacity)
             state.shards = max(0, message.shards)
             state.failure = message.failure[:500]
+            self._up_until_ns = 0
             state.inventory = message.inventory
         return sign
 
@@ -128,6 +133,7 @@ class Members:
     def _remove(self, node: int) -> None:
         del self._nodes[node]
         self._liveness.forget(node)
+        self._up_until_ns = 0
 
     # --- what is so -----------------------------------------------------------------------------------------------
 
@@ -156,8 +162,15 @@ class Members:
         return self._nodes.get(node)
 
     def up(self, served_ns: int) -> list[NodeState]:
-        """Those that new shards may go to, by node number."""
-        return [state for node, state in sorted(self._nodes.items()) if self.state(node, served_ns) == UP]
+        """Those that new shards may go to, by node number. The same list, not to be changed, as long as nothing happens:
+        until a node is heard of, or the first of them has been silent for too long."""
+        if not self._up_from_ns <= served_ns < self._up_until_ns:
+            self._up = [state for node, state in sorted(self._nodes.items()) if self.state(node, served_ns) == UP]
+            silence_ns = max(
+                [self.silence_ns(state.row.node, served_ns) for state in self._up], default=self._suspect_ns
+            )
+            self._up_from_ns, self._up_until_ns = served_ns, served_ns + self._suspect_ns - silence_ns
+        return self._up
 
     def down(self, served_ns: int) -> frozenset[int]:
         """Those whose shards cannot be read now."""

@@ -22,7 +22,11 @@ from dsa_zmq.master.members import Change, Members
 from dsa_zmq.master.settings import MasterSettings
 from dsa_zmq.master.uploads import Uploads
 from dsa_zmq.protocol.messages import Answer, Answers
-from dsa_zmq.protocol.operations import Result
+from dsa_zmq.protocol.operations import MakePlan, Result
+from dsa_zmq.protocol.values import Failure, Plan
+
+TellPlan = Callable[[Context, "Plan | Failure"], None]
+MakeAPlan = Callable[[Context, MakePlan, TellPlan], None]
 
 if TYPE_CHECKING:  # they are departments over this office
     from dsa_zmq.master.examiner import Examiner
@@ -62,6 +66,9 @@ class Office:
 
     def __post_init__(self) -> None:
         self.haste = Haste(self.members, self.settings.pace)
+
+    plans: dict[str, MakeAPlan] = field(default_factory=dict)
+    """By kind of task, who makes its plan: called with the wish and with whom to tell, then or in a later turn."""
 
     def at(self, ctx: Context) -> Moment:
         """When this turn takes place."""

@@ -21,7 +21,7 @@ EXPIRE_AT_ONCE = 1_000  #: leases ended in one catalog job
 
 @dataclass(slots=True)
 class Outstanding:
-    """One allocated chunk: its shards' size, and their nodes by shard index."""
+    """One allocated chunk: its shards' size (of a slot: the most it may be), and their nodes by shard index."""
 
     shard_bytes: int
     nodes: dict[int, int]  #: shard index -> node
@@ -34,6 +34,7 @@ class UploadState:
     upload: int
     redundancy: str
     chunks: dict[int, Outstanding] = field(default_factory=dict)
+    is_slot: bool = False  #: given ahead, nothing staged: may be returned unused
 
     def __repr__(self) -> str:
         return f"<upload {self.upload:#x} {self.redundancy or 'adopted'} {len(self.chunks)} chunks allocated>"
@@ -66,6 +67,29 @@ class Uploads:
         for upload in uploads:
             self._uploads.setdefault(upload, UploadState(upload, ""))
             self._leases.renew(upload, served_ns)
+
+    def slots_to_give(self, asked: int) -> int:
+        """How many of so many slots there is room for. They take at most half of the tables: who needs an upload right now
+        must not be refused because others may need one later."""
+        return max(0, min(asked, MAX_UPLOADS // 2 - len(self._uploads), MAX_CHUNKS // 2 - self._chunks))
+
+    def give_ahead(
+        self, upload: int, redundancy: str, chunk: int, shard_bytes: int, nodes: list[int], served_ns: int
+    ) -> None:
+        """A slot: a new upload with its only chunk. There is room for it."""
+        self._uploads[upload] = UploadState(upload, redundancy, is_slot=True)
+        self._leases.renew(upload, served_ns)
+        self.reserve(upload, chunk, shard_bytes, nodes)
+
+    def take_back(self, upload: int) -> bool:
+        """This slot will not be used. No trace of it is needed in the catalog: nobody has sent a shard of it, and should
+        somebody do so after all, then either its commit comes before the horizon has passed it, or it is refused.
+        False, and no change, if it is no slot."""
+        state = self._uploads.get(upload)
+        if state is None or not state.is_slot:
+            return False
+        self.end(upload)
+        return True
 
     def get(self, upload: int) -> UploadState | None:
         return self._uploads.get(upload)
@@ -111,6 +135,7 @@ class Uploads:
         state = self._uploads.get(upload)
         if state is None:
             return
+        state.is_slot = False
         for chunk in chunks:
             outstanding = state.chunks.pop(chunk, None)
             if outstanding is not None:

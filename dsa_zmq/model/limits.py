@@ -11,6 +11,13 @@ MAX_PAGE_CHUNKS = 256  #: rows per manifest page, at most: keeps a page below th
 NAME_BYTES = 255  #: one path component, UTF-8
 PATH_BYTES = 4096  #: a whole path, UTF-8
 
+SLOT_SIZES = (
+    4 << 10,
+    16 << 10,
+    64 << 10,
+)  #: bytes that a slot given ahead may take; larger files cost bytes, not questions
+MAX_SLOTS = 128  #: in one block: some 25 ms of the fastest client, and an answer of some 10 kB
+
 LIST_PAGE = 1000  #: entries per listing message
 MAX_CALLS = 256  #: calls in one message
 MAX_OPEN_CALLS = 1000  #: unanswered mutating calls per session: bounds its part of the reply table

@@ -35,8 +35,12 @@ def grant_mac(
     length: int, expires_s: int,
 ) -> bytes:  # fmt: skip
     """MAC of an access grant. ``upload`` is 0 for reads; ``expires_s`` is master time in whole seconds."""
-    _check_lengths((cluster, 16), (store_id, 16))
-    body = _pack(_GRANT, cluster, node, store_id, upload, chunk, length, index, expires_s)
+    if not len(cluster) == len(store_id) == 16:
+        _check_lengths((cluster, 16), (store_id, 16))
+    try:
+        body = _GRANT.pack(cluster, node, store_id, upload, chunk, length, index, expires_s)
+    except struct.error as error:
+        raise _out_of_range(error) from None
     return blake3(right + body, key=key).digest(MAC_BYTES)
 
 
@@ -45,8 +49,12 @@ def receipt_mac(
     shard_hash: bytes,
 ) -> bytes:  # fmt: skip
     """MAC of a receipt: this process of this node holds exactly these bytes durably, for this upload."""
-    _check_lengths((cluster, 16), (store_id, 16), (shard_hash, 32))
-    body = _pack(_RECEIPT, cluster, node, store_id, incarnation, upload, chunk, index, shard_hash)
+    if not len(cluster) == len(store_id) == 16 or len(shard_hash) != 32:
+        _check_lengths((cluster, 16), (store_id, 16), (shard_hash, 32))
+    try:
+        body = _RECEIPT.pack(cluster, node, store_id, incarnation, upload, chunk, index, shard_hash)
+    except struct.error as error:
+        raise _out_of_range(error) from None
     return blake3(b"R" + body, key=key).digest(MAC_BYTES)
 
 
@@ -62,11 +70,8 @@ def _check_lengths(*fields: tuple[bytes, int]) -> None:
             raise Invalid(f"a field of a grant or receipt has {len(value)} bytes instead of {length}", _REMEDY)
 
 
-def _pack(layout: struct.Struct, *fields: bytes | int) -> bytes:
-    try:
-        return layout.pack(*fields)
-    except struct.error as error:
-        raise Invalid(f"a field of a grant or receipt is out of range: {error}", _REMEDY) from None
+def _out_of_range(error: struct.error) -> Invalid:
+    return Invalid(f"a field of a grant or receipt is out of range: {error}", _REMEDY)
 
 
 _REMEDY = "the peer is broken or of another version: compare 'dsa --version' on both sides"

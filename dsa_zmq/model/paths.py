@@ -17,19 +17,27 @@ def normalize(path: str) -> str:
     """``path`` as ``/a/b``: ``a/b``, ``/a//b/`` and ``/a/b`` are the same; ``""`` and ``/`` are the root.
 
     Raises :class:`Invalid` for a NUL character, a name ``.`` or ``..``, a name over 255 bytes, a path over 4,096 bytes, or
-    text that is not Unicode (lone surrogates, as Python makes of undecodable file names).
+    text that is not Unicode (lone surrogates, as Python makes of undecodable file names), or what is no text at all.
     """
-    names = [name for name in path.split("/") if name]
-    for name in names:
-        validate_name(name)
-    normal = ROOT + "/".join(names)
-    size = len(normal.encode())
-    if size > PATH_BYTES:
-        raise Invalid(
-            f"path {_shown(normal)} has {size:,} bytes, more than {PATH_BYTES:,}",
-            "use shorter names or fewer directories",
-        )
-    return normal
+    _check_text(path)
+    # Nearly all paths are plain and normal already; every client and the master look at each one. A name in a text of at
+    # most 255 ASCII characters cannot be too long, and "." and ".." come only after a slash.
+    if (
+        path.startswith("/")
+        and len(path) <= NAME_BYTES
+        and path.isascii()
+        and not path.endswith("/")
+        and "//" not in path
+        and "/." not in path
+        and "\0" not in path
+    ):
+        return path
+    return ROOT + "/".join(parts(path))
+
+
+def _check_text(path: object) -> None:
+    if not isinstance(path, str):
+        raise Invalid(f"a path in the store is text, not {type(path).__name__}", "give one as in '/data/set.csv'")
 
 
 def validate_name(name: str) -> None:
@@ -51,8 +59,21 @@ def validate_name(name: str) -> None:
 
 
 def parts(path: str) -> tuple[str, ...]:
-    """The names along ``path``, from the root; ``()`` for the root itself."""
-    return tuple(name for name in normalize(path).split("/") if name)
+    """The names along ``path``, from the root; ``()`` for the root itself. Raises as :func:`normalize` does."""
+    _check_text(path)
+    names = tuple([name for name in path.split("/") if name])
+    # Nearly all paths are short and plain: then neither a name nor the whole is too long, or not Unicode.
+    if len(path) > NAME_BYTES or not path.isascii() or "\0" in path or "." in names or ".." in names:
+        for name in names:
+            validate_name(name)
+        normal = ROOT + "/".join(names)
+        size = len(normal.encode())
+        if size > PATH_BYTES:
+            raise Invalid(
+                f"path {_shown(normal)} has {size:,} bytes, more than {PATH_BYTES:,}",
+                "use shorter names or fewer directories",
+            )
+    return names
 
 
 def join(*parts: str) -> str:

@@ -24,6 +24,7 @@ from dsa_zmq.model.sizes import counted, format_size
 
 DEFAULT_POLICY = "rendezvous"
 
+_NAMED = 3  #: nodes in a refusal, at most
 _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15  #: 2^64 / golden ratio: the step of splitmix64, keeps neighbouring ids apart
 _UNIT = 2.0**-53  #: a double holds 53 random bits exactly
@@ -166,9 +167,16 @@ def _shortage(members: Sequence[Member], count: int, shard_bytes: int, held: Abs
     roomy = sum(member.free >= shard_bytes for member in others)
     return NoSpace(
         f"{counted(count, 'node')} with {format_size(shard_bytes)} free {'is' if count == 1 else 'are'} needed for a chunk, "
-        f"{roomy} of {len(others)} {'has' if roomy == 1 else 'have'} that",
+        f"{roomy} of {len(others)} {'has' if roomy == 1 else 'have'} that{_lacks(others, count - roomy, shard_bytes)}",
         "remove files, raise --capacity, or start another node",
     )
+
+
+def _lacks(members: Sequence[Member], count: int, shard_bytes: int) -> str:
+    """By how much the nodes that come next are too full, for so many of them."""
+    short = sorted((shard_bytes - member.free, member.name) for member in members if member.free < shard_bytes)
+    named = [f"'{name}' lacks {format_size(size)}" for size, name in short[: min(count, _NAMED)]]
+    return f" ({', '.join(named)})"
 
 
 def _too_few(up: int, free_of_it: int, count: int) -> TooFewNodes:

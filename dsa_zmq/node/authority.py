@@ -33,16 +33,17 @@ class Authority:
     master: bytes
     key: bytes
 
-    def check_grant(self, right: bytes, shard: PutShard | ShardGrant, now_s: int) -> None:
-        """Invalid for what cannot be, Denied for a forged, foreign or expired grant. ``now_s`` is this host's wall clock:
-        the master's messages carry no time, and the slack covers what clocks differ by."""
-        upload, chunk, index, length, expires_s = shard.upload, shard.chunk, shard.index, shard.length, shard.expires_s
-        check_shard(chunk, index, length)
+    def check_grant(self, right: bytes, shard: PutShard | ShardGrant, granted: int, now_s: int) -> None:
+        """Invalid for what cannot be, Denied for a forged, foreign or expired grant. ``granted``: bytes that it is for.
+        ``now_s`` is this host's wall clock: the master's messages carry no time, and the slack covers what clocks differ by.
+        """
+        upload, chunk, index, expires_s = shard.upload, shard.chunk, shard.index, shard.expires_s
+        check_shard(chunk, index, granted)
         if not (0 <= upload < _U64 and 0 <= expires_s < _U64) or (right == WRITE) != (upload > 0):
             raise Invalid(f"there can be no grant for upload {upload} until {expires_s}")
         wanted = grant_mac(
             self.key, right, cluster=self.cluster, node=self.node, store_id=self.store_id, upload=upload, chunk=chunk,
-            index=index, length=length, expires_s=expires_s,
+            index=index, length=granted, expires_s=expires_s,
         )  # fmt: skip
         if not same(wanted, shard.mac):
             raise Denied(

@@ -12,7 +12,7 @@ from typing import Any
 
 from actors.core import Address, Context, Job
 from actors.limits import MAX_PAYLOAD_BYTES, MAX_PAYLOAD_FRAMES
-from dsa_zmq.errors import DSAError, Invalid, Overloaded, Unavailable
+from dsa_zmq.errors import Denied, DSAError, Invalid, Overloaded, Unavailable
 from dsa_zmq.model.limits import MAX_CHUNK_BYTES
 from dsa_zmq.model.macs import READ as READ_RIGHT
 from dsa_zmq.model.macs import WRITE as WRITE_RIGHT
@@ -152,10 +152,22 @@ def _put_refusal(authority: Authority, shard: PutShard, frame: memoryview, now_s
 def _refusal(authority: Authority, right: bytes, shard: PutShard | ShardGrant, now_s: int) -> DSAError | None:
     """Why this shard of a request is not looked at."""
     try:
-        authority.check_grant(right, shard, now_s)
+        authority.check_grant(right, shard, _granted_length(shard), now_s)
     except DSAError as error:
         return error
     return None
+
+
+def _granted_length(shard: PutShard | ShardGrant) -> int:
+    """What the grant must be for. A grant to write may be for more bytes than come, as places given ahead have to be."""
+    if isinstance(shard, PutShard) and shard.granted:
+        if not 0 < shard.length <= shard.granted:
+            raise Denied(
+                f"{shard.length} bytes for shard {shard.index} of chunk {shard.chunk}, granted are 1 to {shard.granted}",
+                "ask the master for a grant of that length",
+            )
+        return shard.granted
+    return shard.length
 
 
 def _job(request: Request, payload: Sequence[memoryview], accepted: Sequence[int]) -> Job:

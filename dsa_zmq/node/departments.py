@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dsa_zmq.node.compaction import Compaction
 from dsa_zmq.node.department import NodeDepartment, NodeOffice
 from dsa_zmq.node.dropping import Dropping
 from dsa_zmq.node.examining import Examining
 from dsa_zmq.node.fetching import Fetching
 from dsa_zmq.node.inventories import Inventories
 
-DEPARTMENTS: tuple[type[NodeDepartment], ...] = (Dropping, Examining, Fetching, Inventories)
+DEPARTMENTS: tuple[type[NodeDepartment], ...] = (Dropping, Compaction, Examining, Fetching, Inventories)
 
 
 def open_departments(office: NodeOffice) -> tuple[NodeDepartment, ...]:

@@ -18,6 +18,8 @@ from blake3 import blake3
 from actors.disk import Disk
 from dsa_zmq.errors import ConfigError, Conflict, Corrupt, DSAError, Invalid, NoSpace, NotFound, Unavailable
 from dsa_zmq.model.limits import MAX_CHUNK_BYTES, SEGMENT_BYTES
+from dsa_zmq.node.books import Books, keys_of
+from dsa_zmq.node.compactor import Compactor
 from dsa_zmq.node.failure import Failure, is_full, plain
 from dsa_zmq.node.guard import Guard
 from dsa_zmq.node.index import DAMAGED, DROPS_PER_COMMIT, Row
@@ -69,9 +71,11 @@ class DiskStore:
                 undo.callback(self._writer.close)
                 self.notes = recovered.notes  #: what was found at the start that is worth a line in the log
                 self._reading = Reading(self._files, self._index, self._guard, self._writer.segments)
-                self._pins: dict[int, set[int]] = {}  # killer: its victims
-                for victim, killer in sorted(recovered.index.pins()):
-                    self._pins.setdefault(killer, set()).add(victim)
+                pins = recovered.index.pins()
+                self._books = Books(self._index, self._guard, self._writer, self._files, self._space, pins)
+                self._compactor = Compactor(
+                    self._index, self._guard, self._writer, self._files, self._reading, self._books, self._failed
+                )
                 self._prepare()
                 undo.pop_all()
         except (OSError, apsw.Error) as error:
@@ -93,7 +97,7 @@ class DiskStore:
         if self._failed:
             return
         try:
-            self._collect(list(self._writer.segments))
+            self._books.collect(list(self._writer.segments))
             self._writer.keep_spares()
         except OSError as error:
             if not is_full(error):
@@ -160,6 +164,10 @@ class DiskStore:
         with self._guard:
             self._index.mark(values)
 
+    @property
+    def compactor(self) -> Compactor:
+        return self._compactor
+
     def drop(self, keys: Sequence[ShardKey]) -> list[ShardKey]:
         wanted = list(dict.fromkeys(keys))
         gone: list[ShardKey] = []
@@ -175,7 +183,7 @@ class DiskStore:
             shards = sum(state.live for state in self._writer.segments.values()) - self._index.damaged_count
             used = self._writer.used + self._space.index
             free = 0 if self._failed or self._guard.closed else self._writer.free
-            return Usage(self._space.capacity, used, free, shards)
+            return Usage(self._space.capacity, used, free, shards, self._compactor.garbage())
 
     def close(self) -> None:
         with self._guard.lock:
@@ -222,7 +230,9 @@ class DiskStore:
             return [self._failed.error() for _ in fresh]
         rows = [row for row in placed if isinstance(row, Row)]
         try:
-            self._commit(rows, [], [replaced[key] for key in _keys(rows) if key in replaced] if replaced else [])
+            self._books.commit(
+                rows, [], [replaced[key] for key in keys_of(rows) if key in replaced] if replaced else []
+            )
         except DSAError as error:
             return [error for _ in fresh]
         return [row.info if isinstance(row, Row) else row for row in placed]
@@ -235,7 +245,7 @@ class DiskStore:
         gone: list[ShardKey] = []
         while len(gone) < len(rows):
             done = self._drop_rows(rows[len(gone) :])  # on a full disk, what the first ones free lets the others in
-            gone += _keys(done)
+            gone += keys_of(done)
         return gone
 
     def _drop_rows(self, rows: Sequence[Row]) -> Sequence[Row]:
@@ -243,15 +253,15 @@ class DiskStore:
         if self._failed:
             raise self._failed.error()
         try:
-            placed = self._writer.drop(_keys(rows))
+            placed = self._writer.drop(keys_of(rows))
         except OSError as error:
             self._failed.of_write(error)
             raise self._failed.error() from error
         tombs = [row for row in placed if isinstance(row, Row)]
         done = rows[: len(tombs)]  # all are of one size: once there is no room, there is none for the rest
-        self._commit([], tombs, done)
+        self._books.commit([], tombs, done)
         try:
-            self._collect([row.segment for row in done])
+            self._books.collect([row.segment for row in done])
         except OSError as error:
             if isinstance(error, DSAError):
                 raise
@@ -260,62 +270,11 @@ class DiskStore:
             raise placed[0]
         return done
 
-    def _collect(self, candidates: Sequence[int]) -> None:
-        """Unlink those of the segments that hold nothing that is needed, and those that this sets free."""
-        segments = self._writer.segments
-        waiting = sorted(set(candidates))
-        while waiting:
-            state = segments.get(waiting.pop())
-            if state is None or not state.sealed or state.live or self._pins.get(state.number):
-                continue
-            # The file goes first. The other way round, a crash between would leave a file that the index does not know
-            # and whose shards a rebuild would believe, since the records of their drops may be gone by then.
-            self._files.unlink(state.number)
-            with self._guard:
-                self._index.forget_segment(state.number)
-                del segments[state.number]
-                self._space.allocated -= state.size
-                self._pins.pop(state.number, None)
-                for killer, victims in self._pins.items():
-                    victims.discard(state.number)
-                    if not victims:
-                        waiting.append(killer)
-                self._pins = {killer: victims for killer, victims in self._pins.items() if victims}
-
-    # --- index --------------------------------------------------------------------------------------------------------
-
-    def _commit(self, rows: Sequence[Row], tombs: Sequence[Row], dead: Sequence[Row]) -> None:
-        """Tell the index what is durable now: ``rows`` are there, ``dead`` rows were superseded by them or by ``tombs``."""
-        with self._guard:
-            segments, changed = self._writer.segments, self._writer.changed
-            for row in rows:
-                segments[row.segment].gain(row)
-            if not dead and not tombs:
-                self._index.add(rows, changed.values(), self._writer.sequence)
-                changed.clear()
-                return
-            killers = {(row.chunk, row.index): row.segment for row in (*rows, *tombs)}
-            pins: set[tuple[int, int]] = set()
-            for row in dead:
-                segments[row.segment].lose(row)
-                changed[row.segment] = segments[row.segment]
-                killer = killers[row.chunk, row.index]
-                if killer != row.segment:
-                    pins.add((row.segment, killer))
-            self._index.replace(rows, _keys(dead), sorted(pins), changed.values(), self._writer.sequence)
-            changed.clear()
-            for victim, killer in pins:
-                self._pins.setdefault(killer, set()).add(victim)
-
     def range(self, first: int, end: int) -> list[ShardInfo]:
         return self._reading.range(first, end)
 
     def list(self, after: ShardKey | None, limit: int) -> list[ShardInfo]:  # last, for it hides the builtin below it
         return self._reading.page(after, limit)
-
-
-def _keys(rows: Sequence[Row]) -> list[ShardKey]:
-    return [ShardKey(row.chunk, row.index) for row in rows]
 
 
 def _conflict(key: ShardKey) -> Conflict:

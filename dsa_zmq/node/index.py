@@ -25,7 +25,7 @@ import apsw
 from actors.disk import Disk
 from dsa_zmq.model.inventory import bucket_of, shard_digest
 from dsa_zmq.node.index_file import PATH, SCHEMA, SCHEMA_VERSION, IndexDamaged, connect, remove
-from dsa_zmq.node.segments import PUT, Record, record_bytes
+from dsa_zmq.node.segments import DROP, PUT, Record, record_bytes
 from dsa_zmq.node.store import ShardInfo, ShardKey
 
 GOOD, DAMAGED, GONE = 0, 1, 2  #: states of a row; GONE only while segments are being read
@@ -55,6 +55,13 @@ class SegmentState:
     end: int = 0  #: where the next record goes; in the index: everything before it is there
     live: int = 0  #: shards whose newest record lies here, damaged ones included
     live_bytes: int = 0  #: of their records
+    written: int = 0  #: bytes of all records
+    drops: int = 0  #: how many of them say that a shard is gone
+
+    def count(self, kind: int, length: int) -> None:
+        """A record was added, with so much payload."""
+        self.written += record_bytes(length)
+        self.drops += kind != PUT
 
     def gain(self, row: Row) -> None:
         """That record here is the newest of its shard."""
@@ -67,14 +74,17 @@ class SegmentState:
         self.live_bytes -= record_bytes(row.length)
 
 
-SegmentRow = tuple[int, bytes, int, int, int, int, int]
+SegmentRow = tuple[int, bytes, int, int, int, int, int, int, int]
 """A row of the table of segments."""
 
 
 def segment_row(state: SegmentState) -> SegmentRow:
     """A segment as it is now."""
     generation = state.generation.to_bytes(8, "little")
-    return state.number, generation, state.size, int(state.sealed), state.end, state.live, state.live_bytes
+    return (
+        state.number, generation, state.size, int(state.sealed), state.end, state.live, state.live_bytes, state.written,
+        state.drops,
+    )  # fmt: skip
 
 
 class Row(NamedTuple):
@@ -139,7 +149,7 @@ class Index:
         try:
             self._db.execute(SCHEMA)
             with self._transaction():
-                rows = [("version", SCHEMA_VERSION), ("complete", 0), ("sequence", 0)]
+                rows = [("version", SCHEMA_VERSION), ("complete", 0), ("sequence", 0), ("syncs", 0)]
                 self._db.executemany("INSERT INTO meta (name, value) VALUES (?, ?)", rows)
             disk.sync_dir("")  # so that a power loss takes the file or leaves it, never leaves its WAL alone
         except BaseException:
@@ -189,12 +199,19 @@ class Index:
     def damaged_count(self) -> int:
         return int(self._db.execute("SELECT count(*) FROM shards WHERE state > 0 AND state = 1").get)
 
+    def damaged_segments(self) -> set[int]:
+        """Where quarantined shards lie."""
+        return {
+            number
+            for (number,) in self._db.execute("SELECT DISTINCT segment FROM shards WHERE state > 0 AND state = 1")
+        }
+
     def segments(self) -> list[SegmentState]:
-        sql = "SELECT number, generation, size, sealed, end, live, live_bytes FROM segments ORDER BY number"
+        sql = "SELECT number, generation, size, sealed, end, live, live_bytes, written, drops FROM segments ORDER BY number"
         try:
             return [
-                SegmentState(number, int.from_bytes(generation, "little"), size, bool(sealed), end, live, live_bytes)
-                for number, generation, size, sealed, end, live, live_bytes in self._db.execute(sql)
+                SegmentState(number, int.from_bytes(generation, "little"), size, bool(sealed), *counts)
+                for number, generation, size, sealed, *counts in self._db.execute(sql)
             ]
         except TypeError as error:  # SQLite checks no pages: rot can change a column's type
             raise IndexDamaged(f"a segment's row is malformed: {error}") from error
@@ -227,8 +244,8 @@ class Index:
         """Good rows as they are now, the keys of those that they replace and of those that are there no more, and the
         segments that this changed. ``sequence`` is that of the newest record. A repeat changes nothing."""
         with self._transaction():
+            self._db.execute("UPDATE meta SET value = ?1 WHERE name = 'sequence' AND value < ?1", (sequence,))
             if rows or dead:
-                self._db.execute("UPDATE meta SET value = ?1 WHERE name = 'sequence' AND value < ?1", (sequence,))
                 if not self._db.changes():
                     return  # digests would not bear it twice
                 lost: list[tuple[int, int]] = []
@@ -245,7 +262,7 @@ class Index:
         self.sequence = max(self.sequence, sequence)
 
     def _write_segments(self, segments: Iterable[SegmentRow]) -> None:
-        self._db.executemany("INSERT OR REPLACE INTO segments VALUES (?, ?, ?, ?, ?, ?, ?)", segments)
+        self._db.executemany("INSERT OR REPLACE INTO segments VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", segments)
 
     def _shift_buckets(self, gained: Iterable[Row | tuple[int, int]], lost: Sequence[tuple[int, int]]) -> None:
         """Good shards that the buckets do not count yet, and such that they still count."""
@@ -309,6 +326,8 @@ class Index:
             for row in newest.values():
                 if row.state != GONE:
                     state.gain(row)
+            for row in rows:
+                state.count(DROP if row.state == GONE else PUT, row.length)
             self._db.executemany(_UPSERT, newest.values())
             self._shift_buckets([row for row in newest.values() if row.state == GOOD], lost)
             self._db.executemany("INSERT OR IGNORE INTO pins (victim, killer) VALUES (?, ?)", sorted(pins))
@@ -328,6 +347,15 @@ class Index:
         with self._transaction():  # SQLite writes nothing if these change nothing
             self._db.execute("DELETE FROM shards WHERE state > 0 AND state = 2")
             self._db.execute("UPDATE meta SET value = 1 WHERE name = 'complete' AND value = 0")
+
+    def sync(self) -> None:
+        """Return when all that was committed is durable. Only before a file goes: nothing else waits for the index."""
+        self._db.execute("PRAGMA synchronous=FULL").fetchall()
+        try:
+            with self._transaction():  # a commit that changed nothing would sync nothing
+                self._db.execute("UPDATE meta SET value = value + 1 WHERE name = 'syncs'")
+        finally:
+            self._db.execute("PRAGMA synchronous=NORMAL").fetchall()
 
     def give_back_room(self) -> None:
         """Bring everything into the database file, and cut the WAL to nothing."""

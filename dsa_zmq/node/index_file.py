@@ -20,7 +20,9 @@ CREATE TABLE segments (
     sealed INTEGER NOT NULL,
     end INTEGER NOT NULL,
     live INTEGER NOT NULL,
-    live_bytes INTEGER NOT NULL
+    live_bytes INTEGER NOT NULL,
+    written INTEGER NOT NULL,
+    drops INTEGER NOT NULL
 );
 CREATE TABLE buckets (bucket INTEGER PRIMARY KEY, shards INTEGER NOT NULL, digest INTEGER NOT NULL);
 CREATE TABLE pins (victim INTEGER, killer INTEGER, PRIMARY KEY (victim, killer)) WITHOUT ROWID;

@@ -17,6 +17,7 @@ import msgspec
 
 from actors.core import Job, Lane
 from dsa_zmq.errors import DSAError, Unavailable
+from dsa_zmq.node.compactor import Rewritten, Share
 from dsa_zmq.node.identity import IdentityFile
 from dsa_zmq.node.inventory_steps import DigestStore, ReadRanges, digest_store, read_ranges
 from dsa_zmq.node.shard_states import LookUpShards, ReadShards, look_up_shards, read_shards
@@ -75,6 +76,25 @@ class VerifyBatch(Job, frozen=True):
 
 class LookAtStore(Job, frozen=True):
     """-> StoreStatus"""
+
+
+class ChooseSegment(Job, frozen=True):
+    """Of the full segments that are dead to this share. -> the one to rewrite next, or None"""
+
+    share: float
+
+
+class GatherShare(Job, frozen=True):
+    """-> the next Share of a segment, or None if it must wait"""
+
+    segment: int
+    limit_bytes: int
+
+
+class RewriteShare(Job, frozen=True):
+    """-> Rewritten"""
+
+    share: Share
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +163,24 @@ def _look(store: ShardStore, job: LookAtStore) -> StoreStatus:
     return StoreStatus(store.usage(), store.failure)
 
 
+def _choose(store: ShardStore, job: ChooseSegment) -> int | None:
+    return None if store.compactor is None else store.compactor.choose(job.share)
+
+
+def _gather(store: ShardStore, job: GatherShare) -> Share | None:
+    return None if store.compactor is None else store.compactor.gather(job.segment, job.limit_bytes)
+
+
+def _rewrite(store: ShardStore, identity: IdentityFile, job: RewriteShare) -> Rewritten:
+    assert store.compactor is not None, "what was gathered can be rewritten"
+    return store.compactor.rewrite(job.share)
+
+
 WRITE_JOBS: dict[type[Job], Callable[[ShardStore, IdentityFile, Any], Any]] = {
     DropBatch: _drop,
     Remember: _remember,
     GiveBackStart: _give_back,
+    RewriteShare: _rewrite,
     LookUpShards: look_up_shards,
 }
 """All but puts, which are done together. A DSAError that is raised is the job's outcome."""
@@ -155,6 +189,8 @@ READ_JOBS: dict[type[Job], Callable[[ShardStore, Any], Any]] = {GetBatch: _get_a
 
 CARE_JOBS: dict[type[Job], Callable[[ShardStore, Any], Any]] = {
     LookAtStore: _look,
+    ChooseSegment: _choose,
+    GatherShare: _gather,
     ReadShards: read_shards,
     DigestStore: digest_store,
     ReadRanges: read_ranges,

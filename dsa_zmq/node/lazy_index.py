@@ -128,6 +128,16 @@ class LazyIndex:
         finally:
             self.damaged_count = self._index.damaged_count()
 
+    def damaged_segments(self) -> set[int]:
+        """Where quarantined shards lie."""
+        return self._index.damaged_segments()
+
+    def sync(self) -> None:
+        """Tell it everything, and return when it is durable: after a power loss, a segment that has gone must not have
+        shards in the index."""
+        self.tell()
+        self._change(self._index.sync)
+
     def forget_segment(self, number: int) -> None:
         """The file is gone: so are its pins."""
         self._index.forget_segment(number)

@@ -83,6 +83,10 @@ class MemoryStore:
         return Usage(self._capacity, used, 0 if self._failure else free, len(self._shards) - len(self._damaged))
 
     @property
+    def compactor(self) -> None:
+        return None
+
+    @property
     def failure(self) -> str:
         return self._failure
 

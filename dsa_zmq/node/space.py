@@ -72,13 +72,14 @@ class Space:
         """Raise NoSpace if puts may not have another segment."""
         if self._within_capacity() < self.segment_bytes:
             raise NoSpace(
-                f"the node's capacity of {self.capacity // UNIT} MiB is used up", "raise its --capacity, or add a node"
+                f"the node's capacity of {self.capacity // UNIT} MiB is used up",
+                "remove files, raise its --capacity, or add a node",
             )
         if self._left_by_others() < self.segment_bytes:
             free = self.disk.free_bytes()[0]
             raise NoSpace(
                 f"the node's disk has {free // UNIT} MiB left, {self.reserve // UNIT} MiB of them are kept in reserve",
-                "free space on that disk, or add a node",
+                "remove files, free space on that disk, or add a node",
             )
 
     def keep_ballast(self) -> None:

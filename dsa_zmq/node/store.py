@@ -9,11 +9,14 @@ of the bytes is unknown.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
 
 from dsa_zmq.errors import DSAError
+
+if TYPE_CHECKING:
+    from dsa_zmq.node.compactor import Compactor
 
 
 class ShardKey(NamedTuple):
@@ -44,6 +47,7 @@ class Usage(msgspec.Struct, frozen=True):
     used: int  #: bytes on disk that its segments and index take
     free: int  #: bytes that new shards may still take: capacity and the disk's room, less the reserve
     shards: int
+    garbage: int = 0  #: bytes of what is dead, in segments that are full
 
 
 class ShardStore(Protocol):
@@ -99,6 +103,11 @@ class ShardStore(Protocol):
         ...
 
     def usage(self) -> Usage: ...
+
+    @property
+    def compactor(self) -> Compactor | None:
+        """What brings space back from segments that are partly dead; None: it comes back by itself."""
+        ...
 
     @property
     def failure(self) -> str:

@@ -16,6 +16,7 @@ from dsa_zmq.node.segment_files import SegmentFiles
 from dsa_zmq.node.segments import (
     DROP,
     ENTRY_BYTES,
+    FILE_HEADER_BYTES,
     PUT,
     Record,
     encode_entry,
@@ -34,8 +35,10 @@ FORGET_BYTES = 256 << 10
 # Preallocated blocks that were never written cost each sync a change of the file system's own tables. So small writes turn
 # some of them into written ones ahead, with zeros, as a segment reads there anyway: one such change for many syncs.
 ZEROS_AHEAD = bytes(256 << 10)
+LEFT_BY_REWRITING = SPARES - 1  #: so that drops find one, whatever compaction has done
 BUFFERS_PER_CALL = 1000  #: IOV_MAX is 1,024 on Linux and macOS
 _NO_HASH = bytes(32)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(slots=True)
@@ -56,6 +59,7 @@ class _Active:
     def add(self, record: Record, data: bytes | memoryview) -> None:
         self.buffers += (encode_record_header(record, self.state.generation), data, pad(record.length))
         self.entries += encode_entry(record)
+        self.state.count(record.kind, record.length)
         self.planned += record_bytes(record.length)
 
     def flush(self, *, seal: bool) -> None:
@@ -111,9 +115,24 @@ class SegmentWriter:
     @property
     def free(self) -> int:
         """Payload bytes that puts may still write, before padding and headers."""
+        room = 0 if self._active is None or self._is_short() else max(0, self._active.room())
+        return room + self._space.growth(len(self._spares)) * self._usable
+
+    @property
+    def free_to_rewrite(self) -> int:
+        """The same for what compaction moves, which may always use one segment more."""
         room = 0 if self._active is None else max(0, self._active.room())
-        overhead = self._space.segment_bytes - footer_bytes(0)
-        return room + self._space.growth(len(self._spares)) * overhead
+        return room + max(1, self._space.growth(len(self._spares))) * self._usable
+
+    @property
+    def may_grow(self) -> bool:
+        """Whether puts may have another segment."""
+        return self._space.growth(len(self._spares)) > 0
+
+    @property
+    def _usable(self) -> int:
+        """Bytes of a segment that records and their entries may take."""
+        return self._space.segment_bytes - FILE_HEADER_BYTES - footer_bytes(0)
 
     @property
     def used(self) -> int:
@@ -126,25 +145,47 @@ class SegmentWriter:
         while len(self._spares) < SPARES:
             self._create()
 
+    def refill(self) -> bool:
+        """Make spares anew that were used up, if there is room. Whether there are all of them."""
+        try:
+            while len(self._spares) < SPARES:
+                self._space.check_growth()
+                self._create()
+        except OSError as error:
+            if not isinstance(error, NoSpace) and error.errno not in _FULL:
+                raise
+        return not self._is_short()
+
+    def _is_short(self) -> bool:
+        """Whether a spare was used up, so that the segment in use is for drops and for rewriting alone: what frees space
+        must not lose its room to puts."""
+        return len(self._spares) < SPARES
+
     def put(self, shards: Sequence[NewShard]) -> list[Row | NoSpace]:
         """Append shards; returns their rows when all that found room are durable."""
-        return self._append(PUT, shards, reserve=False)
+        return self._append(PUT, shards, SPARES)
 
     def drop(self, keys: Sequence[ShardKey]) -> list[Row | NoSpace]:
         """Append records that these shards are gone. They may use what puts may not."""
-        return self._append(DROP, [NewShard(key, 0, _NO_HASH, b"") for key in keys], reserve=True)
+        return self._append(DROP, [NewShard(key, 0, _NO_HASH, b"") for key in keys], 0)
+
+    def rewrite(self, shards: Sequence[NewShard], dropped: Sequence[ShardKey]) -> list[Row | NoSpace]:
+        """Append shards that are elsewhere already, and records that others are gone, in this order."""
+        placed = self._append(PUT, shards, LEFT_BY_REWRITING)
+        return placed + self._append(DROP, [NewShard(key, 0, _NO_HASH, b"") for key in dropped], LEFT_BY_REWRITING)
 
     def close(self) -> None:
         if self._active is not None:
             self._active.file.close()
             self._active = None
 
-    def _append(self, kind: int, shards: Sequence[NewShard], *, reserve: bool) -> list[Row | NoSpace]:
+    def _append(self, kind: int, shards: Sequence[NewShard], left: int) -> list[Row | NoSpace]:
+        """``left``: spares that must be left."""
         results: list[Row | NoSpace] = []
         for shard in shards:
             length = len(shard.data)
             try:
-                active = self._with_room(record_bytes(length), reserve=reserve)
+                active = self._with_room(record_bytes(length), left)
             except NoSpace as error:
                 results.append(error)
                 continue
@@ -157,10 +198,10 @@ class SegmentWriter:
             self._active.flush(seal=False)
         return results
 
-    def _with_room(self, size: int, *, reserve: bool) -> _Active:
+    def _with_room(self, size: int, left: int) -> _Active:
         active = self._active
-        if active is None or active.room() < size:
-            spare = self._take_spare(reserve=reserve)
+        if active is None or active.room() < size or (left == SPARES and self._is_short() and not self.refill()):
+            spare = self._take_spare(left)
             if active is not None:
                 # Sealed and durable before the next one is begun: so only the newest segment can ever be torn.
                 active.flush(seal=True)
@@ -170,17 +211,17 @@ class SegmentWriter:
         self.changed[active.state.number] = active.state
         return active
 
-    def _take_spare(self, *, reserve: bool) -> SegmentState:
+    def _take_spare(self, left: int) -> SegmentState:
         try:
-            if not reserve:
+            if left == SPARES or (left and self.may_grow):
                 self._space.keep_ballast()
                 while len(self._spares) <= SPARES:
                     self._space.check_growth()
                     self._create()
-            elif not self._spares:
-                self._create()
+            elif len(self._spares) <= left:
+                self._create()  # beyond all limits: what is done in it frees more than it takes
         except OSError as error:
-            if isinstance(error, NoSpace) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if isinstance(error, NoSpace) or error.errno not in _FULL:
                 raise
             raise NoSpace("the node's disk is full", "free space on it, or add a node") from error
         return self._spares.popleft()

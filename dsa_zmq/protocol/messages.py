@@ -233,7 +233,8 @@ class PutShard(Value, frozen=True):
     length: int  #: bytes of the payload frame
     hash: bytes  #: BLAKE3-256 of the payload
     expires_s: int
-    mac: bytes  #: write grant over (upload, chunk, index, length)
+    mac: bytes  #: write grant over (upload, chunk, index, granted length)
+    granted: int = 0  #: bytes that the grant allows, at least ``length``; 0: exactly ``length``
 
 
 class PutShards(Message, frozen=True, tag=20, array_like=True):

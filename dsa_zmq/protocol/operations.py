@@ -21,6 +21,7 @@ from dsa_zmq.protocol.values import (
     ShardRef,
     StagedChunk,
     TaskInfo,
+    UploadSlot,
     Value,
 )
 
@@ -130,6 +131,22 @@ class FilesAtRisk(Value, frozen=True, tag=13):
     limit: int = 1000
 
 
+class AllocateSlots(Value, frozen=True, tag=14):
+    """Uploads of one small chunk each, for files that are still to come: what Allocate would give, ahead of its time.
+    Changes nothing durable: repeated, it gives other ones. -> AllocatedSlots"""
+
+    count: int
+    slot_bytes: int  #: content that each is to take, at most
+    redundancy: str
+    avoid: list[int] = []
+
+
+class ReturnSlots(Value, frozen=True, tag=15):
+    """These slots were not used and never will be. Anything else is left as it is. -> Done (count = how many were slots)"""
+
+    uploads: list[int]
+
+
 # --- stored -------------------------------------------------------------------------------------------------------
 
 
@@ -194,6 +211,7 @@ class Commit(Value, frozen=True, tag=25):
     mode: int = 0o644
     if_absent: bool = False
     if_version: int = 0
+    inherits: bool = False  #: ``redundancy`` is believed to be the directory's: ``outdated`` if that is another one
 
 
 class Abort(Value, frozen=True, tag=26):
@@ -237,32 +255,10 @@ class EndTask(Value, frozen=True, tag=31):
 
 
 Operation = (
-    Stat
-    | ListDirectory
-    | Locate
-    | Statfs
-    | ListNodes
-    | Health
-    | Allocate
-    | Reallocate
-    | Renew
-    | Report
-    | MakePlan
-    | ListTasks
-    | FilesAtRisk
-    | MakeDirectory
-    | Remove
-    | Move
-    | Copy
-    | Stage
-    | Commit
-    | Abort
-    | OpenSession
-    | CloseSession
-    | SetRedundancy
-    | BeginTask
-    | EndTask
-)
+    Stat | ListDirectory | Locate | Statfs | ListNodes | Health | Allocate | Reallocate | Renew | Report | MakePlan
+    | ListTasks | FilesAtRisk | AllocateSlots | ReturnSlots | MakeDirectory | Remove | Move | Copy | Stage | Commit
+    | Abort | OpenSession | CloseSession | SetRedundancy | BeginTask | EndTask
+)  # fmt: skip
 
 STORED = (MakeDirectory, Remove, Move, Copy, Stage, Commit, Abort, SetRedundancy, BeginTask, EndTask)
 """Operations that need a session and whose answers are kept. (OpenSession and CloseSession are idempotent by themselves.)"""
@@ -379,21 +375,16 @@ class RiskyFiles(Value, frozen=True, tag=54):
     next: int = 0  #: for ``after``; 0: that was all
 
 
+class AllocatedSlots(Value, frozen=True, tag=60):
+    """As many slots as asked, or fewer if the master has no room for more."""
+
+    slots: list[UploadSlot]
+    nodes: list[NodeAddress]
+    expires_s: int
+    use_within_ms: int  #: counted from the question: a slot that is older is not begun any more
+
+
 Result = (
-    Failure
-    | Found
-    | Listing
-    | Located
-    | Capacity
-    | Nodes
-    | HealthReport
-    | Allocated
-    | Reallocated
-    | Staged
-    | Confirm
-    | SessionOpened
-    | Done
-    | Planned
-    | Tasks
-    | RiskyFiles
-)
+    Failure | Found | Listing | Located | Capacity | Nodes | HealthReport | Allocated | Reallocated | Staged | Confirm
+    | SessionOpened | Done | Planned | Tasks | RiskyFiles | AllocatedSlots
+)  # fmt: skip

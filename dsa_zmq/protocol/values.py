@@ -65,6 +65,14 @@ class ChunkPlan(Value, frozen=True):
     places: list[Place]
 
 
+class UploadSlot(Value, frozen=True):
+    """An upload of one chunk whose content and path are not known yet."""
+
+    upload: int
+    chunk: int
+    places: list[Place]  #: with write grants for shards of at most as many bytes as a chunk of the slot's size makes
+
+
 class ChunkPlaces(Value, frozen=True):
     """Where a chunk of a content lies. Only live places of nodes that are not known to be down come first."""
 

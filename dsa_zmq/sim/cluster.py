@@ -16,6 +16,7 @@ from actors.sim.disk import SimDisk
 from actors.sim.faults import MS, NO_FAULTS, SECOND, Faults
 from actors.sim.runtime import SimHandle, SimRuntime
 from dsa_zmq.client.settings import ClientSettings
+from dsa_zmq.client.slots import BURST_FILES
 from dsa_zmq.errors import DSAError, LocalError, Unavailable
 from dsa_zmq.master.settings import MasterSettings
 from dsa_zmq.model.limits import MIN_CHUNK_BYTES
@@ -54,11 +55,15 @@ class SimCluster:
         chunk_bytes: int = MIN_CHUNK_BYTES,
         keep_events: int = 0,
         scrambled: bool = False,
+        segment_bytes: int = SEGMENT_BYTES,
+        capacity: int = NODE_CAPACITY,
         **settings: Any,
     ) -> None:
         self.seed = seed
         self.chunk_bytes = chunk_bytes
         self.scrambled = scrambled
+        self._segment_bytes = segment_bytes
+        self._capacity = capacity
         self.world = SimRuntime(seed, faults=_quick(faults), keep_events=keep_events)
         self.random = random.Random(f"{seed}:scenario")
         self.ledger = Ledger(random.Random(f"{seed}:contents"), lambda: self.world.now_ns)
@@ -115,9 +120,9 @@ class SimCluster:
             host=f"host-{name}",
             path=f"/srv/{name}",
             disk=f"disk-{name}",
-            capacity=NODE_CAPACITY,
+            capacity=self._capacity,
             reserve=0,
-            segment_bytes=SEGMENT_BYTES,
+            segment_bytes=self._segment_bytes,
         )
 
     def client_settings(self, name: str) -> ClientSettings:
@@ -129,6 +134,7 @@ class SimCluster:
             progress_timeout_s=6.0,
             node_timeout_s=1.0,
             hedge_s=0.2,
+            slots_after=2 if self.seed % 2 else BURST_FILES,  # so that a few files are enough in every other world
         )
 
     def user(self, name: str = "") -> User:

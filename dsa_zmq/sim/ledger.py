@@ -17,7 +17,7 @@ TELLING = frozenset(
     ("not-found", "already-exists", "is-a-directory", "not-a-directory", "not-empty")
 )  #: refusals that say something about the tree
 
-EXCUSABLE = frozenset(("conflict", "no-space", "too-few-nodes", "overloaded"))
+EXCUSABLE = frozenset(("conflict", "outdated", "no-space", "too-few-nodes", "overloaded"))
 """Refusals that machines in trouble are an excuse for: a lease ran out, too few nodes were up."""
 
 

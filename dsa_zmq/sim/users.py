@@ -12,7 +12,7 @@ from actors.core import ActorSpec
 from actors.sim.runtime import SimHandle
 from dsa_zmq.client.calls import AskMaster, Consumed, Feed, StartDownload, StartUpload, Supply, Whole
 from dsa_zmq.client.service import client_spec
-from dsa_zmq.client.upload import Target
+from dsa_zmq.client.target import Target
 from dsa_zmq.client.wanted import Wanted
 from dsa_zmq.protocol.operations import Copy as CopyRequest
 from dsa_zmq.protocol.operations import ListDirectory, MakeDirectory, Remove, Stat
@@ -181,8 +181,8 @@ class User:
     def rm(self, path: str, *, recursive: bool = False) -> Reply:
         return self._ask(tree.Remove(path, recursive), Remove(path, recursive))
 
-    def mkdir(self, path: str) -> Reply:
-        return self._ask(tree.MakeDirectory(path), MakeDirectory(path))
+    def mkdir(self, path: str, *, redundancy: str = "") -> Reply:
+        return self._ask(tree.MakeDirectory(path), MakeDirectory(path, redundancy=redundancy))
 
     def mv(self, source: str, target: str, *, replace: bool = False) -> Reply:
         return self._ask(tree.Move(source, target, replace), MoveRequest(source, target, replace))

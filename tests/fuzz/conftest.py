@@ -59,8 +59,7 @@ class Stranger:
     def hear(self, kind: type[Any], timeout_ms: int = WAIT_MS) -> Any:
         """The next message of this kind; others are dropped. None if none comes in time."""
         while self.socket.poll(timeout_ms):
-            frames = self.socket.recv_multipart()
-            message = CODEC.decode(frames[0][wire.HEADER_BYTES :])
+            message = CODEC.decode(wire.unpack(self.socket.recv_multipart()).body)
             if isinstance(message, kind):
                 return message
         return None

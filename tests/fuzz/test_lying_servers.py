@@ -17,16 +17,16 @@ from hypothesis import strategies as st
 from actors.core import Message, Peer
 from actors.errors import MessageTooLarge
 from dsa_zmq.client import jobs
-from dsa_zmq.client.calls import AskMaster, Feed, StartDownload, StartUpload, Supply
+from dsa_zmq.client.calls import AskMaster, Feed, StartDownload, StartUpload, Supply, Whole
 from dsa_zmq.client.service import client_spec
 from dsa_zmq.client.settings import ClientSettings
-from dsa_zmq.client.upload import Target
+from dsa_zmq.client.target import Target
 from dsa_zmq.client.wanted import Wanted
 from dsa_zmq.errors import DSAError, InternalError
 from dsa_zmq.protocol import messages as m
 from dsa_zmq.protocol import operations as op
 from dsa_zmq.protocol.codec import CODEC
-from dsa_zmq.protocol.values import Attributes, ChunkPlaces, ChunkPlan, Failure, NodeAddress, Place, Receipt
+from dsa_zmq.protocol.values import Attributes, ChunkPlaces, ChunkPlan, Failure, NodeAddress, Place, Receipt, UploadSlot
 
 MASTER = "tcp://10.0.0.1:7700"
 NODES = ("tcp://10.0.0.2:7710", "tcp://10.0.0.3:7710")
@@ -86,6 +86,9 @@ def truth(operation: Any) -> Any:
                 return Failure("too-few-nodes", "no other node")
             places = [Place(node, shard.index, bytes(16)) for node, shard in zip(free, operation.shards, strict=True)]
             return op.Reallocated(places, ADDRESSES, 2**40)
+        case op.AllocateSlots():
+            slots = [UploadSlot(next(ids), next(ids), PLACES) for _ in range(operation.count)]
+            return op.AllocatedSlots(slots, ADDRESSES, 2**40, 60_000)
         case op.OpenSession():
             return op.SessionOpened(9)
         case op.Stage():
@@ -94,7 +97,7 @@ def truth(operation: Any) -> Any:
             return op.Nodes([])
         case op.ListDirectory():
             return op.Listing([], False, 1)
-        case op.Renew() | op.Abort() | op.CloseSession():
+        case op.Renew() | op.ReturnSlots() | op.Abort() | op.CloseSession():
             return op.Done(1)
         case _:
             return op.Found(FILE, 1)
@@ -269,6 +272,10 @@ def test_an_honest_world_is_believed() -> None:
     assert world.finish(download) == FILE
     assert download.data == CONTENT
     assert world.finish(upload(world, 2)) == FILE
+    for owner in range(3, 40):
+        world.call(StartUpload(owner, Target("/f", CHUNK, 1, 1), Whole(blake3(b"x").digest(), b"x"), small := Ticket()))
+        assert world.finish(small) == FILE
+    assert world.actor._slots.taken
 
 
 def upload(world: World, owner: int) -> Ticket:
@@ -309,6 +316,23 @@ def test_a_download_from_liars_gives_the_right_bytes_or_an_error(absurd: Any, da
 def test_an_upload_to_liars_ends(absurd: Any, data: st.DataObject) -> None:
     world = World(Liar(data, absurd, 4))
     world.finish(upload(world, 1))
+
+
+@pytest.mark.slow
+@hurried
+@given(data=st.data())
+def test_many_small_uploads_to_liars_end(absurd: Any, data: st.DataObject) -> None:
+    world = World(Liar(data, absurd, 6))
+    tickets = []
+    for owner in range(1, 25):
+        content = bytes([owner]) * owner
+        tickets.append(ticket := Ticket())
+        target = Target("/f", CHUNK, owner, 1)
+        world.call(StartUpload(owner, target, Whole(blake3(content).digest(), content), ticket))
+        if owner % 8 == 1:
+            world.finish(ticket)
+    for ticket in tickets:
+        world.finish(ticket)
 
 
 @pytest.mark.slow

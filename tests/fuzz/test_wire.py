@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from actors import wire
 from actors.errors import MessageTooLarge, ProtocolError
 
-LIMITS = wire.Limits(message_bytes=40, payload_bytes=60, payload_frames=4)
+LIMITS = wire.Limits(
+    message_bytes=40,
+    payload_bytes=60,
+    payload_frames=4,
+    joined_message_bytes=30,
+    joined_frame_bytes=12,
+    joined_payload_bytes=24,
+)
 REASONS = {"short", "magic", "version", "kind", "name", "message_size", "frame_count", "payload_size"}
 
 headers = st.one_of(
@@ -21,9 +28,18 @@ headers = st.one_of(
 
 
 @st.composite
+def joined(draw: st.DrawFn) -> bytes:
+    """A message with joined payload that may go beyond the limits."""
+    header = wire.direct_header(draw(st.integers(0, wire.MAX_INCARNATION)))
+    payload = draw(st.lists(st.binary(max_size=14), min_size=1, max_size=5))
+    (frame,) = wire.pack(header, draw(st.binary(max_size=33)), payload)
+    return bytes(frame)
+
+
+@st.composite
 def nearly_right(draw: st.DrawFn) -> bytes:
     """A header with something after it, and perhaps a byte changed or an end cut off."""
-    frame = bytearray(draw(headers) + draw(st.binary(max_size=60)))
+    frame = bytearray(draw(st.one_of(joined(), st.builds(bytes.__add__, headers, st.binary(max_size=60)))))
     if draw(st.booleans()):
         frame[draw(st.integers(0, len(frame) - 1))] = draw(st.integers(0, 255))
     return bytes(frame[: draw(st.integers(0, len(frame)))] if draw(st.booleans()) else frame)
@@ -50,8 +66,14 @@ def test_arbitrary_frames_are_an_envelope_within_limits_or_a_protocol_error(fram
         assert len(envelope.body) <= LIMITS.message_bytes
         assert len(envelope.payload) <= LIMITS.payload_frames
         assert sum(len(frame) for frame in envelope.payload) <= LIMITS.payload_bytes
-        body = bytes(envelope.body)
-        assert wire.pack(wire.direct_header(envelope.incarnation), body, envelope.payload) == frames
+        header, body = wire.direct_header(envelope.incarnation), bytes(envelope.body)
+        again = wire.pack(header, body, envelope.payload, LIMITS)
+        assert again == frames or len(again) == 1, "what may be joined may also come in frames of its own"
+        assert wire.unpack(again, LIMITS) == envelope
+        if len(frames) == 1 and envelope.payload:
+            assert again == frames
+            assert sum(len(frame) for frame in envelope.payload) <= LIMITS.joined_payload_bytes
+            assert len(envelope.body) <= LIMITS.joined_message_bytes
 
 
 @given(frames_of_strangers, st.booleans())

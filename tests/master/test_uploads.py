@@ -10,18 +10,23 @@ from dsa_zmq.master.catalog.jobs import ExpireUploads, Request
 from dsa_zmq.protocol.operations import (
     Allocate,
     Allocated,
+    AllocatedSlots,
+    AllocateSlots,
     Confirm,
     Done,
     Found,
     Locate,
     MakeDirectory,
     Move,
+    Reallocate,
     Remove,
     Renew,
+    ReturnSlots,
     Stage,
     Staged,
     Statfs,
 )
+from dsa_zmq.protocol.values import ChunkPlan, PlacedShard
 
 GIB = 1 << 30
 
@@ -79,7 +84,7 @@ def test_an_upload_whose_client_is_silent_for_its_lease_is_ended_and_its_commit_
     assert world.actor.statistics()["uploads"] == 0
     assert world.ran(ExpireUploads) == 1
     assert client.ask(Renew([allocated.upload])) == Done(0)
-    assert client.ask(client.commit_of("/f", allocated, nodes)).code == "conflict"
+    assert client.ask(client.commit_of("/f", allocated, nodes)).code == "outdated"
 
 
 def test_a_commit_that_is_refused_keeps_its_upload_alive_for_another_try(world: Any) -> None:
@@ -220,3 +225,87 @@ def test_new_files_get_what_their_directory_gives_also_when_it_was_just_made_ane
     client.ask(Move("/e", "/d"))
     assert given() == ["copies=3"] * 3
     assert isinstance(client.upload("/d/f", nodes, redundancy=""), Found)
+
+
+# --- slots --------------------------------------------------------------------------------------------------------
+
+
+def slot_commit(client: Any, nodes: Any, slot: Any, path: str, redundancy: str = "copies=2") -> Any:
+    """The commit of a file of five bytes in a slot."""
+    plan = ChunkPlan(slot.chunk, slot.places)
+    commit = client.commit_of(path, Allocated(slot.upload, redundancy, [plan], [], 0), nodes)
+    return msgspec.structs.replace(commit, inherits=True)
+
+
+def test_a_file_in_a_slot_needs_only_its_commit_and_slots_need_no_catalog(world: Any) -> None:
+    nodes = world.nodes(3)
+    client = world.client()
+    asked = world.ran(Request)
+    given = client.ask(AllocateSlots(16, 4096, "copies=2"))
+    assert isinstance(given, AllocatedSlots)
+    assert client.ask(ReturnSlots([slot.upload for slot in given.slots[4:]])) == Done(12)
+    assert world.ran(Request) == asked
+    for number, slot in enumerate(given.slots[:4]):
+        assert isinstance(client.ask(slot_commit(client, nodes, slot, f"/d/{number}")), Found)
+    statistics = world.actor.statistics()
+    assert (statistics["uploads"], statistics["chunks"], statistics["bytes"]) == (0, 0, 0)
+    assert client.ask(Statfs()).files == 4
+
+
+def test_a_slot_is_published_once(world: Any) -> None:
+    nodes = world.nodes(2)
+    client = world.client()
+    (slot,) = client.ask(AllocateSlots(1, 4096, "copies=2")).slots
+    assert isinstance(client.ask(slot_commit(client, nodes, slot, "/a")), Found)
+    assert client.ask(slot_commit(client, nodes, slot, "/b")).code == "conflict"
+
+
+def test_a_slot_after_the_end_of_its_lease_is_outdated(world: Any) -> None:
+    world.crash()
+    world.start(upload_lease_s=6)
+    nodes = world.nodes(2)
+    client = world.client()
+    given = client.ask(AllocateSlots(2, 4096, "copies=2"))
+    assert given.use_within_ms == 600
+    world.run_for(7)
+    assert world.ran(ExpireUploads) == 1
+    assert world.actor.statistics()["uploads"] == 0
+    late, moved = given.slots
+    assert client.ask(slot_commit(client, nodes, late, "/f")).code == "outdated"
+    shard = PlacedShard(moved.chunk, 0, moved.places[0].node)
+    assert client.ask(Reallocate(moved.upload, [shard], [5], [[]])).code == "outdated"
+    assert client.ask(ReturnSlots([late.upload, moved.upload])) == Done(0)
+
+
+def test_a_slot_that_was_begun_goes_on_over_a_restart_of_the_master(world: Any) -> None:
+    nodes = world.nodes(2)
+    client = world.client()
+    begun, moved = client.ask(AllocateSlots(2, 4096, "copies=2")).slots
+    commit = slot_commit(client, nodes, begun, "/f")
+    world.crash()
+    world.start()
+    world.wait(lambda: all(node.registered.term == 2 for node in nodes))
+    assert isinstance(client.ask(commit), Found)
+    assert client.ask(ReturnSlots([moved.upload])) == Done(0)
+    assert isinstance(client.ask(slot_commit(client, nodes, moved, "/g")), Found)
+
+
+def test_a_file_in_a_slot_gets_what_its_directory_gives_when_it_is_published(world: Any) -> None:
+    nodes = world.nodes(3)
+    client = world.client()
+    two = client.ask(AllocateSlots(2, 4096, "copies=2")).slots
+    (three,) = client.ask(AllocateSlots(1, 4096, "copies=3")).slots
+    assert isinstance(client.ask(slot_commit(client, nodes, two[0], "/d/a")), Found)
+    client.ask(Move("/d", "/old"))
+    client.ask(MakeDirectory("/d", redundancy="copies=3"))
+    assert client.ask(slot_commit(client, nodes, two[1], "/d/b")).code == "outdated"
+    assert isinstance(client.ask(slot_commit(client, nodes, three, "/d/b", "copies=3")), Found)
+
+
+def test_slots_wait_for_nodes_after_a_restart_and_are_refused_for_good_without_them(world: Any) -> None:
+    world.nodes(2)
+    client = world.client()
+    world.crash()
+    world.start()
+    assert isinstance(client.ask(AllocateSlots(16, 4096, "copies=2")), AllocatedSlots)
+    assert client.ask(AllocateSlots(16, 4096, "copies=3")).code == "too-few-nodes"

@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from actors.sim.disk import SimDisk
 from dsa_zmq.errors import Conflict, Corrupt, DSAError, NoSpace, NotFound, Unavailable
+from dsa_zmq.model.inventory import digests
 from dsa_zmq.node.disk_store import DiskStore
 from dsa_zmq.node.space import MIN_BALLAST_BYTES, MIN_WAL_PAGES, PAGE_BYTES
 from dsa_zmq.node.store import NewShard, ShardInfo, ShardKey
@@ -117,6 +118,27 @@ class Crashes(RuleBasedStateMachine):
                 self.maybe[shard.key] = [shard] if acknowledged else [None, shard]
         self.crash(power)
 
+    @rule(share=st.sampled_from([0.05, 0.25]), steps=st.integers(1, 12), dropped=st.sampled_from(KEYS))
+    def compact(self, share: float, steps: int, dropped: ShardKey) -> None:
+        """Some steps, or to the end; a drop comes in between."""
+        self.compacted(share, steps, dropped)
+
+    @rule(share=st.sampled_from([0.05, 0.25]), operations=st.integers(0, 20), power=st.booleans())
+    def crash_while_compacting(self, share: float, operations: int, power: bool) -> None:
+        self.disk.die_after(operations)
+        with contextlib.suppress(DSAError):
+            self.compacted(share, 12, None)
+        self.crash(power)
+
+    def compacted(self, share: float, steps: int, dropped: ShardKey | None) -> None:
+        number = self.store.compactor.choose(share)
+        for _ in range(steps):
+            part = None if number is None else self.store.compactor.gather(number, 2000)
+            if dropped is not None:
+                self.drop([dropped])
+            if number is None or part is None or self.store.compactor.rewrite(part).ended:
+                return
+
     @rule(power=st.booleans())
     def crash(self, power: bool) -> None:
         if power:
@@ -177,6 +199,8 @@ class Crashes(RuleBasedStateMachine):
         assert self.store.failure == ""
         assert [info.key for info in self.store.list(None, 100)] == sorted(self.sure)
         assert self.store.usage().shards == len(self.sure)
+        assert self.store.digests(0) == digests(self.sure, 0)
+        assert sum(state.live for state in self.store._writer.segments.values()) == len(self.sure)
         assert self.store.usage().used <= CAPACITY
         for key, shard in self.sure.items():
             assert self.store.get(key)[1] == shard.data

@@ -309,6 +309,39 @@ def test_a_grant_for_another_length_than_the_shard_has_reads_nothing(world: Worl
     assert frames == []
 
 
+@pytest.mark.parametrize("length", [1, 999, 1000])
+def test_a_grant_to_write_is_an_upper_bound(world: World, data: bytes, length: int) -> None:
+    piece = data[:length]
+    put = PutShard(
+        UPLOAD, 10, 0, length, length, blake3(piece).digest(), NOW_S + 900, world.mac(WRITE, 10, 1000), granted=1000
+    )
+    answer, _ = world.ask(PutShards(1, [put]), [piece])
+    assert answer.outcomes[0].receipt == world.receipt(10, piece)
+    assert world.get(world.grant(10, length))[1] == [piece]
+
+
+@pytest.mark.parametrize(
+    ("length", "granted", "mac_for"),
+    [
+        (1001, 1000, 1000),  # longer than granted
+        (1001, 1001, 1000),  # granted by itself
+        (1001, 0, 1000),
+        (999, 0, 1000),  # a shorter one, without a word of what was granted
+        (0, 1000, 1000),
+        (5, -1, 1000),
+        (5, 2**63 - 1, 2**63 - 1),  # more than any chunk has
+    ],
+)
+def test_a_shard_that_is_longer_than_granted_is_refused(
+    world: World, data: bytes, length: int, granted: int, mac_for: int
+) -> None:
+    piece, mac = data[:length], world.mac(WRITE, 10, mac_for)
+    put = PutShard(UPLOAD, 10, 0, 1000, length, blake3(piece).digest(), NOW_S + 900, mac, granted=granted)
+    answer, _ = world.ask(PutShards(1, [put]), [piece])
+    assert answer.outcomes[0].failure.code in ("denied", "invalid")
+    assert world.get(world.grant(10, length or 1))[0].shards[0].failure.code == "not-found"  # type: ignore[union-attr]
+
+
 def test_one_message_may_carry_shards_of_several_uploads(world: World, data: bytes) -> None:
     shards = []
     for chunk, upload in ((10, UPLOAD), (11, UPLOAD + 1)):

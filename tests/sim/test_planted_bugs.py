@@ -9,19 +9,21 @@ import pytest
 from msgspec.structs import replace as changed
 
 from actors.sim.disk import SimDisk
-from dsa_zmq.client import actor as client_actor
+from dsa_zmq.client import carrier
 from dsa_zmq.client.download import Download
 from dsa_zmq.client.effects import Ask, Effect
 from dsa_zmq.client.shards import Chunk, Shard, Shards, State
+from dsa_zmq.client.slots import SlotPool
+from dsa_zmq.client.upload import Upload
 from dsa_zmq.errors import DSAError
 from dsa_zmq.master.catalog import batch, garbage, node_rules, receipts, sql
-from dsa_zmq.node import disk_store, jobs, recovery
+from dsa_zmq.node import compactor, disk_store, jobs, reading, recovery
 from dsa_zmq.node.store import ShardInfo
 from dsa_zmq.protocol.operations import Locate
 from dsa_zmq.protocol.values import Receipt
 from dsa_zmq.sim.campaign import Scenario, ScenarioFailed, run_once
 from dsa_zmq.sim.machines import Machine, MasterMachine, NodeMachine
-from dsa_zmq.sim.scenarios import answers, calm, counted, disks, lies, returning, storm
+from dsa_zmq.sim.scenarios import ahead, answers, calm, counted, disks, lies, returning, space, storm
 
 SEEDS = 40  #: within which each bug must be found; most are found by the first
 
@@ -135,7 +137,13 @@ class Agreeable:
 
 def nobody_verifies_hashes(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(disk_store, "blake3", Agreeable)
-    patch.setattr(client_actor, "check", lambda data, hash_: None)
+    patch.setattr(reading, "blake3", Agreeable)
+    patch.setattr(carrier, "check", lambda data, hash_: None)
+
+
+def compaction_does_not_compare(patch: pytest.MonkeyPatch) -> None:
+    """What was dropped between reading and writing is written anew."""
+    patch.setattr(compactor.Compactor, "_is_current", lambda self, row: True)
 
 
 def reader_does_not_pin_the_content(patch: pytest.MonkeyPatch) -> None:
@@ -168,6 +176,30 @@ def inherited_log_is_believed(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(sql, "_write_again", lambda disk, path: None)
 
 
+def redundancy_is_not_checked_at_the_commit(patch: pytest.MonkeyPatch) -> None:
+    commit = Upload._commit
+
+    def unchecked(self: Upload, rows: Any) -> Ask:
+        asked = commit(self, rows)
+        return Ask(changed(asked.operation, inherits=False), asked.tag)
+
+    patch.setattr(Upload, "_commit", unchecked)
+
+
+def a_slot_is_used_again(patch: pytest.MonkeyPatch) -> None:
+    """Each second file gets the slot of the one before."""
+    pop = SlotPool._pop
+    kept: dict[int, Any] = {}
+
+    def pop_twice(self: SlotPool, *arguments: Any) -> Any:
+        again = kept.pop(id(self), None)
+        if again is None:
+            again = kept[id(self)] = pop(self, *arguments)
+        return again
+
+    patch.setattr(SlotPool, "_pop", pop_twice)
+
+
 PLANTED: list[tuple[str, Plant, Scenario]] = [
     ("nodes do not sync", no_sync_of(NodeMachine, "segments/"), storm.POWER),
     ("master does not sync", no_sync_of(MasterMachine, "catalog.sqlite-wal"), storm.POWER),
@@ -180,10 +212,13 @@ PLANTED: list[tuple[str, Plant, Scenario]] = [
     ("equal starts", greater_nonces_are_later, returning.OLDER),
     ("hasty client", client_does_not_wait_for_all_receipts, answers.ANSWER),
     ("no hashes", nobody_verifies_hashes, disks.ROT),
+    ("unwary compaction", compaction_does_not_compare, space.COMPACTION),
     ("mixed content", reader_does_not_pin_the_content, calm.MEETING),
     ("live chunks", live_chunks_are_dropped, storm.STORM),
     ("promised drops", drops_are_only_promised, calm.CALM),
     ("inherited log", inherited_log_is_believed, disks.SYNC),
+    ("believed redundancy", redundancy_is_not_checked_at_the_commit, ahead.AHEAD),
+    ("slots used twice", a_slot_is_used_again, ahead.AHEAD),
 ]
 
 

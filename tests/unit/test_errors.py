@@ -36,8 +36,9 @@ BUILTINS: dict[str, tuple[type[BaseException], int]] = {
 }
 EXIT_STATUSES = {
     "DSAError": 1, "LocalError": 1, "Invalid": 2, "ConfigError": 2, "Incompatible": 2, "NotFound": 3, "AlreadyExists": 4,
-    "IsADirectory": 4, "NotADirectory": 4, "NotEmpty": 4, "Conflict": 4, "Denied": 5, "NoSpace": 6, "TooFewNodes": 6,
-    "Unavailable": 7, "Overloaded": 7, "Timeout": 7, "OutcomeUnknown": 7, "Corrupt": 8, "InternalError": 70,
+    "IsADirectory": 4, "NotADirectory": 4, "NotEmpty": 4, "Conflict": 4, "Outdated": 4, "Denied": 5, "NoSpace": 6,
+    "TooFewNodes": 6, "Unavailable": 7, "Overloaded": 7, "Timeout": 7, "OutcomeUnknown": 7, "Corrupt": 8,
+    "InternalError": 70,
 }  # fmt: skip
 
 

@@ -126,7 +126,7 @@ def test_no_space_says_how_many_have_room() -> None:
         chosen(members, 2)
     assert not isinstance(refused.value, TooFewNodes)
     assert str(refused.value) == (
-        "2 nodes with 1.0 MB free are needed for a chunk, 1 of 3 has that; "
+        "2 nodes with 1.0 MB free are needed for a chunk, 1 of 3 has that ('node-02' lacks 1 B); "
         "remove files, raise --capacity, or start another node"
     )
 

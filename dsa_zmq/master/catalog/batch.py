@@ -19,6 +19,7 @@ from dsa_zmq.master.catalog import (
     census_rules,
     examine_rules,
     garbage,
+    garbage_plan,
     health,
     inventory_rules,
     move_rules,
@@ -46,7 +47,8 @@ from dsa_zmq.master.catalog.jobs import (
 from dsa_zmq.master.catalog.numbers import check_numbers
 from dsa_zmq.master.catalog.places import fold_places
 from dsa_zmq.master.catalog.prefetch import prefetch
-from dsa_zmq.master.catalog.rows import Change, Missing, RowCache, Rows
+from dsa_zmq.master.catalog.row_cache import RowCache
+from dsa_zmq.master.catalog.rows import Change, Missing, Rows
 from dsa_zmq.master.catalog.session_rules import admit, check_room, keep_answer, kept_answer
 from dsa_zmq.master.catalog.sql import CHECKPOINT_PAGES, CatalogBroken, Database, DiskFull, Rejected
 from dsa_zmq.protocol.operations import (
@@ -217,11 +219,13 @@ class Batches:
         if not isinstance(job, Request):
             return JOB_RULES[type(job)](rows, self._facts, job)
         kind = type(job.operation)
-        if kind in STORED_RULES:
-            return self._stored(rows, job, STORED_RULES[kind])
-        if kind in OTHER_RULES:
+        rule = STORED_RULES.get(kind)
+        if rule is not None:
+            return self._stored(rows, job, rule)
+        rule = OTHER_RULES.get(kind)
+        if rule is not None:
             self._check_space(job)  # an allocation is the first step of what grows
-            return OTHER_RULES[kind](rows, self._facts, job, job.operation)
+            return rule(rows, self._facts, job, job.operation)
         raise Invalid(f"this master does not know {kind.__name__}", "use the same software on both sides")
 
     def _stored(self, rows: Rows, job: Request, rule: DecideOperation) -> Any:
@@ -265,6 +269,7 @@ JOB_RULES: dict[type, Decide] = {
     ExpireUploads: _expire,
     health.TakeTally: health.take_tally,
     census_rules.TakeCensus: census_rules.take_census,
+    garbage_plan.CountGarbage: garbage_plan.count_garbage,
     Declare: examine_rules.declare,
     FindUnverified: examine_rules.find_unverified,
     SettleReleases: examine_rules.settle_releases,

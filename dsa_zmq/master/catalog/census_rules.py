@@ -6,13 +6,14 @@ file. What a slice is told and tells is all there is: nothing is kept here betwe
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
 
 from actors.core import Job
 from dsa_zmq.master.catalog.facts import Facts
-from dsa_zmq.master.catalog.read_rules import LISTED, ListedRow
-from dsa_zmq.master.catalog.rows import Rows
-from dsa_zmq.master.catalog.tables import CHUNKS, DIRECTORY, LIVE_PLACE, PAGES, PLACES, SEQ
+from dsa_zmq.master.catalog.rows import Rows, Scan
+from dsa_zmq.master.catalog.tables import CHUNKS, DIRECTORY, INODES, LIVE, LIVE_PLACE, NAMES, PAGES, PLACES
 from dsa_zmq.model.holders import Safety, safety
 from dsa_zmq.model.limits import chunks_per_page
 from dsa_zmq.model.manifest import unpack_page
@@ -20,6 +21,27 @@ from dsa_zmq.model.redundancy import Redundancy, parse_redundancy
 
 NAMES_AT_ONCE = 250  #: in a slice: with chunks and places some 10 ms of the catalog worker
 CHUNKS_AT_ONCE = 1_000  #: after which a slice ends, at the end of a page of a manifest
+
+
+class ListedRow(NamedTuple):
+    """A name with what it stands for."""
+
+    name: str
+    inode: int
+    kind: int
+    content: int
+    size: int
+    chunk_bytes: int
+    chunk_count: int
+
+
+LISTED: Scan[ListedRow] = Scan(
+    "SELECT n.name, i.inode, i.kind, i.content, i.size, i.chunk_bytes, i.chunk_count"
+    " FROM names n JOIN inodes i ON i.inode = n.inode"
+    " WHERE n.parent = ? AND n.name > ? AND n.to_seq = ? ORDER BY n.name LIMIT ?",
+    ListedRow,
+    (NAMES, INODES),
+)
 
 NONE = (0, 0, 0, 0)  #: chunks healthy, degraded, endangered, lost
 
@@ -73,8 +95,7 @@ def judged(counting: int, readable: int, redundancy: Redundancy) -> Safety:
 
 
 def take_census(rows: Rows, facts: Facts, job: TakeCensus) -> CensusTaken:
-    now = rows.number(SEQ)
-    listed = rows.scan(LISTED, job.directory, job.spot.after, now, now, NAMES_AT_ONCE)
+    listed = rows.scan(LISTED, job.directory, job.spot.after, LIVE, NAMES_AT_ONCE)
     looked: list[
         tuple[ListedRow, list[tuple[int, int]], bool]
     ] = []  # keys of its pages, and whether these are the last

@@ -135,6 +135,7 @@ def _ask(rows: Rows, job: CollectGarbage, limit: int) -> None:
 
 
 def load_drops(rows: Rows, facts: Facts, job: LoadDrops) -> list[ShardRef]:
+    """What a node is told to drop: nothing else decides this, so a rule of what must not leave yet has its place here."""
     return [ShardRef(row.chunk, row.shard) for row in rows.scan(DROPS_OF, job.node, max(1, job.limit))]
 
 

@@ -63,7 +63,7 @@ class Tallies:
     def count(self, chunk: ChunkRow, places: Sequence[PlaceRow], sign: int) -> None:
         """Add (1) or take away (-1) a chunk with all its places."""
         there = [place for place in places if place.state == LIVE_PLACE]
-        key = (chunk.redundancy, holders_of(tuple((place.node, place.shard) for place in there)))
+        key = (chunk.redundancy, holders_of(tuple([(place.node, place.shard) for place in there])))
         chunks, size = self.holders.get(key, (0, 0))
         self.holders[key] = (chunks + sign, size + sign * chunk.length)
         shard_bytes, bucket = parse_redundancy(chunk.redundancy).shard_bytes(chunk.length), bucket_of(chunk.chunk, 0)
@@ -112,6 +112,10 @@ def _tell(rows: Rows, table: Table[R, K], was: R, now: R, count: int) -> None:
 def _write(rows: Rows, before: Sequence[PlaceRow], after: Sequence[PlaceRow]) -> None:
     was, now = {row.node: row for row in before}, {row.node: row for row in after}
     assert len(now) == len(after), "a node holds one shard of a chunk"
+    if not was:  # of a new chunk: nearly always
+        for row in after:
+            rows.put(PLACES, row)
+        return
     for node, row in was.items():
         if node not in now:
             rows.delete(PLACES, row[:2])

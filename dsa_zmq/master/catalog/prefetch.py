@@ -11,8 +11,8 @@ from typing import Any
 
 from dsa_zmq.errors import Corrupt, Invalid
 from dsa_zmq.master.catalog.jobs import Request
-from dsa_zmq.master.catalog.rows import UNKNOWN, Rows, group_sql
-from dsa_zmq.master.catalog.session_rules import OLD_REPLIES
+from dsa_zmq.master.catalog.row_cache import UNKNOWN
+from dsa_zmq.master.catalog.rows import Rows
 from dsa_zmq.master.catalog.tables import (
     CHUNKS,
     CONTENTS,
@@ -25,6 +25,7 @@ from dsa_zmq.master.catalog.tables import (
     PAGES,
     PLACES,
     REPLIES,
+    SEQ,
     SESSIONS,
     UPLOADS,
     InodeRow,
@@ -52,14 +53,31 @@ PATHS: dict[type, Callable[[Any], tuple[str, ...]]] = {
 }
 """The paths that an operation walks."""
 
+_STORED = frozenset(STORED)
+
+_Names = tuple[str, ...]
+_NameKey = tuple[int, str, int]
+
 
 def prefetch(rows: Rows, requests: Sequence[Request]) -> None:
     """Load what these requests read, level by level of their paths."""
-    rows.load(META, META_NAMES)
-    _load_sessions(rows, [request for request in requests if isinstance(request.operation, STORED)])
-    paths: dict[tuple[str, ...], bool] = {}  # names -> whether the content gets a reference more
+    if rows.peek(META, SEQ) is UNKNOWN:
+        rows.load(META, META_NAMES)
+    stored: list[Request] = []
+    uploads: list[Commit | Stage] = []
+    locates: list[Locate] = []
+    paths: dict[_Names, bool] = {}  # names -> whether the content gets a reference more
     for request in requests:
         op = request.operation
+        if type(op) in _STORED:
+            stored.append(request)
+        if isinstance(op, Commit):
+            if op.upload:
+                uploads.append(op)
+        elif isinstance(op, Stage):
+            uploads.append(op)
+        elif isinstance(op, Locate):
+            locates.append(op)
         find = PATHS.get(type(op))
         if find is not None:
             for path in find(op):
@@ -68,46 +86,35 @@ def prefetch(rows: Rows, requests: Sequence[Request]) -> None:
                 except Invalid:
                     continue  # the decision will say so
                 paths[names] = paths.get(names, False) or (isinstance(op, Copy) and path == op.source)
+    if stored:
+        _load_sessions(rows, {request.session for request in stored})
     inodes = _load_paths(rows, paths)
-    _load_uploads(rows, [r.operation for r in requests if isinstance(r.operation, Commit | Stage)])
-    locates = [request.operation for request in requests if isinstance(request.operation, Locate)]
+    if uploads:
+        _load_uploads(rows, uploads)
     if locates:
         _load_pages(rows, locates, inodes)
 
 
-def _load_sessions(rows: Rows, requests: Sequence[Request]) -> None:
-    rows.load(SESSIONS, {request.session for request in requests})
-    rows.load(REPLIES, [(request.session, request.number) for request in requests])
-    floors: dict[int, int] = {}
-    for request in requests:
-        floors[request.session] = max(request.done_below, floors.get(request.session, 0))
-    raised = []
-    for number, floor in floors.items():
-        session = rows.peek(SESSIONS, number)
-        if session is not None and floor > session.floor:
-            raised.append((number, floor))
-    rows.load_group(REPLIES, OLD_REPLIES, raised)
+def _load_sessions(rows: Rows, sessions: Iterable[int]) -> None:
+    rows.load(SESSIONS, sessions)
+    rows.load_groups(REPLIES, [session for session in sessions if rows.peek(SESSIONS, session) is not None])
 
 
-def _load_paths(rows: Rows, paths: dict[tuple[str, ...], bool]) -> dict[tuple[str, ...], InodeRow]:
+def _load_paths(rows: Rows, paths: dict[_Names, bool]) -> dict[_Names, InodeRow]:
     """Load the rows along all paths, and what their ends stand for. Returns that, where a path exists."""
-    ends = dict.fromkeys(paths, (0, int(ROOT_INODE)))
-    active = [names for names in paths if names]
+    ends = dict.fromkeys(paths, (0, int(ROOT_INODE)))  # how far each path has been walked, and the inode there
+    active = list(paths)
     while active:
-        wanted = []
+        wanted: dict[_NameKey, None] = {}
+        waiting = []
         for names in active:
-            depth, inode = ends[names]
-            wanted.append((inode, names[depth], LIVE))
-        rows.load(NAMES, wanted)
-        going_on = []
-        for names, key in zip(active, wanted, strict=True):
-            row = rows.peek(NAMES, key)
-            if row is not None:
-                depth = ends[names][0] + 1
-                ends[names] = (depth, row.inode)
-                if row.kind == DIRECTORY and depth < len(names):
-                    going_on.append(names)
-        active = going_on
+            key, end = _walk_known(rows, names, *ends[names])
+            ends[names] = end
+            if key is not None:
+                wanted[key] = None
+                waiting.append(names)
+        rows.load_unknown(NAMES, wanted)
+        active = waiting
     rows.load(INODES, {inode for _, inode in ends.values()})
     found = {}
     contents = set()
@@ -117,8 +124,24 @@ def _load_paths(rows: Rows, paths: dict[tuple[str, ...], bool]) -> dict[tuple[st
             found[names] = shown
             if paths[names] and shown.content:
                 contents.add(shown.content)
-    rows.load(CONTENTS, contents)
+    if contents:
+        rows.load(CONTENTS, contents)
     return found
+
+
+def _walk_known(rows: Rows, names: _Names, depth: int, inode: int) -> tuple[_NameKey | None, tuple[int, int]]:
+    """Go on along a path through rows that are known: the key of the row that has to be loaded, and the end so far."""
+    while depth < len(names):
+        key = (inode, names[depth], LIVE)
+        row = rows.peek(NAMES, key)
+        if row is UNKNOWN:
+            return key, (depth, inode)
+        if row is None:
+            break
+        depth, inode = depth + 1, row.inode
+        if row.kind != DIRECTORY:
+            break
+    return None, (depth, inode)
 
 
 def _load_uploads(rows: Rows, operations: Iterable[Commit | Stage]) -> None:
@@ -131,7 +154,8 @@ def _load_uploads(rows: Rows, operations: Iterable[Commit | Stage]) -> None:
     rows.load(UPLOADS, uploads)
     rows.load(CONTENTS, uploads)
     rows.load(CHUNKS, chunks)
-    rows.load(PAGES, pages)
+    if pages:
+        rows.load(PAGES, pages)
 
 
 def _load_pages(rows: Rows, operations: Sequence[Locate], inodes: dict[tuple[str, ...], InodeRow]) -> None:
@@ -146,7 +170,8 @@ def _load_pages(rows: Rows, operations: Sequence[Locate], inodes: dict[tuple[str
             content = inode.content if inode is not None else 0
         if content:
             keys.append((content, op.page))
-    rows.load(CONTENTS, [op.content for op in operations if op.content])
+    if contents := [op.content for op in operations if op.content]:
+        rows.load(CONTENTS, contents)
     rows.load(PAGES, keys)
     chunks = []
     for key in keys:
@@ -157,4 +182,4 @@ def _load_pages(rows: Rows, operations: Sequence[Locate], inodes: dict[tuple[str
             except Corrupt:
                 continue  # the decision will say so
     rows.load(CHUNKS, chunks)
-    rows.load_group(PLACES, group_sql(PLACES), [(chunk,) for chunk in dict.fromkeys(chunks)])
+    rows.load_groups(PLACES, chunks)

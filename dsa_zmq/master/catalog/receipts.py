@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dsa_zmq.errors import Conflict, Denied, DSAError, Invalid
+from dsa_zmq.errors import Conflict, Denied, DSAError, Invalid, Outdated
 from dsa_zmq.master.catalog.facts import Facts
 from dsa_zmq.master.catalog.places import PlaceChange, change_places
 from dsa_zmq.master.catalog.rows import Rows
-from dsa_zmq.master.catalog.tables import CHUNKS, HORIZON, NODES, ChunkRow, PlaceRow, StoreRow
+from dsa_zmq.master.catalog.tables import CHUNKS, HORIZON, NODES, ChunkRow, PlaceRow
 from dsa_zmq.model.macs import receipt_mac, same
 from dsa_zmq.model.redundancy import Redundancy
 from dsa_zmq.protocol.values import PlacedShard, Receipt, StagedChunk
@@ -38,7 +38,7 @@ def check_chunks(
         if taken is not None:
             raise Conflict(f"chunk {chunk.chunk} belongs to a content already", "upload the file again")
         if chunk.chunk < horizon:
-            raise Conflict(f"chunk {chunk.chunk} is from too long ago", "upload the file again")
+            raise Outdated(f"chunk {chunk.chunk} is from too long ago", "upload the file again")
         if len(chunk.receipts) != redundancy.shards:
             raise Denied(
                 f"chunk {chunk.chunk} has {len(chunk.receipts)} receipts, {redundancy.name} needs {redundancy.shards}",
@@ -53,20 +53,20 @@ def check_chunks(
 
 def add_chunks(rows: Rows, chunks: Sequence[StagedChunk], redundancy: Redundancy) -> None:
     """Rows for new chunks of one manifest page, and for the places that their receipts prove."""
+    name = redundancy.name
     changes = []
     for chunk in chunks:
-        row = ChunkRow(chunk.chunk, chunk.length, chunk.hash, redundancy.name, 1)
+        row = ChunkRow(chunk.chunk, chunk.length, chunk.hash, name, 1)
         places = [PlaceRow(chunk.chunk, receipt.node, receipt.index) for receipt in chunk.receipts]
         changes.append(PlaceChange(row, None, places))
+        rows.put(CHUNKS, row)
     change_places(rows, changes)
-    for change in changes:
-        rows.put(CHUNKS, change.chunk)
 
 
 def _distinct(chunk: StagedChunk) -> None:
     """One shard of each index, no two on one node."""
-    receipts = chunk.receipts
-    if len({r.node for r in receipts}) != len(receipts) or len({r.index for r in receipts}) != len(receipts):
+    count = len(chunk.receipts)
+    if len({r.node for r in chunk.receipts}) != count or len({r.index for r in chunk.receipts}) != count:
         raise Denied(
             f"chunk {chunk.chunk} has two receipts for one shard or one node", "store every shard on its own node"
         )
@@ -81,17 +81,13 @@ def is_present(
         raise _denied(chunk, receipt, "that node is not in the cluster")
     if not 0 <= receipt.index < redundancy.shards:
         raise _denied(chunk, receipt, f"{redundancy.name} has no such shard")
-    if not same(receipt.mac, _expected(facts, node, upload, chunk, receipt)):
-        raise _denied(chunk, receipt, "the node did not write it for this")
-    return receipt.incarnation == node.incarnation
-
-
-def _expected(facts: Facts, node: StoreRow, upload: int, chunk: StagedChunk, receipt: Receipt) -> bytes:
-    """A copy's hash is its chunk's hash."""
-    return receipt_mac(
+    expected = receipt_mac(  # a copy's hash is its chunk's hash
         facts.key_of(node), cluster=facts.cluster, node=node.node, store_id=node.store_id,
         incarnation=receipt.incarnation, upload=upload, chunk=chunk.chunk, index=receipt.index, shard_hash=chunk.hash,
     )  # fmt: skip
+    if not same(receipt.mac, expected):
+        raise _denied(chunk, receipt, "the node did not write it for this")
+    return receipt.incarnation == node.incarnation
 
 
 def _denied(chunk: StagedChunk, receipt: Receipt, why: str) -> DSAError:

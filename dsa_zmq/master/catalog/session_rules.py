@@ -21,9 +21,6 @@ from dsa_zmq.protocol.operations import CloseSession, Done, OpenSession, Result,
 
 CLIENT_BYTES = 16
 
-OLD_REPLIES = f"SELECT {REPLIES.columns} FROM replies WHERE session = ? AND number < ?"
-"""What raising the floor removes."""
-
 
 class SessionKey(NamedTuple):
     session: int

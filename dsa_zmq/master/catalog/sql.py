@@ -29,6 +29,9 @@ CHECKPOINT_PAGES = (
 )
 CACHE_KIB = 65_536  #: page cache: the inner nodes of some ten million rows
 COPY_BYTES = 1 << 20  #: of the log at a time
+#: apsw puts a statement back in a new place for each set of values, and forgets what was in the next place: with the usual
+#: 100 every batch had to prepare all of its statements anew.
+PREPARED_STATEMENTS = 1000
 QUICK_CHECK_BYTES = 16 << 20  #: a file this small is checked as a whole at each opening: some 20 ms
 
 
@@ -60,6 +63,7 @@ class Database:
                 disk.sqlite_path(path),
                 flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_NOMUTEX,
                 vfs=disk.sqlite_vfs,
+                statementcachesize=PREPARED_STATEMENTS,
             )
         except (apsw.Error, OSError) as error:
             raise _opening_failure(path, error) from error

@@ -7,6 +7,7 @@ replayed on another catalog. Times are wall nanoseconds of the master, sizes are
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 R = TypeVar("R", bound=tuple[Any, ...])
@@ -254,19 +255,29 @@ class Table(Generic[R, K]):
         *,
         cached: Callable[[R], bool] | None = None,
         grouped: bool = False,
+        kept: bool = False,
+        rising: bool = False,
+        fixed: tuple[str, ...] = (),
     ) -> None:
         columns: Sequence[str] = row._fields  # type: ignore[attr-defined]
+        # A column that is set is written to its index again, also if it stays the same: another page in each transaction.
+        changing = [at for at in range(width, len(columns)) if columns[at] not in fixed]
         where = " AND ".join(f"{column} = ?" for column in columns[:width])
         self.name = name
         self.make: Callable[[Sequence[Any]], R] = row._make  # type: ignore[attr-defined]
         self.width = width
         self.cached = cached  #: rows that may stay in memory between batches
-        self.grouped = grouped  #: all rows with one first column can be had together
+        self.grouped = grouped or kept  #: all rows with one first column can be had together
+        self.kept = kept  #: groups may stay in memory between batches
+        self.rising = rising  #: keys are drawn once and grow, so that most that are asked for are new
         self.columns = ", ".join(columns)
         self.select = f"SELECT {self.columns} FROM {name} WHERE {where}"
         self.insert = f"INSERT INTO {name} ({self.columns}) VALUES ({', '.join('?' * len(columns))})"
-        self.update = f"UPDATE {name} SET {', '.join(f'{column} = ?' for column in columns[width:])} WHERE {where}"
+        self.update = f"UPDATE {name} SET {', '.join(f'{columns[at]} = ?' for at in changing)} WHERE {where}"
+        self.updating: Callable[[R], Sequence[Any]] = itemgetter(*changing, *range(width))  #: what ``update`` binds
         self.delete = f"DELETE FROM {name} WHERE {where}"
+        self.highest = f"SELECT MAX({columns[0]}) FROM {name}"
+        self.select_group = f"SELECT {self.columns} FROM {name} WHERE {columns[0]} = ?"
 
     def key_of(self, row: R) -> K:
         return row[0] if self.width == 1 else row[: self.width]  # type: ignore[return-value]
@@ -285,10 +296,10 @@ NAMES: Table[NameRow, tuple[int, str, int]] = Table(
 )
 INODES: Table[InodeRow, int] = Table("inodes", InodeRow, cached=lambda row: row.kind == DIRECTORY)
 VERSIONS: Table[VersionRow, tuple[int, int]] = Table("versions", VersionRow, 2)
-CONTENTS: Table[ContentRow, int] = Table("contents", ContentRow)
-UPLOADS: Table[UploadRow, int] = Table("uploads", UploadRow)
+CONTENTS: Table[ContentRow, int] = Table("contents", ContentRow, rising=True)
+UPLOADS: Table[UploadRow, int] = Table("uploads", UploadRow, rising=True)
 PAGES: Table[PageRow, tuple[int, int]] = Table("pages", PageRow, 2)
-CHUNKS: Table[ChunkRow, int] = Table("chunks", ChunkRow)
+CHUNKS: Table[ChunkRow, int] = Table("chunks", ChunkRow, rising=True)
 PLACES: Table[PlaceRow, tuple[int, int]] = Table("places", PlaceRow, 2, grouped=True)
 DROPS: Table[DropRow, tuple[int, int, int]] = Table("drops", DropRow, 3)
 NODES: Table[StoreRow, int] = Table("nodes", StoreRow, cached=lambda row: True)
@@ -296,8 +307,10 @@ MOVES: Table[MoveRow, tuple[int, int]] = Table("moves", MoveRow, 2, grouped=True
 TASKS: Table[TaskRow, int] = Table("tasks", TaskRow)
 HOLDERS: Table[HolderRow, tuple[str, str]] = Table("holders", HolderRow, 2, cached=lambda row: True)
 INVENTORIES: Table[InventoryRow, tuple[int, int]] = Table("inventories", InventoryRow, 2, cached=lambda row: True)
-SESSIONS: Table[SessionRow, int] = Table("sessions", SessionRow, cached=lambda row: True)
-REPLIES: Table[ReplyRow, tuple[int, int]] = Table("replies", ReplyRow, 2, grouped=True)
+SESSIONS: Table[SessionRow, int] = Table(
+    "sessions", SessionRow, cached=lambda row: True, fixed=("client", "incarnation")
+)
+REPLIES: Table[ReplyRow, tuple[int, int]] = Table("replies", ReplyRow, 2, kept=True)
 DEAD: Table[DeadRow, tuple[int, int, int]] = Table("dead", DeadRow, 3)
 
 TABLES: tuple[Table[Any, Any], ...] = (

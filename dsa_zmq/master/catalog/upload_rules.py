@@ -13,7 +13,7 @@ the horizon has passed the id, so a late message of that upload is always told f
 
 from __future__ import annotations
 
-from dsa_zmq.errors import Conflict, DSAError, Invalid
+from dsa_zmq.errors import Conflict, DSAError, Invalid, Outdated
 from dsa_zmq.master.catalog.facts import Facts, next_seq
 from dsa_zmq.master.catalog.jobs import Request
 from dsa_zmq.master.catalog.namespace_rules import MODE_BITS, NewVersion, bury, publish
@@ -91,10 +91,17 @@ def commit(rows: Rows, facts: Facts, job: Request, op: Commit) -> Found | Confir
         )
         return publish(rows, job, op.path, trail, there, empty)
     redundancy = parse_redundancy(op.redundancy)
+    name = redundancy.name
     _check_chunk_bytes(op.chunk_bytes)
-    upload = _open_upload(rows, op.upload, op.chunk_bytes, redundancy.name)
+    upload = _open_upload(rows, op.upload, op.chunk_bytes, name)
+    if op.inherits and (wanted := redundancy_at(rows, trail, there, "")) != name:
+        raise Outdated(
+            f"new files at '{op.path}' get {wanted} now, this one was stored with {name}",
+            "upload the file again",
+            op.path,
+        )
     length = check_form(op.chunks, op.chunk_bytes, may_be_short=True)
-    staged = upload or UploadRow(op.upload, op.chunk_bytes, redundancy.name, 0, 0, 0, 0)
+    staged = upload or UploadRow(op.upload, op.chunk_bytes, name, 0, 0, 0, 0)
     _check_complete(op, staged, length)
     confirm = check_chunks(rows, facts, op.upload, op.chunks, redundancy)
     if confirm:
@@ -104,8 +111,8 @@ def commit(rows: Rows, facts: Facts, job: Request, op: Commit) -> Found | Confir
         rows.put(PAGES, PageRow(op.upload, staged.pages, pack_page([chunk.chunk for chunk in op.chunks])))
     if upload is not None:
         rows.delete(UPLOADS, op.upload)
-    rows.put(CONTENTS, ContentRow(op.upload, op.length, op.chunk_bytes, op.chunk_count, redundancy.name, 1))
-    version = NewVersion(op.upload, op.length, op.mtime_ns, op.mode, op.chunk_bytes, op.chunk_count, redundancy.name)
+    rows.put(CONTENTS, ContentRow(op.upload, op.length, op.chunk_bytes, op.chunk_count, name, 1))
+    version = NewVersion(op.upload, op.length, op.mtime_ns, op.mode, op.chunk_bytes, op.chunk_count, name)
     return publish(rows, job, op.path, trail, there, version)
 
 
@@ -154,7 +161,10 @@ def _open_upload(rows: Rows, upload: int, chunk_bytes: int, redundancy: str) -> 
     """The upload's row; None if nothing of it is staged. Conflict unless it may still be added to in this way."""
     content = rows.get(CONTENTS, upload)
     if content is not None:
-        raise _expired() if not content.refs else Conflict("this upload is published already", "look at the file")
+        if content.refs:
+            raise Conflict("this upload is published already", "look at the file")
+        # What has no redundancy is the mark of one that never staged anything, and so certainly was not published either.
+        raise Conflict("upload expired", "upload the file again") if content.redundancy else _expired()
     staged = rows.get(UPLOADS, upload)
     if staged is None:
         if upload < rows.number(HORIZON):
@@ -165,7 +175,7 @@ def _open_upload(rows: Rows, upload: int, chunk_bytes: int, redundancy: str) -> 
 
 
 def _expired() -> DSAError:
-    return Conflict("upload expired", "upload the file again")
+    return Outdated("upload expired", "upload the file again")
 
 
 def _check_chunk_bytes(chunk_bytes: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 from dsa_zmq.errors import AlreadyExists, Conflict, DSAError, IsADirectory, NotADirectory, NotFound
 from dsa_zmq.master.catalog.rows import Rows, Scan
@@ -86,16 +86,14 @@ def inode_of(rows: Rows, row: NameRow) -> InodeRow:
     return inode
 
 
-def attributes(inode: InodeRow) -> Attributes:
-    """What is shown of an inode. A directory has no content, and its time is that of its making."""
-    if inode.kind == DIRECTORY:
-        return Attributes(
-            "dir", inode.inode, 0, inode.created_ns, inode.mode, 0, 0, 0, 0, inode.redundancy, inode.created_ns
-        )
+def attributes(row: InodeRow | tuple[Any, ...]) -> Attributes:
+    """What is shown of an inode, by its columns. A directory has no content, and its time is that of its making."""
+    inode, kind, mode, created_ns, redundancy, version, content, size, mtime_ns, chunk_bytes, chunk_count, _ = row
+    if kind == DIRECTORY:
+        return Attributes("dir", inode, 0, created_ns, mode, 0, 0, 0, 0, redundancy, created_ns)
     return Attributes(
-        "file", inode.inode, inode.size, inode.mtime_ns, inode.mode, inode.version, inode.content, inode.chunk_bytes,
-        inode.chunk_count, inode.redundancy, inode.created_ns,
-    )  # fmt: skip
+        "file", inode, size, mtime_ns, mode, version, content, chunk_bytes, chunk_count, redundancy, created_ns
+    )
 
 
 def target_of(rows: Rows, path: str, *, if_absent: bool, if_version: int) -> tuple[Trail, InodeRow | None]:

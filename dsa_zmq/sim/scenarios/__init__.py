@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dsa_zmq.sim.campaign import Scenario
+from dsa_zmq.sim.scenarios.ahead import AHEAD
 from dsa_zmq.sim.scenarios.answers import ANSWER
 from dsa_zmq.sim.scenarios.calm import CALM, MEETING
 from dsa_zmq.sim.scenarios.counted import COMMIT, COUNT
@@ -11,11 +12,12 @@ from dsa_zmq.sim.scenarios.inventories import INVENTORIES
 from dsa_zmq.sim.scenarios.lies import LYING
 from dsa_zmq.sim.scenarios.repair import REPAIR
 from dsa_zmq.sim.scenarios.returning import EMPTY, INCARNATION, OLDER, STALE, UNMOUNTED
+from dsa_zmq.sim.scenarios.space import COMPACTION, FULL, LATE
 from dsa_zmq.sim.scenarios.stalled import LINK, MASTER, NODE
 from dsa_zmq.sim.scenarios.storm import POWER, STORM
 
 SCENARIOS: tuple[Scenario, ...] = (
     CALM, MEETING, STORM, POWER, ANSWER, COMMIT, COUNT, NODE, MASTER, LINK, INCARNATION, OLDER, EMPTY, STALE, LYING, ROT,
-    SYNC, UNMOUNTED, *REPAIR, *INVENTORIES,
+    SYNC, UNMOUNTED, AHEAD, COMPACTION, FULL, LATE, *REPAIR, *INVENTORIES,
 )  # fmt: skip
 """All of them."""

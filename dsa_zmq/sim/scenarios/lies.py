@@ -13,7 +13,7 @@ from dsa_zmq.sim.machines import Machine
 from dsa_zmq.sim.users import User
 from dsa_zmq.sim.verdict import settle
 
-REFUSALS = ("denied", "invalid", "conflict")
+REFUSALS = ("denied", "invalid", "conflict", "outdated")
 STALE = "of before the node's last start"
 CHUNKS = 6  #: a staged page and a commit
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dsa_zmq.master.catalog.garbage_plan import CountGarbage, GarbageCounts
 from dsa_zmq.master.catalog.jobs import CollectGarbage, DropsDone, ExpireUploads, LoadDrops
 from dsa_zmq.model.manifest import pack_page
 from dsa_zmq.protocol.operations import Copy, Locate, MakeDirectory, Move, Remove, Statfs
@@ -154,3 +155,23 @@ def test_a_large_content_goes_page_by_page(kit):
         slices += 1
     assert slices >= 5
     assert kit.dump()["pages"] == []
+
+
+def test_what_would_be_let_go_is_counted_and_nothing_changes(kit):
+    kit.good(kit.commit("/kept", 8192))
+    for index in range(3):
+        kit.good(kit.commit(f"/{index}", 8192))
+    assert kit.one(CountGarbage()) == GarbageCounts(0, 0, 0, {})
+    for index in range(3):
+        kit.good(Remove(f"/{index}"))
+    before = kit.dump()
+    assert kit.one(CountGarbage()) == GarbageCounts(3, 0, 0, {})
+    assert kit.dump() == before
+    kit.one(CollectGarbage(3, 1 << 62, 0, 1 << 62))
+    assert kit.one(CountGarbage()) == GarbageCounts(0, 3, 3 * 8192 * 2, {})
+    kit.collect()
+    counts = kit.one(CountGarbage())
+    dropped = kit.drop_all()
+    assert counts == GarbageCounts(0, 0, 0, {node: len(shards) for node, shards in dropped.items() if shards})
+    assert sum(counts.drops.values()) > 0
+    assert kit.one(CountGarbage()) == GarbageCounts(0, 0, 0, {})

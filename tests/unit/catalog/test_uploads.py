@@ -6,7 +6,18 @@ import msgspec
 import pytest
 
 from dsa_zmq.master.catalog.jobs import ExpireUploads, LoadStaged
-from dsa_zmq.protocol.operations import Abort, Commit, Done, ListDirectory, Locate, Staged, Stat
+from dsa_zmq.protocol.operations import (
+    Abort,
+    Commit,
+    Done,
+    ListDirectory,
+    Locate,
+    MakeDirectory,
+    Move,
+    Remove,
+    Staged,
+    Stat,
+)
 
 BIG = 16 << 20  #: bytes of a chunk: four make a page
 
@@ -175,9 +186,9 @@ def test_an_upload_that_staged_nothing_cannot_be_committed_after_its_end(kit, ho
         kit.good(Abort(commit.upload))
     else:
         kit.one(ExpireUploads([commit.upload]))
-    assert kit.bad(commit) == "conflict"
+    assert kit.bad(commit) == "outdated"
     kit.reopen()
-    assert kit.bad(commit) == "conflict"
+    assert kit.bad(commit) == "outdated"
 
 
 def test_what_remains_of_a_dead_upload_goes_when_the_horizon_passes_and_it_stays_refused(kit):
@@ -189,7 +200,7 @@ def test_what_remains_of_a_dead_upload_goes_when_the_horizon_passes_and_it_stays
     kit.collect(horizon=kit.new_id())
     assert kit.dump()["contents"] == []
     assert kit.dump()["dead"] == []
-    assert kit.bad(commit) == "conflict"
+    assert kit.bad(commit) == "outdated"
     fresh = kit.do(Commit(upload, "/big", 100, BIG, 1, "copies=2", [kit.chunk(upload, 100)], 5))
     assert fresh.message == "upload expired"
 
@@ -199,8 +210,8 @@ def test_the_horizon_condemns_what_is_in_no_content_and_nothing_else(kit):
     old = kit.commit("/old")
     kit.good(kit.commit("/safe"))
     kit.collect(horizon=kit.new_id())
-    assert kit.bad(old) == "conflict"
-    assert kit.bad(change(commit, chunks=[kit.chunk(upload, 100, chunk=commit.chunks[0].chunk)])) == "conflict"
+    assert kit.bad(old) == "outdated"
+    assert kit.bad(change(commit, chunks=[kit.chunk(upload, 100, chunk=commit.chunks[0].chunk)])) == "outdated"
     kit.good(change(commit, chunks=[kit.chunk(upload, 100)]))
     kit.good(Locate("/safe"))
     kit.good(kit.commit("/new"))
@@ -212,7 +223,7 @@ def test_the_horizon_is_durable_and_never_moves_back(kit):
     kit.collect(horizon=1)
     kit.reopen()
     kit.collect()
-    assert kit.bad(commit) == "conflict"
+    assert kit.bad(commit) == "outdated"
 
 
 def test_staged_uploads_are_known_after_a_restart(kit):
@@ -250,3 +261,59 @@ def test_a_manifest_without_one_of_its_chunks_is_damage_and_no_shorter_file(new_
 def test_a_directory_has_no_chunks(kit):
     assert kit.bad(Locate("/")) == "is-a-directory"
     assert kit.bad(Locate("/none")) == "not-found"
+
+
+# --- the redundancy that the directory gives --------------------------------------------------------------------------
+
+
+def heir(kit, path, redundancy="copies=2"):
+    return change(kit.commit(path, redundancy=redundancy), inherits=True)
+
+
+def test_a_commit_that_inherits_needs_what_its_directory_gives_now(kit):
+    kit.good(MakeDirectory("/safe", redundancy="copies=3"))
+    kit.good(heir(kit, "/f"))
+    kit.good(heir(kit, "/new/directories/f"))
+    for path in ("/safe/f", "/safe/new/f"):
+        refused = heir(kit, path)
+        assert kit.bad(refused) == "outdated"
+        assert kit.bad(Stat(path)) == "not-found"
+        kit.good(change(refused, inherits=False))  # whoever says so by name may have it
+    found = kit.good(heir(kit, "/safe/g", "copies=3"))
+    assert found.attributes.redundancy == "copies=3"
+    assert kit.bad(heir(kit, "/safe/g")) == "outdated"  # also of a file that is there
+    kit.audit()
+
+
+def test_an_outdated_commit_changes_nothing_and_its_answer_is_kept(kit):
+    kit.good(MakeDirectory("/safe", redundancy="copies=3"))
+    refused = heir(kit, "/safe/f")
+    before = kit.dump("sessions", "replies")
+    request = kit.request(refused)
+    first = kit.one(request)
+    assert first.code == "outdated"
+    kit.good(Remove("/safe"))
+    assert kit.one(request) == first
+    kit.good(MakeDirectory("/safe", redundancy="copies=3"))
+    kit.good(Remove("/safe"))
+    assert kit.dump("sessions", "replies")["contents"] == before["contents"]
+    kit.good(refused)
+
+
+def test_requests_of_one_batch_see_the_directory_as_those_before_them_left_it(kit):
+    made = MakeDirectory("/d", redundancy="copies=3")
+    requests = [heir(kit, "/d/a"), Move("/d", "/e"), made, heir(kit, "/d/b"), heir(kit, "/d/c", "copies=3")]
+    results = kit.catalog.run([kit.request(operation) for operation in requests])
+    assert [getattr(result, "code", "") for result in results] == ["", "", "", "outdated", ""]
+
+
+def test_a_content_that_was_published_is_never_called_outdated(kit):
+    kit.good(MakeDirectory("/safe", redundancy="copies=3"))
+    commit = kit.commit("/f")
+    kit.good(commit)
+    again = change(commit, path="/safe/f", inherits=True)
+    assert kit.bad(again) == "conflict"  # to begin anew would have its effect twice
+    kit.good(Remove("/f"))
+    assert kit.bad(again) == "conflict"
+    kit.collect()
+    assert kit.bad(again) == "conflict"

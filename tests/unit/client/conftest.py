@@ -20,11 +20,11 @@ from blake3 import blake3
 from actors.core import Message, Peer, PeerEvent
 from actors.errors import Closed
 from dsa_zmq.client import jobs
-from dsa_zmq.client.calls import Feed, StartDownload, StartUpload, Supply
+from dsa_zmq.client.calls import Feed, StartDownload, StartUpload, Supply, Whole
 from dsa_zmq.client.service import client_spec
 from dsa_zmq.client.settings import ClientSettings
 from dsa_zmq.client.store import Store
-from dsa_zmq.client.upload import Target
+from dsa_zmq.client.target import Target
 from dsa_zmq.client.wanted import Wanted
 from dsa_zmq.errors import DSAError
 from dsa_zmq.model import limits
@@ -58,6 +58,7 @@ from dsa_zmq.protocol.values import (
     PlacedShard,
     Receipt,
     StagedChunk,
+    UploadSlot,
 )
 
 MASTER = "tcp://master:7700"
@@ -112,6 +113,7 @@ class ModelNode:
             outcomes = []
             for put, data in zip(message.shards, payload, strict=True):
                 assert put.length == len(data)
+                assert not put.granted or put.length <= put.granted
                 if rng.random() < faults.refuse:
                     code = rng.choice(["no-space", "overloaded", "failed"])
                     outcomes.append(PutOutcome(put.chunk, put.index, failure=Failure(code, "no")))
@@ -152,6 +154,7 @@ class ModelNode:
 class _Upload:
     plans: dict[int, dict[int, int]] = field(default_factory=dict)  # chunk -> index -> node
     pages: dict[int, list[StagedChunk]] = field(default_factory=dict)
+    born_ns: int = -1  #: of a slot: when it was given
 
 
 class ModelMaster:
@@ -166,6 +169,9 @@ class ModelMaster:
         self.calls: list[op.Operation] = []
         self.messages = 0
         self.commits = 0
+        self.slots_last_ms = 60_000
+        self.given: set[int] = set()  # slots
+        self.returned: set[int] = set()
 
     def handle(self, message: Message, payload: list[bytes]) -> tuple[Message, list[bytes]] | None:
         if isinstance(message, Hello):
@@ -226,20 +232,42 @@ class ModelMaster:
     def on_allocate(self, operation: op.Allocate) -> op.Result:
         number = operation.upload or next(self.ids)
         upload = self.uploads.setdefault(number, _Upload())
+        copies = int(operation.redundancy.removeprefix("copies=") or self.copies)
         plans = []
         for _ in operation.lengths:
-            chosen = self.choose(self.copies, set(), operation.avoid)
-            if len(chosen) < self.copies:
+            chosen = self.choose(copies, set(), operation.avoid)
+            if len(chosen) < copies:
                 return Failure("too-few-nodes", "too few nodes")
             chunk = next(self.ids)
             upload.plans[chunk] = dict(enumerate(chosen))
             plans.append(ChunkPlan(chunk, [Place(node, index, b"m" * 16) for index, node in enumerate(chosen)]))
-        return op.Allocated(number, f"copies={self.copies}", plans, self.addresses(), 0)
+        return op.Allocated(number, f"copies={copies}", plans, self.addresses(), 0)
+
+    def on_allocateslots(self, operation: op.AllocateSlots) -> op.Result:
+        copies = int(operation.redundancy.removeprefix("copies="))
+        slots = []
+        for _ in range(operation.count):
+            chosen = self.choose(copies, set(), operation.avoid)
+            if len(chosen) < copies:
+                return Failure("too-few-nodes", "too few nodes")
+            number, chunk = next(self.ids), next(self.ids)
+            self.uploads[number] = _Upload({chunk: dict(enumerate(chosen))}, born_ns=self.world.now)
+            self.given.add(number)
+            places = [Place(node, index, b"m" * 16) for index, node in enumerate(chosen)]
+            slots.append(UploadSlot(number, chunk, places))
+        return op.AllocatedSlots(slots, self.addresses(), 0, self.slots_last_ms)
+
+    def on_returnslots(self, operation: op.ReturnSlots) -> op.Result:
+        for number in operation.uploads:
+            assert number in self.given
+            assert number not in self.contents, "a slot was returned that was used"
+            self.returned.add(number)
+        return op.Done(sum(self.uploads.pop(number, None) is not None for number in operation.uploads))
 
     def on_reallocate(self, operation: op.Reallocate) -> op.Result:
         upload = self.uploads.get(operation.upload)
         if upload is None:
-            return Failure("conflict", "upload expired")
+            return Failure("outdated", "upload expired")
         places = []
         for shard, held in zip(operation.shards, operation.held, strict=True):
             others = {node for index, node in upload.plans[shard.chunk].items() if index != shard.index}
@@ -253,11 +281,14 @@ class ModelMaster:
         answer = [Place(node, shard.index, b"m" * 16) for shard, node in places]
         return op.Reallocated(answer, self.addresses(), 0)
 
-    def check(self, number: int, chunks: list[StagedChunk]) -> op.Result | None:
+    def check(self, number: int, redundancy: str, chunks: list[StagedChunk]) -> op.Result | None:
         """Confirm if receipts are of earlier incarnations; Denied if they are wrong."""
+        assert number not in self.returned, "a slot was used that had been returned"
+        assert number not in self.contents, "an upload is published twice"
         stale: list[PlacedShard] = []
         for chunk in chunks:
-            assert len({receipt.node for receipt in chunk.receipts}) == len(chunk.receipts) == self.copies
+            nodes = {receipt.node for receipt in chunk.receipts}
+            assert redundancy == f"copies={len(nodes)}" == f"copies={len(chunk.receipts)}"
             for receipt in chunk.receipts:
                 node = self.world.nodes[receipt.node]
                 if receipt.incarnation != node.incarnation:
@@ -275,7 +306,7 @@ class ModelMaster:
             return Failure("conflict", "upload expired")
         assert len(operation.chunks) == PAGE_CHUNKS, "a staged page is full"
         if operation.page not in upload.pages:
-            confirm = self.check(operation.upload, operation.chunks)
+            confirm = self.check(operation.upload, operation.redundancy, operation.chunks)
             if confirm is not None:
                 return confirm
             upload.pages[operation.page] = operation.chunks
@@ -286,10 +317,14 @@ class ModelMaster:
             return Failure("already-exists", "taken")
         rows: list[StagedChunk] = []
         if operation.upload:
+            if operation.upload in self.contents:
+                return Failure("conflict", "published already")
+            if operation.inherits and operation.redundancy != f"copies={self.copies}":
+                return Failure("outdated", "another redundancy")
             upload = self.uploads.get(operation.upload)
             if upload is None:
-                return Failure("conflict", "upload expired")
-            confirm = self.check(operation.upload, operation.chunks)
+                return Failure("outdated", "upload expired")
+            confirm = self.check(operation.upload, operation.redundancy, operation.chunks)
             if confirm is not None:
                 return confirm
             rows = [row for page in sorted(upload.pages) for row in upload.pages[page]] + operation.chunks
@@ -488,6 +523,13 @@ class World:
 
         feed()
         ticket.owner = owner  # type: ignore[attr-defined]
+        return ticket
+
+    def put(self, path: str, data: bytes, **options: Any) -> ListTicket:
+        """Begin an upload of bytes that are there as a whole."""
+        ticket = ListTicket(self)
+        target = Target(path, max(CHUNK, len(data)), len(data), 1, **options)
+        self.call(StartUpload(next(self.owners), target, Whole(blake3(data).digest(), data), ticket))
         return ticket
 
     def download(self, path: str, start: int = 0, stop: int | None = None) -> ListTicket:

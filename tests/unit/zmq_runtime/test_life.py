@@ -271,11 +271,14 @@ def test_a_shared_context_outlives_its_runtimes() -> None:
 def test_statistics_count_what_passed(harness: LoopbackHarness) -> None:
     server, client, endpoint = pair(harness)
     harness.wait_for(lambda: client.probe.messages)
+    statistics = harness.runtimes[0].statistics
+    harness.wait_for(lambda: statistics()["messages_out"])  # counted just behind the send: the other may be quicker
     body = len(ProbeCodec().encode(Note(1)))
-    before = harness.runtimes[0].statistics()
+    before = statistics()
     client.do(lambda ctx: ctx.send(endpoint, Note(1), [b"x" * 1000, b"y" * 70_000]))
     client.do(lambda ctx: ctx.set_timer("t", 3_600_000_000_000))
     harness.wait_for(lambda: len(client.probe.messages) == 2)
+    harness.wait_for(lambda: statistics()["messages_out"] > before["messages_out"])
     after, other = harness.runtimes[0].statistics(), harness.runtimes[1].statistics()
     assert after["messages_in"] - before["messages_in"] == 1
     assert after["bytes_in"] - before["bytes_in"] == body + 71_000
