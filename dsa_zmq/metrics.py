@@ -22,10 +22,10 @@ Statistics = Mapping[str, int]
 Figures = Callable[[float], Statistics | None]
 """The statistics of one turn, or None if the actor did not answer within so many seconds."""
 
-_FAMILY = re.compile(r"(chunks|bytes|files)_(healthy|degraded|endangered|lost)")
+_FAMILY = re.compile(r"(stored_chunks|stored_bytes)_(healthy|degraded|endangered|lost)")
 _HELP = {
-    "chunks": "Chunks by how safe they are, by the last look.",
-    "bytes": "Bytes of content by how safe they are, by the last look.",
+    "stored_chunks": "Chunks by how safe they are; at most ten seconds old.",
+    "stored_bytes": "Bytes of content by how safe they are; at most ten seconds old.",
     "nodes_up": "Nodes that are up.",
     "moves": "Shards that are being made anew or moved, or wait for it.",
     "moves_bytes": "Bytes of those shards.",

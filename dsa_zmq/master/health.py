@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dsa_zmq.master.catalog.census_rules import Present, judged
@@ -15,6 +15,7 @@ from dsa_zmq.model.holders import Safety, shards_held
 from dsa_zmq.model.redundancy import parse_redundancy
 from dsa_zmq.model.sizes import counted, format_duration
 from dsa_zmq.protocol.operations import Capacity, HealthReport
+from dsa_zmq.protocol.values import NodeInfo
 
 
 @dataclass(slots=True)
@@ -126,8 +127,21 @@ def notes(members: Members, served_ns: int, default_redundancy: str) -> list[str
             f"{nodes_are} up, {default_redundancy} needs {needed}: such files cannot be written; "
             f"start {needed - up} more"
         )
+    said += _few_zones(infos, default_redundancy)
     said += _shared_fate(members)
     return said
+
+
+def _few_zones(infos: Sequence[NodeInfo], default_redundancy: str) -> list[str]:
+    """One sentence if there are zones, and too few for each shard to lie in another."""
+    zones = {info.zone for info in infos if info.state == UP}
+    wanted = parse_redundancy(default_redundancy).shards
+    if not any(zones) or len(zones) >= wanted:
+        return []
+    return [
+        f"{counted(len(zones), 'zone')} with nodes that are up, {default_redundancy} would use {wanted}: "
+        "the loss of one zone may be final; start nodes in other zones"
+    ]
 
 
 def _void(shards: Mapping[str, int]) -> list[str]:

@@ -18,12 +18,14 @@ from dsa_zmq.master.catalog.census_rules import CensusTaken
 from dsa_zmq.master.catalog.health import TakeTally, Tally
 from dsa_zmq.master.census import Census, Searches, Walk
 from dsa_zmq.master.department import CATALOG_LANE, Department, OnOperation
-from dsa_zmq.master.health import Healing, present, report
+from dsa_zmq.master.health import Healing, count, present, report
 from dsa_zmq.master.office import Office
+from dsa_zmq.model.holders import Safety
 from dsa_zmq.protocol.operations import FilesAtRisk, Health, HealthReport, Operation
 from dsa_zmq.protocol.values import Failure
 
 FRESH_NS = 1_000_000_000  #: tallies this fresh answer the next one who asks
+FIGURES_NS = 10_000_000_000  #: between two looks for the statistics, if nobody asks: about as often as they are scraped
 MOST_WITHOUT = 1_000  #: nodes that one question may leave out
 
 
@@ -35,10 +37,13 @@ class HealthDesk(Department):
     def __init__(self, office: Office) -> None:
         super().__init__(office)
         self._asking: dict[int, frozenset[int]] = {}  #: by serial: the nodes to leave out; all wait for one job
+        self._busy = False  #: that job is at work
         self._tally: Tally | None = None
         self._tally_ns = 0  #: when it was made, serving time
         self._census = Census()
         self._searches = Searches()
+        self._figures: dict[str, int] = {}
+        office.when_changed.append(lambda ctx, change: self._judge(ctx))
 
     def operations(self) -> Mapping[type[Operation], OnOperation]:
         return {Health: self._on_health, FilesAtRisk: self._on_files_at_risk}
@@ -51,9 +56,17 @@ class HealthDesk(Department):
             self.office.answer(ctx, call.serial, self._report(ctx, self._tally, without))
             return
         self.office.detach(ctx, call)
-        if not self._asking:
-            ctx.run((self.name,), CATALOG_LANE, TakeTally())
         self._asking[call.serial] = without
+        self._take(ctx)
+
+    def on_tick(self, ctx: Context, served_ns: int) -> None:
+        if served_ns - self._tally_ns >= FIGURES_NS:
+            self._take(ctx)
+
+    def _take(self, ctx: Context) -> None:
+        if not self._busy:
+            self._busy = True
+            ctx.run((self.name,), CATALOG_LANE, TakeTally())
 
     def on_result(self, ctx: Context, token: tuple[Any, ...], result: Any) -> None:
         match token:
@@ -65,12 +78,23 @@ class HealthDesk(Department):
                 self._on_tally(ctx, result)
 
     def _on_tally(self, ctx: Context, result: Tally | Failure) -> None:
+        self._busy = False
         asking, self._asking = self._asking, {}
         if isinstance(result, Tally):
             self._tally, self._tally_ns = result, self.office.at(ctx).served_ns
+            self._judge(ctx)
         for serial, without in asking.items():
             answer = result if isinstance(result, Failure) else self._report(ctx, result, without)
             self.office.answer(ctx, serial, answer)
+
+    def _judge(self, ctx: Context) -> None:
+        """What the statistics tell: by the last tallies, and the nodes as they are now."""
+        served_ns = self.office.at(ctx).served_ns
+        if self._tally is not None:
+            now = count(self._tally, present(self.office.members, served_ns))
+            self._figures = {f"stored_chunks_{state.name.lower()}": now.chunks[state] for state in Safety}
+            self._figures |= {f"stored_bytes_{state.name.lower()}": now.bytes[state] for state in Safety}
+        self._figures["nodes_up"] = len(self.office.members.up(served_ns))
 
     # --- files ----------------------------------------------------------------------------------------------------
 
@@ -132,6 +156,9 @@ class HealthDesk(Department):
         )
         answer = report(tally, office.members, served_ns, office.settings.default_redundancy, healing, without)
         return answer if without else self._with_files(ctx, tally, answer)
+
+    def statistics(self) -> Mapping[str, int]:
+        return self._figures
 
     def asking(self) -> Iterable[int]:
         return [*self._asking, *self._searches.serials()]

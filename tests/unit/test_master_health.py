@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec import structs
+
 from actors.core import Address
 from dsa_zmq.master.catalog.health import Tally
 from dsa_zmq.master.catalog.jobs import NodeRow, Totals
@@ -44,6 +46,18 @@ def test_what_is_wrong_is_said_worst_first_with_a_remedy() -> None:
     ]
     assert "12 s" in said[0]
     assert "EIO on sync" in said[1]
+
+
+def test_zones_that_are_too_few_are_said() -> None:
+    table = members("a", "b", "c")
+    for state, zone in zip(table, ("east", "east", "west"), strict=True):
+        state.row = structs.replace(state.row, zone=zone)
+    assert notes(table, 0, "copies=2") == []
+    (said,) = notes(table, 0, "copies=3")
+    assert said.startswith("2 zones with nodes that are up, copies=3 would use 3: ")
+    table.heartbeat(Heartbeat(1, 1, 1, 0, 0, 0, 0), 9 * SECOND)
+    table.heartbeat(Heartbeat(2, 1, 1, 0, 0, 0, 0), 9 * SECOND)
+    assert notes(table, 12 * SECOND, "copies=2")[1].startswith("1 zone with nodes that are up")
 
 
 def test_nodes_that_share_a_host_or_a_disk_are_said_once() -> None:
