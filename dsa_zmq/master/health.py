@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -11,7 +12,7 @@ from dsa_zmq.master.catalog.jobs import Totals
 from dsa_zmq.master.members import DOWN, FAILED, SUSPECT, UP, Members
 from dsa_zmq.master.uploads import Uploads
 from dsa_zmq.model.capacity import storable_bytes
-from dsa_zmq.model.holders import Safety, shards_held
+from dsa_zmq.model.holders import Safety, groups_of, shards_held
 from dsa_zmq.model.redundancy import parse_redundancy
 from dsa_zmq.model.sizes import counted, format_duration
 from dsa_zmq.protocol.operations import Capacity, HealthReport
@@ -25,6 +26,8 @@ class ChunkCount:
     chunks: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
     bytes: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
     missing_bytes: int = 0  #: of shards that can be made from others
+    void: Counter[str] = field(default_factory=Counter)
+    """Shards of chunks that are not healthy, on stores that are removed, by the name of their node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,9 @@ def count(tally: Tally, there: Present) -> ChunkCount:
         state = judged(counting, shards_held(row.holders, there.readable), redundancy)
         result.chunks[state] += row.chunks
         result.bytes[state] += row.bytes
+        if state is not Safety.HEALTHY and tally.removed:
+            for node in frozenset().union(*groups_of(row.holders)) & tally.removed.keys():
+                result.void[tally.removed[node]] += row.chunks
         if state is not Safety.LOST:
             result.missing_bytes += redundancy.shard_bytes(row.bytes) * max(0, redundancy.shards - counting)
     return result
@@ -80,7 +86,7 @@ def report(
         lost_chunks=lost,
         nodes_up=sum(state.row.node not in without for state in members.up(served_ns)),
         nodes=len(members),
-        notes=notes(members, served_ns, default_redundancy) + _void(tally.void) + _stuck(healing.stuck),
+        notes=notes(members, served_ns, default_redundancy) + _void(result.void) + _stuck(healing.stuck),
         healthy_bytes=healthy_bytes,
         degraded_bytes=degraded_bytes,
         endangered_bytes=endangered_bytes,
@@ -145,10 +151,10 @@ def _few_zones(infos: Sequence[NodeInfo], default_redundancy: str) -> list[str]:
 
 
 def _void(shards: Mapping[str, int]) -> list[str]:
-    """A sentence for each node that has left shards on another store."""
+    """A sentence for each node that has left shards that are missing on another store."""
     return [
-        f"node '{name}' came back with another store: {counted(count, 'shard')} {'are' if count > 1 else 'is'} on its "
-        "former one, void until that disk returns; bring it back, or store the files again"
+        f"node '{name}' came back with another store: {counted(count, 'shard')} of what is not healthy "
+        f"{'are' if count > 1 else 'is'} on its former one; bring that disk back if you can"
         for name, count in sorted(shards.items())
     ]
 

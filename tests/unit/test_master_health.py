@@ -55,8 +55,8 @@ def test_zones_that_are_too_few_are_said() -> None:
     assert notes(table, 0, "copies=2") == []
     (said,) = notes(table, 0, "copies=3")
     assert said.startswith("2 zones with nodes that are up, copies=3 would use 3: ")
-    table.heartbeat(Heartbeat(1, 1, 1, 0, 0, 0, 0), 9 * SECOND)
-    table.heartbeat(Heartbeat(2, 1, 1, 0, 0, 0, 0), 9 * SECOND)
+    table.heartbeat(Heartbeat(1, 1, 1, 0, 0, 0, 0), 10 * SECOND)
+    table.heartbeat(Heartbeat(2, 1, 1, 0, 0, 0, 0), 10 * SECOND)
     assert notes(table, 12 * SECOND, "copies=2")[1].startswith("1 zone with nodes that are up")
 
 
@@ -67,8 +67,8 @@ def test_nodes_that_share_a_host_or_a_disk_are_said_once() -> None:
     assert "all 2 nodes are on one disk" in shared_disk
 
 
-def tally(*rows: tuple[str, str, int, int], void: dict[str, int] | None = None) -> Tally:
-    return Tally([HolderRow(*row) for row in rows], 7, void or {})
+def tally(*rows: tuple[str, str, int, int]) -> Tally:
+    return Tally([HolderRow(*row) for row in rows], 7)
 
 
 def test_chunks_are_judged_by_who_holds_them_and_who_is_there() -> None:
@@ -107,13 +107,14 @@ def test_time_left_follows_from_what_is_missing_and_the_rate() -> None:
     assert report(tally(("copies=2", "1;2", 1, 1000)), table, 0, "copies=2", Healing()).seconds_left == 0
 
 
-def test_void_shards_and_shards_without_a_node_are_said() -> None:
-    said = report(tally(void={"n2": 1, "n1": 7}), members("a", "b"), 0, "copies=2", Healing(stuck=3)).notes
-    assert said == [
-        "node 'n1' came back with another store: 7 shards are on its former one, void until that disk returns; "
-        "bring it back, or store the files again",
-        "node 'n2' came back with another store: 1 shard is on its former one, void until that disk returns; "
-        "bring it back, or store the files again",
+def test_what_lies_on_a_removed_store_is_said_as_long_as_it_is_missed() -> None:
+    rows = tally(("copies=2", "1;9", 3, 30), ("copies=2", "1;2;9", 5, 50), ("copies=2", "2;8", 1, 1))
+    rows = structs.replace(rows, removed={8: "n8", 9: "n9"})
+    assert report(rows, members("a", "b"), 0, "copies=2", Healing(stuck=3)).notes == [
+        "node 'n8' came back with another store: 1 shard of what is not healthy is on its former one; "
+        "bring that disk back if you can",
+        "node 'n9' came back with another store: 3 shards of what is not healthy are on its former one; "
+        "bring that disk back if you can",
         "3 shards are missing and no node can take them: start another node, or free space",
     ]
 

@@ -137,10 +137,11 @@ def test_a_replaced_store_that_returns_counts_again_and_replaces_the_other(kit):
 
 
 def counted(kit):
-    """Chunks by state with every node there that is not removed; shards on those that are."""
+    """Chunks by state with every node there that is not removed; what is missed of those that are."""
     tally = kit.one(TakeTally())
     there = frozenset(row.node for row in kit.one(LoadNodes()) if not row.removed)
-    return count(tally, Present(there, there)).chunks, tally.void
+    result = count(tally, Present(there, there))
+    return result.chunks, result.void
 
 
 def test_a_replaced_store_is_refused_while_the_other_is_alive_unless_it_takes_another_name(kit):
