@@ -13,11 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from actors.core import Address, Handle, Job, Lane
+from actors.core import Address, Job, Lane
 from dsa_zmq.client.store import Store, set_connector
 from dsa_zmq.config import MasterOptions, NodeOptions, advertised_endpoint, listen_host, master_endpoint
 from dsa_zmq.directory import DataDirectory, open_directory, unusable
 from dsa_zmq.errors import ConfigError, DSAError, Invalid, Timeout, Unavailable
+from dsa_zmq.faults import Imposed
+from dsa_zmq.limited_disk import LimitedDisk
 from dsa_zmq.machine import address_towards, disk_id, held_bytes, machine_id
 from dsa_zmq.model.addresses import DEFAULT_URL, WILDCARDS, endpoint, parse_url, split_endpoint
 from dsa_zmq.model.inspection import Inspect
@@ -28,6 +30,8 @@ from dsa_zmq.reach import LOOK_S, explain_silence
 
 if TYPE_CHECKING:
     from actors.core import ActorSpec
+    from actors.disk import OsDisk
+    from actors.zmq.reactor import ZmqRuntime
     from dsa_zmq.metrics import MetricsServer
 
 URL_VARIABLE = "DSA_URL"
@@ -40,11 +44,12 @@ log.addHandler(logging.NullHandler())  # embedded, it is silent unless the progr
 class Server:
     """A running master or node: its actor's handle, and what it has for itself until it ends: files and directory."""
 
-    def __init__(self, role: str, handle: Handle, spec: ActorSpec, directory: DataDirectory) -> None:
+    def __init__(self, role: str, handle: ZmqRuntime, spec: ActorSpec, directory: DataDirectory, disk: OsDisk) -> None:
         self.role = role
         self._handle = handle
         self._spec = spec
         self._directory = directory
+        self._disk = disk
         self._lock = threading.Lock()
         self._released = False
         self._metrics: MetricsServer | None = None
@@ -80,6 +85,30 @@ class Server:
 
         self._metrics = MetricsServer(self.role, host, port, self.statistics)
 
+    @property
+    def names(self) -> frozenset[str]:
+        """All that its peers know it by."""
+        return self._handle.names
+
+    @property
+    def paused(self) -> bool:
+        """It stands still until it is resumed."""
+        return self._handle.paused
+
+    def impose(self, imposed: Imposed) -> None:
+        """Let faults begin and end, so that these are the ones that hold."""
+        self._handle.cut(imposed.deaf_to, imposed.mute_to)
+        if isinstance(self._disk, LimitedDisk):
+            self._disk.room.limit(imposed.room, imposed.filling)
+
+    def pause(self) -> None:
+        """Let it hang: no turns until :meth:`resume`."""
+        self._handle.pause()
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self._handle.resume()
+
     def stop(self) -> None:
         """Orderly stop. Idempotent."""
         self._handle.stop()
@@ -107,12 +136,14 @@ class Server:
                 self._released = True
 
 
-def start(options: MasterOptions | NodeOptions) -> Server:
-    """Start a server in threads of this process. Raises DSAError."""
-    return start_master(options) if isinstance(options, MasterOptions) else start_node(options)
+def start(options: MasterOptions | NodeOptions, imposed: Imposed | None = None) -> Server:
+    """Start a server in threads of this process, under the faults that a test imposes. Raises DSAError."""
+    if isinstance(options, MasterOptions):
+        return start_master(options, imposed=imposed)
+    return start_node(options, imposed=imposed)
 
 
-def start_master(options: MasterOptions, *, take_over: bool = False) -> Server:
+def start_master(options: MasterOptions, *, take_over: bool = False, imposed: Imposed | None = None) -> Server:
     """Start a master; returns once it listens. Raises DSAError: the directory, a port, the catalog.
 
     ``take_over``: its catalog was found to be an old copy of another master's, and is to be the cluster's all the same.
@@ -136,22 +167,20 @@ def start_master(options: MasterOptions, *, take_over: bool = False) -> Server:
     )
     rng = random.SystemRandom()
 
-    def spec(directory: DataDirectory) -> ActorSpec:
-        disk = directory.disk
+    def spec(directory: DataDirectory, disk: OsDisk) -> ActorSpec:
         return master_spec(settings, disk, rng, load_or_create_secret(disk, rng), take_over=take_over)
 
-    return _with_metrics(_serve("master", options.dir, spec), host, options.metrics)
+    return _with_metrics(_serve("master", options.dir, spec, imposed), host, options.metrics)
 
 
-def start_node(options: NodeOptions) -> Server:
+def start_node(options: NodeOptions, *, imposed: Imposed | None = None) -> Server:
     """Start a node; returns once it listens, and connects to the master by itself. Raises DSAError."""
     from dsa_zmq.node.identity import FILE as IDENTITY_FILE
     from dsa_zmq.node.service import NodeSettings, node_spec
 
     rng = random.SystemRandom()
 
-    def spec(directory: DataDirectory) -> ActorSpec:
-        disk = directory.disk
+    def spec(directory: DataDirectory, disk: OsDisk) -> ActorSpec:
         free, total = disk.free_bytes()
         reserve = max(RESERVE_MIN_BYTES, int(total * RESERVE_SHARE))
         if options.reserve is not None:
@@ -175,7 +204,7 @@ def start_node(options: NodeOptions) -> Server:
         )
         return node_spec(settings, disk, rng)
 
-    return _with_metrics(_serve("node", options.path, spec), options.listen_host(), options.metrics)
+    return _with_metrics(_serve("node", options.path, spec, imposed), options.listen_host(), options.metrics)
 
 
 def connect(url: str | None = None, timeout: float = CONNECT_TIMEOUT_S) -> Store:
@@ -187,9 +216,17 @@ def connect(url: str | None = None, timeout: float = CONNECT_TIMEOUT_S) -> Store
     """
     if url is None:
         url = os.environ.get(URL_VARIABLE) or DEFAULT_URL
+    return _greet(_store(url, {}), url, timeout)
+
+
+def connect_watched(url: str, timeout: float, watch: Callable[[ZmqRuntime], None]) -> Store:
+    """As :func:`connect`; ``watch`` is given each client that the store starts, before it has sent anything."""
+    return _greet(Store(lambda: _client(url, watch), url), url, timeout)
+
+
+def _greet(store: Store, url: str, timeout: float) -> Store:
     if not 0 < timeout < math.inf:
         raise Invalid(f"a timeout of {timeout} s leaves no time to connect", "give some seconds")
-    store = _store(url, {})
     look_s = min(LOOK_S, timeout / 4)  # kept back from the timeout to find out why nobody answers
     try:
         store.hello(timeout - look_s)
@@ -204,11 +241,18 @@ def connect(url: str | None = None, timeout: float = CONNECT_TIMEOUT_S) -> Store
 
 def _store(url: str, options: Mapping[str, Any]) -> Store:
     """A store that connects at its first use; also how an unpickled one comes to life."""
+    parse_url(url)  # a malformed one is told here, not at the first use
+    return Store(lambda: _client(url), url, options=options)
+
+
+def _client(url: str, watch: Callable[[ZmqRuntime], None] | None = None) -> ZmqRuntime:
     from dsa_zmq.client.service import client_spec
     from dsa_zmq.client.settings import ClientSettings
 
-    settings = ClientSettings(hosts=parse_url(url))
-    return Store(lambda: _run(client_spec(settings, random.SystemRandom())), url, options=options)
+    runtime = _run(client_spec(ClientSettings(hosts=parse_url(url)), random.SystemRandom()))
+    if watch is not None:
+        watch(runtime)
+    return runtime
 
 
 set_connector(_store)
@@ -235,14 +279,19 @@ def _with_metrics(server: Server, host: str, port: int | None) -> Server:
     return server
 
 
-def _serve(role: str, path: str, make_spec: Callable[[DataDirectory], ActorSpec]) -> Server:
+def _serve(
+    role: str, path: str, make_spec: Callable[[DataDirectory, OsDisk], ActorSpec], imposed: Imposed | None
+) -> Server:
     """Lock the directory, open what is in it, start the actor. The directory is free again if that fails."""
     directory = open_directory(path, role)
     spec = None
     try:
-        spec = make_spec(directory)
+        disk = directory.disk if imposed is None else LimitedDisk(directory.path)
+        if isinstance(disk, LimitedDisk) and imposed is not None:
+            disk.room.limit(imposed.room, imposed.filling)
+        spec = make_spec(directory, disk)
         spec = replace(spec, lanes={name: closing_last(lane) for name, lane in spec.lanes.items()})
-        return Server(role, _run(spec), spec, directory)
+        return Server(role, _run(spec, imposed), spec, directory, disk)
     except BaseException as error:
         if spec is not None:
             _close_lanes(spec)
@@ -288,12 +337,15 @@ def _close_lanes(spec: ActorSpec) -> None:
                 log.exception("lane %s of %s did not close", name, spec.name)
 
 
-def _run(spec: ActorSpec) -> Handle:
+def _run(spec: ActorSpec, imposed: Imposed | None = None) -> ZmqRuntime:
     from actors.errors import BindError
     from actors.zmq.reactor import ZmqRuntime
 
+    runtime = ZmqRuntime(spec, logger=log)
+    if imposed is not None:
+        runtime.cut(imposed.deaf_to, imposed.mute_to)
     try:
-        return ZmqRuntime(spec, logger=log).start()
+        return runtime.start()
     except BindError as error:
         raise _bind_error(error) from error
 

@@ -4,45 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import tempfile
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 from dsa_zmq import app
 from dsa_zmq.client.store import Store
+from dsa_zmq.cluster_faults import REPORT_AGE_S, ClusterFaults, is_redundant
+from dsa_zmq.cluster_servers import MASTER, Hold, Running
 from dsa_zmq.config import MasterOptions, NodeOptions, check_nodes, check_placement
 from dsa_zmq.directory import make_directory
 from dsa_zmq.errors import InternalError, Invalid, Timeout, Unavailable
 from dsa_zmq.model import limits
 from dsa_zmq.model.addresses import split_endpoint
 from dsa_zmq.protocol.values import NodeInfo
-from dsa_zmq.spawn import ServerProcess, spawn
+from dsa_zmq.spawn import spawn
 
 FAST = 20  #: how many times shorter than in life the times of liveness are, so that tests see a death at once
-MASTER = "master"
 SEGMENT_BYTES = 4 << 20  #: a node's segments are preallocated: a small cluster should fit a small disk
-HEALTHY_TIMEOUT_S = 10.0
+UP_TIMEOUT_S = 10.0
+HEALTHY_TIMEOUT_S = 30.0
 _POLL_S = 0.005
 
 
-class Running(Protocol):
-    """One server, in this process (:class:`dsa_zmq.app.Server`) or in its own (:class:`dsa_zmq.spawn.ServerProcess`)."""
-
-    def endpoint(self, kind: str) -> str | None: ...
-
-    def stop(self) -> None: ...
-
-    def kill(self) -> None: ...
-
-    def join(self, timeout_s: float | None = None) -> int | None: ...
-
-
-class LocalCluster:
+class LocalCluster(ClusterFaults):
     """A master and ``nodes`` nodes on loopback, with real sockets and real files.
 
     ::
@@ -51,6 +40,8 @@ class LocalCluster:
             store.write_bytes("/hello", b"world")
             cluster.kill(0)
             assert store.read_bytes("/hello") == b"world"
+
+    What else can be broken is in :class:`~dsa_zmq.cluster_faults.ClusterFaults`.
 
     ``redundancy`` is that of the root directory, ``placement`` is ``rendezvous`` or ``chained``. Everything runs in
     threads of this process, or with ``processes=True`` each server in a process of its own, which dies with this one.
@@ -62,6 +53,8 @@ class LocalCluster:
 
     Nodes are numbered from 0 and named ``node-1``, ``node-2``, ...; each counts as a failure domain of its own.
     """
+
+    _host = "127.0.0.1"  #: of the master
 
     def __init__(
         self,
@@ -89,9 +82,10 @@ class LocalCluster:
         self._capacity = capacity
         self._segment_bytes = segment_bytes
         self._speed = speed
-        self._hold = _Hold()
+        super().__init__()
+        self._hold = Hold()
         # Not a __del__: this also runs at the interpreter's end, while threads and modules are still whole.
-        self._finalizer = weakref.finalize(self, _Hold.release, self._hold)
+        self._finalizer = weakref.finalize(self, Hold.release, self._hold)
 
     def __repr__(self) -> str:
         state = self.url if self._hold.ports else "stopped"
@@ -117,14 +111,15 @@ class LocalCluster:
             master = self._hold.servers[MASTER]
             self._hold.ports = tuple(_port(master, kind) for kind in ("listen", "publish", "subscribe"))
             self._launch({name: self._node_options(name) for name in self.names})
-            self.wait_healthy()
+            self.wait_up()
         except BaseException:
             self.stop()
             raise
         return self
 
     def stop(self) -> None:
-        """Stop everything in order, close the connections, and remove a temporary directory. Idempotent."""
+        """Stop everything in order, close the connections, and remove a temporary directory. Faults end. Idempotent."""
+        self.forget_faults()
         self._hold.release()
 
     # --- use ----------------------------------------------------------------------------------------------------------
@@ -134,7 +129,7 @@ class LocalCluster:
         """The cluster's address, ``dsa://127.0.0.1:PORT``; it stays the same over restarts."""
         if not self._hold.ports:
             raise Unavailable("the cluster is not running", "start it, or use it in a with block")
-        return f"dsa://127.0.0.1:{self._hold.ports[0]}"
+        return f"dsa://{self._host}:{self._hold.ports[0]}"
 
     @property
     def directory(self) -> Path:
@@ -148,15 +143,48 @@ class LocalCluster:
         """The nodes' names, in the order of their numbers."""
         return tuple(f"node-{number}" for number in range(1, self._count + 1))
 
+    def add_node(self) -> int:
+        """Start one more node, with an empty directory; returns its number once it is up."""
+        self._server(MASTER)
+        self._count += 1
+        self._launch({self.names[-1]: self._node_options(self.names[-1])})
+        self.wait_up()
+        return self._count - 1
+
     def connect(self, timeout: float = limits.CONNECT_TIMEOUT_S) -> Store:
         """A new connection, the caller's to close; those still open are closed with the cluster."""
-        store = app.connect(self.url, timeout)
+        store = app.connect_watched(self.url, timeout, self._watch_client)
         self._hold.stores.append(store)
         return store
 
-    def wait_healthy(self, timeout: float = HEALTHY_TIMEOUT_S) -> None:
+    def wait_up(self, timeout: float = UP_TIMEOUT_S) -> None:
         """Return once every node of this cluster is up, as the process that runs now. Raises Timeout, or Unavailable if a
         server ends meanwhile. Nodes that others have added by hand do not count: they come and go as others like."""
+        self._wait(timeout, all_must_run=True)
+
+    def wait_healthy(self, timeout: float = HEALTHY_TIMEOUT_S) -> None:
+        """Return once every byte has all the redundancy that it should have: nodes that run are up, those that do not are
+        known to be down, and what they held was made anew elsewhere. Raises Timeout, which says what is missing, or
+        Unavailable if a server ends meanwhile."""
+        deadline = time.monotonic() + timeout
+        self._wait(timeout, all_must_run=False)
+        all_hear = not any(self._silence(name) for name in self.names)
+        changed_s = self._harmed_s if all_hear else time.monotonic()  # the master may just have learned of a loss
+        while True:
+            asked_s, report = time.monotonic(), self._admin().health()
+            if is_redundant(report) and asked_s - changed_s > REPORT_AGE_S:
+                return
+            if time.monotonic() > deadline:
+                missing = ", ".join(
+                    f"{count} {state}"
+                    for state in ("degraded", "endangered", "lost")
+                    if (count := getattr(report, f"{state}_chunks"))
+                )
+                raise Timeout(f"after {timeout:g} s chunks are {missing}", report.held or "; ".join(report.notes))
+            time.sleep(_POLL_S)
+
+    def _wait(self, timeout: float, *, all_must_run: bool) -> None:
+        """For nodes to be in the state that they should be in, as the master sees it."""
         deadline = time.monotonic() + timeout
         running = set(self._hold.servers) - set(self.ended())
         states = dict.fromkeys(running - {MASTER}, "not registered")
@@ -164,63 +192,32 @@ class LocalCluster:
             with contextlib.suppress(ConnectionError, TimeoutError):  # a master that is just coming back
                 seen = [node for node in self._admin().nodes() if node.name in self._hold.servers]
                 states.update((node.name, self._state(node)) for node in seen)
-                if all(state == "up" for state in states.values()):
+                if not (wrong := self._wrong(states, running, all_must_run)):
                     return
             for name in running & set(self.ended()):
                 status = self._hold.servers[name].join(0)
                 raise Unavailable(f"{name} has ended with status {status}", f"see the logs in {self.directory / 'run'}")
             if time.monotonic() > deadline:
-                missing = ", ".join(f"{name} is {state}" for name, state in sorted(states.items()) if state != "up")
+                wrong = self._wrong(states, running, all_must_run)
+                missing = ", ".join(f"{name} is {state}" for name, state in sorted(wrong.items()))
                 raise Timeout(f"after {timeout:g} s {missing or 'the master does not answer'}", "restart what is down")
             time.sleep(_POLL_S)
+
+    def _wrong(self, states: Mapping[str, str], running: Container[str], all_must_run: bool) -> dict[str, str]:
+        return {
+            name: state
+            for name, state in states.items()
+            if state != "up" and (all_must_run or name in running or state != "known to be down")
+        }
 
     def _state(self, node: NodeInfo) -> str:
         """As the master sees it, corrected by what we know: it takes a while to notice a death or a quick return."""
         server = self._hold.servers[node.name]
-        if server.join(0) is not None:
-            return "not running"
+        if silence := self._silence(node.name):
+            return "known to be down" if node.state == "down" else silence
         if node.state == "up" and node.address != server.endpoint("listen"):
             return "not registered again"
         return node.state
-
-    # --- faults -------------------------------------------------------------------------------------------------------
-
-    def kill(self, node: int | str) -> None:
-        """End a node at once, as a crash would: SIGKILL, or the nearest thing within one process."""
-        self._server(self._name(node)).kill()
-
-    def restart(self, node: int | str) -> None:
-        """Start a node again, with its directory; if it still runs, it is stopped in order first."""
-        name = self._name(node)
-        self._server(name).stop()
-        self._launch({name: self._node_options(name)})
-
-    def kill_master(self) -> None:
-        """End the master at once, as a crash would."""
-        self._server(MASTER).kill()
-
-    def restart_master(self) -> None:
-        """Start the master again, with its directory and at the same ports."""
-        self._server(MASTER).stop()
-        self._launch({MASTER: self._master_options()})
-
-    def restart_server(self, name: str) -> None:
-        """Start any server again that :meth:`ended` has named."""
-        if name == MASTER:
-            self.restart_master()
-        else:
-            self.restart(name)
-
-    def ended(self) -> list[str]:
-        """The servers that do not run (any more): ``master``, or nodes by name."""
-        return [name for name, server in self._hold.servers.items() if server.join(0) is not None]
-
-    def pids(self) -> dict[str, int]:
-        """The process id of each server; of this process for those in threads."""
-        return {
-            name: server.pid if isinstance(server, ServerProcess) else os.getpid()
-            for name, server in self._hold.servers.items()
-        }
 
     # --- inside ---------------------------------------------------------------------------------------------------------
 
@@ -243,11 +240,11 @@ class LocalCluster:
             heartbeat_s=limits.HEARTBEAT_S / self._speed,
             suspect_s=limits.SUSPECT_S / self._speed,
             down_s=limits.DOWN_S / self._speed,
-        ).checked()
+        )
 
     def _node_options(self, name: str) -> NodeOptions:
         return NodeOptions(
-            master=f"127.0.0.1:{self._hold.ports[0]}",
+            master=f"{self._host}:{self._hold.ports[0]}",
             path=str(self.directory / name),
             capacity=self._capacity,
             name=name,
@@ -255,72 +252,31 @@ class LocalCluster:
             port=0,
             reserve=0,
             segment_bytes=self._segment_bytes,
-        ).checked()
+        )
 
     def _launch(self, chosen: Mapping[str, MasterOptions | NodeOptions]) -> None:
         """Processes start side by side: most of a start is the interpreter's."""
         children = []
-        for name, options in chosen.items():
+        for name, unchecked in chosen.items():
+            options = unchecked.checked()
             if self._processes:
-                child = spawn(name, options, self.directory / "run")
+                child = spawn(name, options, self.directory / "run", self.imposed_on(name), self._prefix(name))
                 children.append(child)
                 self._hold.servers[name] = child
             else:
-                self._hold.servers[name] = app.start(options)
+                self._hold.servers[name] = app.start(options, self.imposed_on(name))
         for child in children:
             child.wait_ready()
+        self.impose()  # the others learn its new endpoints
+
+    def _prefix(self, name: str) -> Sequence[str]:
+        """What a server's command line begins with; for clusters whose servers live apart."""
+        return ()
 
     def _admin(self) -> Store:
         if self._hold.admin is None:
             self._hold.admin = app.connect(self.url)
         return self._hold.admin
-
-    def _name(self, node: int | str) -> str:
-        if isinstance(node, str):
-            if node in self.names:
-                return node
-            raise Invalid(f"there is no node '{node}'", f"the nodes are {', '.join(self.names)}")
-        if not 0 <= node < self._count:
-            raise Invalid(f"there is no node number {node}", f"they are numbered from 0 to {self._count - 1}")
-        return self.names[node]
-
-    def _server(self, name: str) -> Running:
-        if name not in self._hold.servers:
-            raise Unavailable("the cluster is not running", "start it, or use it in a with block")
-        return self._hold.servers[name]
-
-
-class _Hold:
-    """Everything of a cluster that must be let go; apart from the cluster, so that its finalizer can reach it."""
-
-    def __init__(self) -> None:
-        self.servers: dict[str, Running] = {}  # the master under MASTER, nodes under their names
-        self.stores: list[Store] = []  # those that nobody else holds any more, too: their threads go on
-        self.admin: Store | None = None
-        self.ports: tuple[int, ...] = ()  # of the master: control, hints, heartbeats
-        self.root: Path | None = None
-        self.temporary: Path | None = None
-        self._pid = os.getpid()
-
-    def release(self) -> None:
-        """Nodes before the master, all of it whatever fails on the way. Idempotent."""
-        if os.getpid() != self._pid:
-            return  # a forked child: the servers are its parent's
-        servers, self.servers = self.servers, {}
-        stores, self.stores = self.stores, []
-        temporary, self.temporary = self.temporary, None
-        admin, self.admin = self.admin, None
-        self.ports = ()
-        with contextlib.ExitStack() as stack:  # last in, first out
-            if temporary is not None:
-                stack.callback(shutil.rmtree, temporary, ignore_errors=True)
-            for server in servers.values():  # the master is the first in
-                stack.callback(server.stop)
-            for server in servers.values():
-                if isinstance(server, ServerProcess):
-                    stack.callback(server.request_stop)  # all at once: an orderly stop takes a moment
-            for store in [*stores, *([admin] if admin is not None else [])]:
-                stack.callback(store.close)
 
 
 def _port(server: Running, kind: str) -> int:

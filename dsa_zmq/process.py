@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from dsa_zmq import app
 from dsa_zmq.config import MasterOptions, NodeOptions
 from dsa_zmq.errors import DSAError
+from dsa_zmq.faults import Imposed, decode, imposed_by
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -41,20 +42,21 @@ def run_master(options: MasterOptions, life: Life, *, take_over: bool = False) -
 
     ``take_over`` as in :func:`dsa_zmq.app.start_master`.
     """
-    return _serve(lambda: app.start_master(options, take_over=take_over), life)
+    return _serve(lambda: app.start_master(options, take_over=take_over, imposed=imposed_by(os.environ)), life)
 
 
 def run_node(options: NodeOptions, life: Life) -> int:
     """Run a node in this process until it ends or is told to; the exit status. Raises DSAError if it cannot start."""
-    return _serve(lambda: app.start_node(options), life)
+    return _serve(lambda: app.start_node(options, imposed=imposed_by(os.environ)), life)
 
 
 def _serve(start: Callable[[], app.Server], life: Life) -> int:
     app.tune_process()
     configure_logging(life.log_json, life.verbosity)
+    parent = _Parent(life.ready_file)
     with stop_signals():
         if life.ends_with_stdin:
-            _end_with_stdin()
+            parent.listen()
         try:
             server = start()
         except DSAError as error:
@@ -66,8 +68,7 @@ def _serve(start: Callable[[], app.Server], life: Life) -> int:
             return 0
         try:
             log.info("serving", extra={"event": "serving", "fields": {"role": server.role, **server.endpoints()}})
-            if life.ready_file:
-                write_atomically(Path(life.ready_file), {"pid": os.getpid(), **server.endpoints()})
+            parent.serve(server)
             while (status := server.join(_JOIN_S)) is None:
                 pass
         except KeyboardInterrupt:
@@ -110,23 +111,55 @@ def ignore_stop_signals() -> None:
             signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
-def _end_with_stdin() -> None:
-    """Interrupt the main thread when standard input ends.
+class _Parent:
+    """The one who started this process, at the other end of standard input. Its lines are faults to impose
+    (:mod:`dsa_zmq.faults`), and its end is ours.
 
-    The parent holds the other end and the kernel closes it, however the parent dies. (Linux's PR_SET_PDEATHSIG fires
-    when the parent's *thread* ends, which kills servers that a short-lived thread has started.)
+    The kernel closes standard input however the parent dies. (Linux's PR_SET_PDEATHSIG fires when the parent's *thread*
+    ends, which kills servers that a short-lived thread has started.)
     """
 
-    def watch() -> None:
+    def __init__(self, ready_file: str | None) -> None:
+        self._ready_file = None if ready_file is None else Path(ready_file)
+        self._lock = threading.Lock()
+        self._server: app.Server | None = None
+        self._imposed: Imposed | None = None  # the newest
+
+    def listen(self) -> None:
+        """From now on do what it says, and interrupt the main thread when it ends."""
+        threading.Thread(target=self._listen, name="stdin", daemon=True).start()
+
+    def serve(self, server: app.Server) -> None:
+        """Tell it that this server serves."""
+        with self._lock:
+            self._server = server
+            self._carry_out()
+
+    def _listen(self) -> None:
+        rest = b""
         with contextlib.suppress(OSError):
-            while os.read(0, 4096):
-                pass
+            while data := os.read(0, 1 << 16):
+                *lines, rest = (rest + data).split(b"\n")
+                if lines:
+                    with self._lock:
+                        self._imposed = decode(lines[-1])
+                        self._carry_out()
         if hasattr(signal, "pthread_kill") and (main := threading.main_thread().ident) is not None:
             signal.pthread_kill(main, signal.SIGTERM)
         else:
             signal.raise_signal(signal.SIGTERM)
 
-    threading.Thread(target=watch, name="stdin", daemon=True).start()
+    def _carry_out(self) -> None:
+        server, imposed = self._server, self._imposed
+        if server is None:
+            return
+        if imposed is not None:
+            server.impose(imposed)
+        if self._ready_file is not None:
+            done = 0 if imposed is None else imposed.number
+            names = sorted(server.names)
+            content = {"pid": os.getpid(), **server.endpoints(), "names": names, "imposed": done}
+            write_atomically(self._ready_file, content)
 
 
 # --- logs ---------------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ What the contract leaves open (how soon a loss is noticed, whether a message to 
 asks for: such tests resend until the answer comes.
 """
 
+from actors.testing.cuts import CutConformance
 from actors.testing.feeds_and_timers import FeedConformance, TimerConformance
 from actors.testing.jobs_and_life import JobConformance, LifeConformance
 from actors.testing.messages import MessageConformance
@@ -28,6 +29,7 @@ from actors.testing.probe import (
 )
 
 __all__ = [
+    "CutConformance",
     "FeedConformance",
     "Garbage",
     "Harness",

@@ -171,6 +171,14 @@ class Harness(Protocol):
         """An endpoint, with its port, at which nobody listens yet, and which can be bound later."""
         ...
 
+    def partition(self, a: Running, b: Running, *, one_way: bool = False) -> None:
+        """Nothing gets through between the two any more; with ``one_way`` nothing from ``a`` to ``b``."""
+        ...
+
+    def heal(self) -> None:
+        """Undo all partitions."""
+        ...
+
     def close(self) -> None:
         """End every actor and give everything back."""
         ...

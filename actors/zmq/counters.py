@@ -17,6 +17,7 @@ class Counters:
         "busy",
         "bytes_in",
         "bytes_out",
+        "cut",
         "disconnects",
         "gone",
         "handshake_failures",
@@ -33,6 +34,7 @@ class Counters:
         self.bytes_out = 0  #: the same, with the lengths of joined payload frames
         self.busy = 0  #: messages dropped because a queue was full
         self.gone = 0  #: messages dropped because nobody was there
+        self.cut = 0  #: messages thrown away, either way, because of a cut
         self.turns = 0
         self.protocol_errors: dict[str, int] = {}  #: by reason word
         self.handshake_failures = 0  #: needs the monitor

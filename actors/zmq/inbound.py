@@ -8,6 +8,7 @@ from actors.core import Codec, Message, Peer
 from actors.errors import ProtocolError
 from actors.wire import Envelope
 from actors.zmq.counters import Counters, Journal
+from actors.zmq.cut import Cut
 
 MessageTurn = Callable[[Peer, Message, Sequence[memoryview]], bool]
 """Runs the turn; False once the actor takes no more messages."""
@@ -16,16 +17,20 @@ MessageTurn = Callable[[Peer, Message, Sequence[memoryview]], bool]
 class Inbound:
     """Shared by all receiving sockets of one actor."""
 
-    __slots__ = ("_counters", "_decode", "_journal", "_turn")
+    __slots__ = ("_counters", "_cut", "_decode", "_journal", "_turn")
 
-    def __init__(self, codec: Codec, turn: MessageTurn, counters: Counters, journal: Journal) -> None:
+    def __init__(self, codec: Codec, turn: MessageTurn, counters: Counters, journal: Journal, cut: Cut) -> None:
         self._decode = codec.decode
         self._turn = turn
+        self._cut = cut
         self._counters = counters
         self._journal = journal
 
     def deliver(self, peer: Peer, envelope: Envelope) -> bool:
         """Decode and hand over; False once the actor takes no more messages."""
+        if peer.name in self._cut.deaf_to:
+            self._counters.cut += 1
+            return True
         body, payload = envelope.body, envelope.payload
         try:
             message = self._decode(body)

@@ -14,7 +14,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ from actors.core import ActorSpec, Address
 from actors.errors import Closed
 from actors.wire import peer_name
 from actors.zmq.counters import Counters, Journal
+from actors.zmq.cut import Cut
 from actors.zmq.inbound import Inbound
 from actors.zmq.pipeline import Pipeline
 from actors.zmq.readiness import Readiness
@@ -68,6 +69,10 @@ class ZmqRuntime:
         self._counters = Counters()
         self._journal = Journal(logger or logging.getLogger("actors"), spec.address, self._counters)
         self._timers = Timers()
+        self._cut = Cut()
+        self.paused = False  #: no turn begins; see :meth:`pause`
+        self._held = threading.Event()  # the reactor stands still
+        self._resumed = threading.Event()
         self._calls: deque[Any] = deque()
         self._lock = threading.Lock()  # guards _calls together with _closing
         self._closing = False  # no calls are taken any more; the reactor ends when it sees this
@@ -121,6 +126,36 @@ class ZmqRuntime:
             return None
         return self._transport.endpoints.get(kind)
 
+    @property
+    def names(self) -> frozenset[str]:
+        """All that others may know this one by: its name, and the endpoints it has bound."""
+        if not self._opened.is_set() or self._failure is not None:
+            return frozenset((self._spec.name,))
+        return frozenset((self._spec.name, *self._transport.endpoints.values()))
+
+    def cut(self, deaf_to: Iterable[str] = (), mute_to: Iterable[str] = ()) -> None:
+        """From now on throw away what these peers send and what is sent to them (each by all its :attr:`names`), instead of
+        those that were given before; nobody: the cut is over. May be called before :meth:`start`. For tests."""
+        self._cut.deaf_to, self._cut.mute_to = frozenset(deaf_to), frozenset(mute_to)
+
+    def pause(self, timeout_s: float = KILL_TIMEOUT_S) -> None:
+        """Take no turns until :meth:`resume`, as a process does that hangs: its sockets go on answering to the network, and
+        jobs that are at work go on too. Returns once no turn is under way, or after ``timeout_s``. For tests."""
+        with self._lock:
+            if self._closing or self._thread is None or self.paused:
+                return
+            self._held.clear()
+            self._resumed.clear()
+            self.paused = True
+        self._wakeup.wake()
+        self._held.wait(timeout_s)
+
+    def resume(self) -> None:
+        """Undo :meth:`pause`. Idempotent."""
+        with self._lock:
+            self.paused = False
+            self._resumed.set()
+
     def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
         """Orderly stop: earlier calls, ``on_stop``, waiting jobs, flush, close. Killed if that takes too long."""
         if self._thread is None:
@@ -129,6 +164,7 @@ class ZmqRuntime:
             self._closing = True
             if self._deadline_ns is None:
                 self._deadline_ns = time.monotonic_ns() + int(timeout_s * 1e9)
+        self.resume()
         self._wakeup.wake()
         if self._thread is not threading.current_thread() and not self._join(timeout_s):
             self.kill()
@@ -139,6 +175,7 @@ class ZmqRuntime:
             return
         with self._lock:
             self._killed = self._closing = True
+        self.resume()
         self._wakeup.wake()
         self._join(KILL_TIMEOUT_S)
 
@@ -190,9 +227,11 @@ class ZmqRuntime:
 
     def _open(self) -> None:
         spec = self._spec
-        inbound = Inbound(spec.codec, partial(self._turn, spec.actor.on_message), self._counters, self._journal)
+        inbound = Inbound(
+            spec.codec, partial(self._turn, spec.actor.on_message), self._counters, self._journal, self._cut
+        )
         self._transport = Transport(
-            self._context, spec, self._routing_id, inbound, self._counters, self._readiness, self._monitored
+            self._context, spec, self._routing_id, inbound, self._counters, self._readiness, self._monitored, self._cut
         )
         self._transport.open()
         try:
@@ -214,6 +253,9 @@ class ZmqRuntime:
         dispatch = self._pipeline.dispatch
         impatient = 0
         while not self._ending:
+            if self.paused:
+                self._held.set()
+                self._resumed.wait()  # what follows is as after any pause of the process: input before timers
             dispatch()
             polled_ns = time.monotonic_ns()
             ready = wait(self._sleep_ms(polled_ns))
@@ -235,7 +277,7 @@ class ZmqRuntime:
     def _sleep_ms(self, now_ns: int) -> int:
         """How long to poll. From here on, whoever brings a call must wake us."""
         self._wakeup.sleeping = True
-        if self._calls or self._closing or self._transport.events:
+        if self._calls or self._closing or self.paused or self._transport.events:
             return 0
         due_ns = self._timers.next_due_ns()
         if due_ns is None:

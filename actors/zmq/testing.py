@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from actors.core import ActorSpec, Address
+from actors.testing.probe import Running
 from actors.zmq.reactor import ZmqRuntime
 
 POLL_S = 0.0005  #: between two looks at a predicate: short, since most tests wait for one loopback round trip
@@ -21,6 +22,7 @@ class LoopbackHarness:
 
     def __init__(self, **options: Any) -> None:
         self.runtimes: list[ZmqRuntime] = []
+        self._cuts: list[tuple[ZmqRuntime, ZmqRuntime]] = []  # sender, receiver
         self._options = options
 
     def __enter__(self) -> LoopbackHarness:
@@ -53,6 +55,26 @@ class LoopbackHarness:
         """A port that was free a moment ago."""
         with socket.create_server(("127.0.0.1", 0)) as server:
             return Address(f"tcp://127.0.0.1:{server.getsockname()[1]}")
+
+    def partition(self, a: Running, b: Running, *, one_way: bool = False) -> None:
+        """Make both ends throw away what they would send to or hear from the other."""
+        if not one_way:
+            self.partition(b, a, one_way=True)
+        sender, receiver = (next(one for one in self.runtimes if one is side.handle) for side in (a, b))
+        self._cuts += [(sender, receiver)]
+        self._impose()
+
+    def heal(self) -> None:
+        """Undo all partitions."""
+        self._cuts.clear()
+        self._impose()
+
+    def _impose(self) -> None:
+        for runtime in self.runtimes:
+            runtime.cut(
+                deaf_to=[name for sender, receiver in self._cuts if receiver is runtime for name in sender.names],
+                mute_to=[name for sender, receiver in self._cuts if sender is runtime for name in receiver.names],
+            )
 
     def close(self) -> None:
         """Kill every actor; AssertionError if one does not end."""

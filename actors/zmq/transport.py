@@ -12,6 +12,7 @@ import zmq
 from actors.core import ActorSpec, Address, PeerEvent
 from actors.wire import HEADER_BYTES, Buffer
 from actors.zmq.counters import Counters
+from actors.zmq.cut import Cut
 from actors.zmq.feeds import FeedReader, publish
 from actors.zmq.inbound import Inbound
 from actors.zmq.peers import Link, Listener
@@ -34,6 +35,7 @@ class Transport:
         counters: Counters,
         readiness: Readiness,
         monitored: bool,
+        cut: Cut,
     ) -> None:
         self.endpoints: dict[str, Address] = {}
         self.events: deque[tuple[Address, PeerEvent]] = deque()  #: for the actor, in turns of their own
@@ -42,6 +44,7 @@ class Transport:
         self._routing_id = routing_id
         self._inbound = inbound
         self._counters = counters
+        self._cut = cut
         self._readiness = readiness
         self._unsettled = readiness.unsettled
         self._monitors = _monitors(counters) if monitored else None
@@ -49,6 +52,7 @@ class Transport:
         self._links: dict[Address, Link] = {}
         self._sockets: list[Socket] = []  # all but those of the pipeline
         self._publishers: dict[str, Socket] = {}  # "bound", "joined"
+        self._joined_publisher: Address | None = None  # where the joined PUB leads
         self._joined_reader: FeedReader | None = None
 
     def open(self) -> None:
@@ -86,6 +90,9 @@ class Transport:
 
     def send(self, to: Address, frames: Sequence[Buffer]) -> None:
         """Queue a direct message, or drop it with an event for the actor."""
+        if self._cut.mute_to and self._cut.silences(to):
+            self._counters.cut += 1
+            return
         link = self._links.get(to)
         event: PeerEvent | None = PeerEvent.GONE
         if link is None and "://" in to:
@@ -126,7 +133,10 @@ class Transport:
 
     def publish(self, frames: Sequence[Buffer], _: object = None) -> None:
         """To the subscribers of the bound PUB and of the joined one."""
-        for socket in self._publishers.values():
+        for kind, socket in self._publishers.items():
+            if kind == "joined" and self._joined_publisher in self._cut.mute_to:
+                self._counters.cut += 1
+                continue
             publish(socket, frames)
             self._counters.messages_out += 1
             self._counters.bytes_out += len(frames[1]) - HEADER_BYTES
@@ -138,6 +148,7 @@ class Transport:
                 self._drop(old)
             if (socket := self._join(zmq.PUB, publish_to)) is not None:
                 self._publishers["joined"] = socket
+                self._joined_publisher = publish_to
         if subscribe_to is not None:
             if self._joined_reader is not None:
                 self._drop(self._joined_reader.socket)

@@ -116,6 +116,7 @@ def _list_nodes(session: Session) -> int:
                 shards=node.shards,
                 silent_seconds=node.silent_ms / 1000,
                 failure=node.failure,
+                reach=node.reach,
             )
         return 0
     if not found:
@@ -138,6 +139,8 @@ def _list_nodes(session: Session) -> int:
     for node in found:
         if node.failure:
             output.line(f"{output.shown(node.name)} has failed: {output.shown(node.failure)}")
+        if node.reach:
+            output.line(f"{output.shown(node.name)} is suspect: {output.shown(node.reach)}")
     return 0
 
 

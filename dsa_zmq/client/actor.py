@@ -143,6 +143,8 @@ class ClientActor(Carrier):
         for owner, transfer in list(self._transfers.items()):
             self._todo.append((owner, transfer.machine.tick(now_ns, self._moved_ns)))
         self._renew_leases(now_ns)
+        for report in self._suspicion.reports(self._courier.incarnation, now_ns):
+            self._session.submit(report, None, now_ns)
         self._slots.tick(now_ns)
         self._finish_turn(ctx, now_ns)
 

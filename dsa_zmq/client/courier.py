@@ -110,6 +110,11 @@ class Courier:
         known = self._nodes.get(node)
         return known.name if known and known.name else f"node {node}"
 
+    def incarnation(self, node: int) -> int:
+        """Of the process that we know by this node id; 0 if we know none."""
+        known = self._nodes.get(node)
+        return known.incarnation if known else 0
+
     def know(self, nodes: Iterable[NodeAddress]) -> list[Outcome]:
         """Addresses as the master tells them. A node that has moved or was restarted loses what was under way to it.
 

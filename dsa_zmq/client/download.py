@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dsa_zmq.client.copies import Copies
 from dsa_zmq.client.effects import Ask, Carry, Deliver, Described, Effect, Finish, Know, Progress, Release, Verify
 from dsa_zmq.client.suspicion import Suspicion
-from dsa_zmq.client.tasks import Outcome, Read, Task
+from dsa_zmq.client.tasks import Outcome, Read, Task, key_of
 from dsa_zmq.client.wanted import Wanted
 from dsa_zmq.errors import (
     Conflict,
@@ -227,6 +227,7 @@ class Download:
         if isinstance(problem, LocalError):
             return self._finish(problem)
         if problem is not None:
+            self._suspicion.damaged(task.node, *key_of(task))
             if chunk.spares:
                 chunk.fail(task.node, "corrupt")
                 *others, (spare, spare_data) = chunk.spares

@@ -71,6 +71,7 @@ class MasterActor(Actor):
             _add(self._takers, department.messages())
             _add(self._answerers, department.operations())
         self._office.when_registered.append(lambda ctx, node: self._settle(ctx))
+        self._office.when_changed.append(lambda ctx, change: self._settle(ctx))
 
     # --- life -----------------------------------------------------------------------------------------------------
 
@@ -173,7 +174,7 @@ class MasterActor(Actor):
         over = at.served_ns >= self._unsettled_ns + max(self._down_ns, LEAST_SETTLE_NS)
         if self._desk.settling and not self._loading and (over or self._members.all_heard(self._unsettled_ns)):
             self._desk.settling = False
-            ctx.log("settled", nodes=len(self._members), up=len(self._members.up(at.served_ns)))
+            ctx.log("settled", nodes=len(self._members), up=len(self._members.all_up(at.served_ns)))
         waiting, self._waiting = self._waiting, {}
         for serial, checked in waiting.items():
             call = self._calls.find(serial)
@@ -251,7 +252,8 @@ class MasterActor(Actor):
         for department in self._departments:
             department.check_invariants()
             assert set(department.asking()) <= serials, f"who waits for {department.name} is in flight"
-        assert self._desk.settling or not self._waiting, "nobody waits for nodes once all had their time"
+        doubts = any(state.doubted for state in self._members)
+        assert self._desk.settling or doubts or not self._waiting, "nobody waits for nodes once all had their time"
 
 
 def _add(table: dict[Any, Any], more: Mapping[Any, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dsa_zmq.master.comparison import Comparison
+from dsa_zmq.master.damage import DamageDesk
 from dsa_zmq.master.department import Department
 from dsa_zmq.master.examiner import Examiner
 from dsa_zmq.master.garbage import Garbage
@@ -10,11 +11,14 @@ from dsa_zmq.master.health_desk import HealthDesk
 from dsa_zmq.master.mover import Mover
 from dsa_zmq.master.office import Office
 from dsa_zmq.master.planning import Planning
+from dsa_zmq.master.probing import Prober
 from dsa_zmq.master.removals import Removals
+from dsa_zmq.master.reports import Reports
+from dsa_zmq.master.scrubs import Scrubs
 from dsa_zmq.master.survey import SurveyDesk
 
 DEPARTMENTS: tuple[type[Department], ...] = (
-    Garbage, HealthDesk, Planning, Examiner, Removals, Comparison, SurveyDesk, Mover,
+    Prober, Reports, Garbage, HealthDesk, Planning, Examiner, Removals, Comparison, SurveyDesk, Mover, DamageDesk, Scrubs,
 )  # fmt: skip
 
 

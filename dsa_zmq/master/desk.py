@@ -63,7 +63,7 @@ class Moment(NamedTuple):
 @dataclass(slots=True)
 class Desk:
     """Begins and completes operations. ``settling`` is true after a start or a pause of ours, until all known nodes
-    have spoken or had time enough: too few nodes is no answer then."""
+    have spoken or had time enough: too few nodes is no answer then, nor while a node is just being tried."""
 
     cluster: bytes
     term: int
@@ -101,7 +101,7 @@ class Desk:
                     self.inherited.follow(operation)
                     return Next.CATALOG
         except TooFewNodes as error:
-            return Next.WAIT if self.settling else failure(error)
+            return Next.WAIT if self.settling or self.members.undecided() else failure(error)
         except DSAError as error:
             return failure(error)
 
@@ -142,7 +142,7 @@ class Desk:
                 case _:
                     self.inherited.follow(operation)
         except TooFewNodes as error:
-            return Next.WAIT if self.settling else failure(error)
+            return Next.WAIT if self.settling or self.members.undecided() else failure(error)
         except DSAError as error:
             return failure(error)
         answer: Result = result

@@ -65,7 +65,7 @@ class Garbage(Department):
 
     def on_tick(self, ctx: Context, served_ns: int) -> None:
         """Give up on nodes that are not up; repeat what was not answered."""
-        self._drops.keep_only(state.row.node for state in self._members.up(served_ns))
+        self._drops.keep_only(state.row.node for state in self._members.all_up(served_ns))
         for node, drop in self._drops.due(served_ns):
             self.office.tell(ctx, node, drop)
 

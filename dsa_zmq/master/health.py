@@ -84,7 +84,7 @@ def report(
         degraded_chunks=degraded,
         endangered_chunks=endangered,
         lost_chunks=lost,
-        nodes_up=sum(state.row.node not in without for state in members.up(served_ns)),
+        nodes_up=sum(state.row.node not in without for state in members.all_up(served_ns)),
         nodes=len(members),
         notes=notes(members, served_ns, default_redundancy) + _void(result.void) + _stuck(healing.stuck),
         healthy_bytes=healthy_bytes,
@@ -121,7 +121,7 @@ def notes(members: Members, served_ns: int, default_redundancy: str) -> list[str
         if info.state == FAILED:
             said.append(f"node '{info.name}' has failed: {info.failure}; see to its disk, then restart it")
     said += [
-        f"node '{info.name}' is suspect: not heard for {format_duration(info.silent_ms // 1000)}"
+        f"node '{info.name}' is suspect: {info.reach or 'not heard for ' + format_duration(info.silent_ms // 1000)}"
         for info in infos
         if info.state == SUSPECT
     ]

@@ -94,7 +94,7 @@ class HealthDesk(Department):
             now = count(self._tally, present(self.office.members, served_ns))
             self._figures = {f"stored_chunks_{state.name.lower()}": now.chunks[state] for state in Safety}
             self._figures |= {f"stored_bytes_{state.name.lower()}": now.bytes[state] for state in Safety}
-        self._figures["nodes_up"] = len(self.office.members.up(served_ns))
+        self._figures["nodes_up"] = len(self.office.members.all_up(served_ns))
 
     # --- files ----------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,9 @@ States, and who moves between them::
          |                               ^           heartbeat       ^           heartbeat      |
          +--> suspect --silence--> down  +---------------------------+--------------------------+
 
+A node that speaks is yet suspect while its data port is not known to be reachable (*doubted*: see
+:mod:`dsa_zmq.master.probing`), or while it does not hear the master (*deaf*).
+
 A node that only its row tells of (the master has just started) is suspect until it registers or its silence has lasted long
 enough. *failed* is a node that speaks but whose store refuses writes; it may still be read. Only a node registered under
 this term can be up: commands travel over the connection that it registered by.
@@ -14,7 +17,7 @@ this term can be up: commands travel over the connection that it registered by.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 
 from actors.core import Address
@@ -31,6 +34,8 @@ READ_ORDER = {UP: 0, SUSPECT: 1, FAILED: 2, DOWN: 3}
 """Where to read first. A failed store's bytes are verified like any other's; a down node most likely does not answer."""
 
 
+DEAF = "it does not answer the master, though its heartbeats come"
+
 STANDINGS = {UP: Standing.KEEPS, SUSPECT: Standing.SILENT, FAILED: Standing.FAILED, DOWN: Standing.AWAY}
 
 
@@ -45,6 +50,12 @@ class NodeState:
     shards: int = 0
     failure: str = ""
     inventory: int = 0  #: digest of all that it holds, as it last said
+    said: Heartbeat | None = None  #: its last heartbeat
+    doubted: bool = False  #: nobody reached its data port lately, or nobody has tried yet
+    reach: str = ""  #: who could not reach its data port, and why; "" while nobody has tried, or others can
+    proved: bool = False  #: some other node has reached the data port of this process
+    fresh: bool = True  #: its last registration was the first of this process, or told another address
+    deaf: bool = False  #: it does not answer the master, though its heartbeats come
     shown: str = SUSPECT  #: the state at the last look, to tell changes
 
 
@@ -62,7 +73,7 @@ class Members:
     """All nodes that are not removed. Times are serving time (:class:`actors.liveness.ServingClock`) in nanoseconds."""
 
     def __init__(self, suspect_ns: int, down_ns: int) -> None:
-        self._suspect_ns = suspect_ns
+        self.suspect_ns = suspect_ns  #: silence after which a node is suspect
         self._down_ns = down_ns
         self._liveness: LivenessTable[int] = LivenessTable(suspect_ns, down_ns)
         self._nodes: dict[int, NodeState] = {}
@@ -92,6 +103,11 @@ class Members:
         known = self._nodes.get(row.node)
         earlier = known.peer if known is not None and known.peer != peer else None
         state = known or NodeState(row)
+        before = (state.row.incarnation, state.row.address) if state.peer is not None else None
+        state.fresh = before != (row.incarnation, row.address)
+        if state.fresh:
+            state.doubted = state.proved = state.deaf = False
+            state.reach = ""
         state.row = row
         state.peer = peer
         state.used = _bytes(message.used, row.capacity)
@@ -116,9 +132,28 @@ class Members:
             state.free = _bytes(message.free, state.row.capacity)
             state.shards = max(0, message.shards)
             state.failure = message.failure[:500]
+            state.said = message
             self._up_until_ns = 0
             state.inventory = message.inventory
         return sign
+
+    def doubt(self, node: int, reach: str = "") -> None:
+        """Its data port is not known to be reachable: it was not tried yet, or ``reach`` says who failed to."""
+        state = self._nodes[node]
+        state.doubted, state.reach = True, reach
+        self._up_until_ns = 0
+
+    def trust(self, node: int, *, proved: bool = True) -> None:
+        """Another node has reached its data port; or, if that is not proved, there is no other one to try."""
+        state = self._nodes[node]
+        state.doubted, state.reach = False, ""
+        state.proved = state.proved or proved
+        self._up_until_ns = 0
+
+    def deafen(self, node: int, deaf: bool) -> None:
+        """It does not answer the master, or does so again."""
+        self._nodes[node].deaf = deaf
+        self._up_until_ns = 0
 
     def look(self, served_ns: int) -> list[Change]:
         """What has changed since the last look."""
@@ -143,7 +178,7 @@ class Members:
         liveness = self._liveness.state(node, served_ns)
         if liveness is Liveness.DOWN:
             return DOWN
-        if liveness is Liveness.SUSPECT or state.peer is None:
+        if liveness is Liveness.SUSPECT or state.peer is None or state.doubted or state.deaf:
             return SUSPECT
         return FAILED if state.failure else UP
 
@@ -162,15 +197,26 @@ class Members:
         return self._nodes.get(node)
 
     def up(self, served_ns: int) -> list[NodeState]:
-        """Those that new shards may go to, by node number. The same list, not to be changed, as long as nothing happens:
-        until a node is heard of, or the first of them has been silent for too long."""
+        """Those that new shards may go to, by node number: not those that are to be emptied.
+
+        The same list, not to be changed, as long as nothing happens: until a node is heard of, or the first of them has
+        been silent for too long.
+        """
         if not self._up_from_ns <= served_ns < self._up_until_ns:
-            self._up = [state for node, state in sorted(self._nodes.items()) if self.state(node, served_ns) == UP]
+            self._up = [
+                state
+                for node, state in sorted(self._nodes.items())
+                if not state.row.draining and self.state(node, served_ns) == UP
+            ]
             silence_ns = max(
-                [self.silence_ns(state.row.node, served_ns) for state in self._up], default=self._suspect_ns
+                [self.silence_ns(state.row.node, served_ns) for state in self._up], default=self.suspect_ns
             )
-            self._up_from_ns, self._up_until_ns = served_ns, served_ns + self._suspect_ns - silence_ns
+            self._up_from_ns, self._up_until_ns = served_ns, served_ns + self.suspect_ns - silence_ns
         return self._up
+
+    def all_up(self, served_ns: int) -> list[NodeState]:
+        """Those that are up, also if they are to be emptied, by node number."""
+        return [state for node, state in sorted(self._nodes.items()) if self.state(node, served_ns) == UP]
 
     def down(self, served_ns: int) -> frozenset[int]:
         """Those whose shards cannot be read now."""
@@ -180,11 +226,32 @@ class Members:
         """The node that registered over this connection."""
         return next((state for state in self._nodes.values() if state.peer == peer), None)
 
-    def all_heard(self, since_ns: int) -> bool:
-        """Whether every node is registered under this term, and has spoken later than that."""
+    def all_heard(self, since_ns: int, *, but: Container[int] = ()) -> bool:
+        """Whether every node (but for these) is registered under this term, and has spoken later than that; and whether it
+        is known if its data port can be reached."""
         return all(
-            state.peer is not None and self._liveness.confirmed(node, since_ns) for node, state in self._nodes.items()
+            state.peer is not None
+            and self._liveness.confirmed(node, since_ns)
+            and (not state.doubted or bool(state.reach))
+            for node, state in self._nodes.items()
+            if node not in but
         )
+
+    def heard(self, served_ns: int) -> list[NodeState]:
+        """Those that can be spoken to, in whatever state, by node number."""
+        return [
+            state
+            for node, state in sorted(self._nodes.items())
+            if state.peer is not None and self._liveness.state(node, served_ns) is Liveness.UP
+        ]
+
+    def undecided(self) -> bool:
+        """Whether it is still being found out if some node's data port can be reached."""
+        return any(state.doubted and not state.reach for state in self._nodes.values())
+
+    def heard_since(self, node: int, since_ns: int) -> bool:
+        """Whether it gave a sign of life later than that."""
+        return self._liveness.confirmed(node, since_ns)
 
     def silence_ns(self, node: int, served_ns: int) -> int:
         return self._liveness.silence_ns(node, served_ns)
@@ -217,7 +284,7 @@ class Members:
             state.row.name == message.name
             and state.row.store_id != message.store_id
             and (state.row.host, state.row.path) == (message.host, message.path)
-            and self.silence_ns(state.row.node, served_ns) < self._suspect_ns
+            and self.silence_ns(state.row.node, served_ns) < self.suspect_ns
             for state in self._nodes.values()
         )
 
@@ -243,7 +310,7 @@ class Members:
         """All nodes for people, by name."""
         infos = []
         for node, state in self._nodes.items():
-            row = state.row
+            row, said = state.row, state.said
             infos.append(
                 NodeInfo(
                     node=node,
@@ -260,6 +327,12 @@ class Members:
                     silent_ms=self.silence_ns(node, served_ns) // 1_000_000,
                     failure=state.failure,
                     draining=row.draining,
+                    reach=DEAF if state.deaf and not state.reach else state.reach,
+                    damaged=max(0, said.damaged) if said else 0,
+                    garbage=max(0, said.garbage) if said else 0,
+                    load=max(0, said.load) if said else 0,
+                    scrubbed_s=max(0, said.scrubbed_s) if said else 0,
+                    scrub_permille=min(max(0, said.scrub_permille), 1000) if said else 0,
                 )
             )
         return sorted(infos, key=lambda info: (info.name, info.node))
@@ -285,6 +358,7 @@ class Members:
         assert len(peers) == len(set(peers)), "one connection, one node"
         for state in self._nodes.values():
             assert not state.row.removed
+            assert not (state.reach and not state.doubted), "who is reached is not said to be out of reach"
             assert 0 <= state.free <= state.row.capacity
             assert state.used >= 0
 

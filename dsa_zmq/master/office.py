@@ -31,7 +31,9 @@ MakeAPlan = Callable[[Context, MakePlan, TellPlan], None]
 if TYPE_CHECKING:  # they are departments over this office
     from dsa_zmq.master.examiner import Examiner
     from dsa_zmq.master.mover import Mover
+    from dsa_zmq.master.probing import Prober
     from dsa_zmq.master.removals import Removals
+    from dsa_zmq.master.scrubs import Scrubs
     from dsa_zmq.master.survey import SurveyDesk
 
 
@@ -59,16 +61,17 @@ class Office:
     The survey has something to decide about them."""
     examiner: Examiner = field(init=False)
     removals: Removals = field(init=False)
+    scrubs: Scrubs = field(init=False)
     survey: SurveyDesk = field(init=False)
     mover: Mover = field(init=False)
+    prober: Prober = field(init=False)
     haste: Haste = field(init=False)
     """Whether repair and trims are held: see :mod:`dsa_zmq.master.haste`."""
-
-    def __post_init__(self) -> None:
-        self.haste = Haste(self.members, self.settings.pace)
-
     plans: dict[str, MakeAPlan] = field(default_factory=dict)
     """By kind of task, who makes its plan: called with the wish and with whom to tell, then or in a later turn."""
+
+    def __post_init__(self) -> None:
+        self.haste = Haste(self.members, self.settings.pace, lambda: self.clock.missed_ns)
 
     def at(self, ctx: Context) -> Moment:
         """When this turn takes place."""
@@ -76,8 +79,10 @@ class Office:
 
     def look(self, ctx: Context) -> None:
         """Notice how silence has changed the nodes' states, and say so."""
-        for change in self.members.look(self.at(ctx).served_ns):
+        served_ns = self.at(ctx).served_ns
+        for change in self.members.look(served_ns):
             ctx.log("node-state", node=change.name, before=change.before, now=change.after)
+            self.haste.changed(change, served_ns)
             for call in self.when_changed:
                 call(ctx, change)
 

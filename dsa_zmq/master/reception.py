@@ -91,6 +91,7 @@ class Reception(Department):
             why = "shards on the former store are void until its disk returns under this name"
             ctx.log("store-replaced", node=result.name, former=former.row.node, id=result.node, why=why)
         earlier = self._members.register(result, peer, message, served_ns)
+        office.prober.doubt(result.node, served_ns)
         if earlier is not None:
             ctx.send(earlier, Fence(f"start {start_of(result.incarnation)} of this node has registered"))
         ctx.log("node-registered", node=result.name, id=result.node, incarnation=result.incarnation)

@@ -54,6 +54,7 @@ class CarePace:
     """Of a node's disk."""
 
     scrub_bytes_s: int = 10 * MIB  #: a terabyte a day; a spinning disk hardly notices
+    scrub_every_s: float = 86_400.0  #: from the beginning of a round to that of the next: a terabyte takes as long
     scrub_save_s: float = 60.0  #: how much of a scrub a restart may repeat
     compact_bytes_s: int = 16 * MIB  #: read plus written
     compact_busy: float = 0.25  #: of that, while puts wait

@@ -6,13 +6,13 @@ received and not yet answered is bounded in bytes; beyond that, requests are ans
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from actors.core import Address, Context, Job
 from actors.limits import MAX_PAYLOAD_BYTES, MAX_PAYLOAD_FRAMES
-from dsa_zmq.errors import Denied, DSAError, Invalid, Overloaded, Unavailable
+from dsa_zmq.errors import Corrupt, Denied, DSAError, Invalid, Overloaded, Unavailable
 from dsa_zmq.model.limits import MAX_CHUNK_BYTES
 from dsa_zmq.model.macs import READ as READ_RIGHT
 from dsa_zmq.model.macs import WRITE as WRITE_RIGHT
@@ -61,6 +61,7 @@ class DataPlane:
     authority: Authority | None = None  #: None: not registered yet
     pending: dict[str, int] = field(default_factory=lambda: {WRITE: 0, READ: 0})  #: bytes under way, by lane
     refused: int = 0  #: shards that were refused without asking the store
+    when_damaged: list[Callable[[Context], None]] = field(default_factory=list)  #: called when a read has met damage
     _under_way: dict[int, _Conversation] = field(default_factory=dict)
     _last: int = 0
 
@@ -102,6 +103,9 @@ class DataPlane:
             answers = iter(results)
             results = [next(answers) if error is None else error for error in talk.refused]
         _reply(ctx, talk.sender, talk.request, results, talk.authority)
+        if talk.lane == READ and Corrupt in map(type, results):
+            for call in self.when_damaged:
+                call(ctx)
 
     def _problem(self, request: Request, payload: Sequence[memoryview], lane: str, weight: int) -> DSAError | None:
         """Why the whole request is not looked at."""

@@ -150,9 +150,8 @@ class DiskStore:
         row = self._reading.find(key)
         return None if row is None or row.state == DAMAGED else row.info
 
-    def damaged(self, limit: int = 1000) -> list[ShardInfo]:
-        """Shards whose bytes were found not to match: kept on the disk, never served, in key order."""
-        return self._reading.damaged(limit)
+    def damaged(self, after: ShardKey | None = None, limit: int = 1000) -> list[ShardInfo]:
+        return self._reading.damaged(after, limit)
 
     def digests(self, level: int, within: int = 0) -> dict[int, int]:
         return self._reading.digests(level, within)
@@ -183,7 +182,8 @@ class DiskStore:
             shards = sum(state.live for state in self._writer.segments.values()) - self._index.damaged_count
             used = self._writer.used + self._space.index
             free = 0 if self._failed or self._guard.closed else self._writer.free
-            return Usage(self._space.capacity, used, free, shards, self._compactor.garbage())
+            garbage, damaged = self._compactor.garbage(), self._index.damaged_count
+            return Usage(self._space.capacity, used, free, shards, garbage, damaged)
 
     def close(self) -> None:
         with self._guard.lock:

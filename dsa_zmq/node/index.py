@@ -191,10 +191,11 @@ class Index:
         found = cast("Iterable[tuple[str, int]]", self._db.execute("SELECT name, value FROM meta ORDER BY name"))
         return {name.removeprefix(_MARK): value for name, value in found if name.startswith(_MARK)}
 
-    def damaged(self, limit: int) -> list[ShardInfo]:
-        """Quarantined shards, in key order."""
-        sql = f"SELECT {_COLUMNS} FROM shards WHERE state > 0 AND state = 1 ORDER BY chunk, idx LIMIT ?"
-        return [Row._make(row).info for row in self._db.execute(sql, (limit,))]
+    def damaged(self, after: ShardKey, limit: int) -> list[ShardInfo]:
+        """Quarantined shards behind ``after``, in key order."""
+        condition = "state > 0 AND state = 1 AND (chunk, idx) > (?, ?)"
+        sql = f"SELECT {_COLUMNS} FROM shards WHERE {condition} ORDER BY chunk, idx LIMIT ?"
+        return [Row._make(row).info for row in self._db.execute(sql, (*after, limit))]
 
     def damaged_count(self) -> int:
         return int(self._db.execute("SELECT count(*) FROM shards WHERE state > 0 AND state = 1").get)

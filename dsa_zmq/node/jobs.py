@@ -18,8 +18,10 @@ import msgspec
 from actors.core import Job, Lane
 from dsa_zmq.errors import DSAError, Unavailable
 from dsa_zmq.node.compactor import Rewritten, Share
+from dsa_zmq.node.damage_steps import FindDamage, find_damage
 from dsa_zmq.node.identity import IdentityFile
 from dsa_zmq.node.inventory_steps import DigestStore, ReadRanges, digest_store, read_ranges
+from dsa_zmq.node.scrub_steps import LoadScrub, SaveScrub, ScrubSome, load_scrub, save_scrub, scrub_some
 from dsa_zmq.node.shard_states import LookUpShards, ReadShards, look_up_shards, read_shards
 from dsa_zmq.node.store import NewShard, ShardInfo, ShardKey, ShardStore, Usage
 
@@ -182,6 +184,7 @@ WRITE_JOBS: dict[type[Job], Callable[[ShardStore, IdentityFile, Any], Any]] = {
     GiveBackStart: _give_back,
     RewriteShare: _rewrite,
     LookUpShards: look_up_shards,
+    FindDamage: find_damage,
 }
 """All but puts, which are done together. A DSAError that is raised is the job's outcome."""
 
@@ -194,6 +197,9 @@ CARE_JOBS: dict[type[Job], Callable[[ShardStore, Any], Any]] = {
     ReadShards: read_shards,
     DigestStore: digest_store,
     ReadRanges: read_ranges,
+    LoadScrub: load_scrub,
+    SaveScrub: save_scrub,
+    ScrubSome: scrub_some,
 }
 
 

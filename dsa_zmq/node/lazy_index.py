@@ -73,9 +73,9 @@ class LazyIndex:
     def mark(self, values: Mapping[str, int]) -> None:
         self._change(lambda: self._index.mark(values))
 
-    def damaged(self, limit: int) -> list[ShardInfo]:
-        """Quarantined shards, in key order."""
-        return self._index.damaged(limit)
+    def damaged(self, after: ShardKey, limit: int) -> list[ShardInfo]:
+        """Quarantined shards behind ``after``, in key order."""
+        return self._index.damaged(after, limit)
 
     def measure(self) -> None:
         """Bring :attr:`Space.index` up to date."""

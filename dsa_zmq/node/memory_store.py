@@ -80,7 +80,8 @@ class MemoryStore:
     def usage(self) -> Usage:
         used = sum(info.length for info, _ in self._shards.values())
         free = max(0, self._capacity - self._reserve - used)
-        return Usage(self._capacity, used, 0 if self._failure else free, len(self._shards) - len(self._damaged))
+        good = len(self._shards) - len(self._damaged)
+        return Usage(self._capacity, used, 0 if self._failure else free, good, damaged=len(self._damaged))
 
     @property
     def compactor(self) -> None:
@@ -106,9 +107,9 @@ class MemoryStore:
         if self._closed:
             raise Unavailable("the store is closed")
 
-    def damaged(self, limit: int = 1000) -> list[ShardInfo]:
-        """Shards that were found not to match, in key order."""
-        return [self._damaged[key] for key in sorted(self._damaged)[:limit]]
+    def damaged(self, after: ShardKey | None = None, limit: int = 1000) -> list[ShardInfo]:
+        keys = sorted(key for key in self._damaged if after is None or key > after)
+        return [self._damaged[key] for key in keys[:limit]]
 
     def range(self, first: int, end: int) -> list[ShardInfo]:
         self._check_open()

@@ -78,9 +78,9 @@ class Reading:
             after = ShardKey(*part[-1]) if part else after
         return found
 
-    def damaged(self, limit: int) -> list[ShardInfo]:
+    def damaged(self, after: ShardKey | None, limit: int) -> list[ShardInfo]:
         with self._guard:
-            return self._index.damaged(limit)
+            return self._index.damaged(after or ShardKey(-1, 0), limit)
 
     def marks(self) -> dict[str, int]:
         with self._guard:

@@ -48,6 +48,7 @@ class Usage(msgspec.Struct, frozen=True):
     free: int  #: bytes that new shards may still take: capacity and the disk's room, less the reserve
     shards: int
     garbage: int = 0  #: bytes of what is dead, in segments that are full
+    damaged: int = 0  #: shards in quarantine
 
 
 class ShardStore(Protocol):
@@ -88,6 +89,11 @@ class ShardStore(Protocol):
         """Digests of the buckets of a level that are not empty (:mod:`dsa_zmq.model.inventory`), of what ``list`` tells:
         all at level 0, which are kept; else those of a bucket of the level above, which are made from up to a million keys.
         What changes meanwhile is in them or is not."""
+        ...
+
+    def damaged(self, after: ShardKey | None = None, limit: int = 1000) -> list[ShardInfo]:
+        """A page of the shards in quarantine, in key order: their bytes were found not to match. They are kept, and never
+        served, until the shard is dropped or put anew."""
         ...
 
     def marks(self) -> dict[str, int]:

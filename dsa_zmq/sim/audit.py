@@ -109,14 +109,7 @@ def _look_at_node(
     if node is None:
         found.problems.append(f"the catalog does not know node {machine.name}")
         return
-    settings = cluster.node_settings(machine.name)
-    store = DiskStore(
-        machine.disk,
-        capacity=settings.capacity,
-        reserve=settings.reserve,
-        segment_bytes=settings.segment_bytes,
-        rng=random.Random(0),  # for new segments, of which there will be none
-    )
+    store = open_store(cluster, machine)
     try:
         named = {(place.chunk, place.shard) for place in rows[PLACES.name] if place.node == node}
         for chunk, shard in sorted(named):
@@ -136,3 +129,15 @@ def _look_at_node(
         found.expect(not store.failure, f"the store of {machine.name} has failed: {store.failure}")
     finally:
         store.close()
+
+
+def open_store(cluster: SimCluster, machine: NodeMachine) -> DiskStore:
+    """The store of a node that is not running."""
+    settings = cluster.node_settings(machine.name)
+    return DiskStore(
+        machine.disk,
+        capacity=settings.capacity,
+        reserve=settings.reserve,
+        segment_bytes=settings.segment_bytes,
+        rng=random.Random(0),  # for new segments, of which there will be none
+    )

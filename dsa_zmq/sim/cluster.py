@@ -20,7 +20,7 @@ from dsa_zmq.client.slots import BURST_FILES
 from dsa_zmq.errors import DSAError, LocalError, Unavailable
 from dsa_zmq.master.settings import MasterSettings
 from dsa_zmq.model.limits import MIN_CHUNK_BYTES
-from dsa_zmq.model.pace import HealingPace
+from dsa_zmq.model.pace import CarePace, HealingPace
 from dsa_zmq.node.service import NodeSettings
 from dsa_zmq.protocol.operations import ListNodes, Nodes
 from dsa_zmq.sim.ledger import Ledger, Wrong
@@ -57,6 +57,7 @@ class SimCluster:
         scrambled: bool = False,
         segment_bytes: int = SEGMENT_BYTES,
         capacity: int = NODE_CAPACITY,
+        care: CarePace | None = None,
         **settings: Any,
     ) -> None:
         self.seed = seed
@@ -64,6 +65,7 @@ class SimCluster:
         self.scrambled = scrambled
         self._segment_bytes = segment_bytes
         self._capacity = capacity
+        self._care = care or replace(CarePace(), damage_repeat_s=0.5, scrub_save_s=1.0)
         self.world = SimRuntime(seed, faults=_quick(faults), keep_events=keep_events)
         self.random = random.Random(f"{seed}:scenario")
         self.ledger = Ledger(random.Random(f"{seed}:contents"), lambda: self.world.now_ns)
@@ -87,6 +89,7 @@ class SimCluster:
             ),
             **settings,
         )
+        self.advertise: dict[str, Address] = {}  #: by node: where it says it is, if not where it listens
         self.master = MasterMachine(self, "master")
         self.nodes = [NodeMachine(self, f"n{number}") for number in range(1, nodes + 1)]
         self.users: list[User] = []
@@ -114,7 +117,7 @@ class SimCluster:
         return NodeSettings(
             master=self.master_settings.listen,
             listen=Address(f"tcp://10.0.1.{number}:7710"),
-            advertise=None,
+            advertise=self.advertise.get(name),
             name=name,
             zone="",
             host=f"host-{name}",
@@ -123,6 +126,7 @@ class SimCluster:
             capacity=self._capacity,
             reserve=0,
             segment_bytes=self._segment_bytes,
+            pace=self._care,
         )
 
     def client_settings(self, name: str) -> ClientSettings:
@@ -145,7 +149,10 @@ class SimCluster:
 
     def spawn(self, owner: Machine | User, spec: ActorSpec, disks: Sequence[SimDisk] = ()) -> SimHandle:
         """Start a process whose messages and batches are seen."""
-        return self.world.spawn(replace(spec, actor=Watched(spec.actor, owner, self)), disks=disks)
+        watched = Watched(spec.actor, owner, self)
+        if isinstance(owner, Machine):
+            owner.watched = watched
+        return self.world.spawn(replace(spec, actor=watched), disks=disks)
 
     # --- what happens ---------------------------------------------------------------------------------------------
 
@@ -243,7 +250,9 @@ class SimCluster:
         self.world.heal()
         self.world.faults = _quick(NO_FAULTS)
         for machine in self.machines:
-            if machine.alive:
+            if machine.hung:
+                machine.crash()
+            elif machine.alive:
                 machine.resume()
         for user in self.users:
             if user.alive:

@@ -25,12 +25,16 @@ if TYPE_CHECKING:
 
 
 class Watched(Actor):
-    """An actor whose messages the cluster sees, after the actor has dealt with them."""
+    """An actor whose messages the cluster sees, after the actor has dealt with them.
+
+    While it hangs, its process lives, and so do its connections, but no handler runs; it ends by being killed.
+    """
 
     def __init__(self, actor: Actor, owner: Any, cluster: SimCluster) -> None:
         self.actor = actor
         self._owner = owner
         self._cluster = cluster
+        self.hangs = False
 
     def __repr__(self) -> str:
         return repr(self.actor)
@@ -39,17 +43,21 @@ class Watched(Actor):
         self.actor.on_start(ctx)
 
     def on_message(self, ctx: Context, sender: Peer, message: Message, payload: Sequence[memoryview]) -> None:
-        self.actor.on_message(ctx, sender, message, payload)
-        self._cluster.saw_message(self._owner, sender, message)
+        if not self.hangs:
+            self.actor.on_message(ctx, sender, message, payload)
+            self._cluster.saw_message(self._owner, sender, message)
 
     def on_timer(self, ctx: Context, token: Token) -> None:
-        self.actor.on_timer(ctx, token)
+        if not self.hangs:
+            self.actor.on_timer(ctx, token)
 
     def on_result(self, ctx: Context, token: Token, result: Any) -> None:
-        self.actor.on_result(ctx, token, result)
+        if not self.hangs:
+            self.actor.on_result(ctx, token, result)
 
     def on_peer(self, ctx: Context, peer: Address, event: PeerEvent) -> None:
-        self.actor.on_peer(ctx, peer, event)
+        if not self.hangs:
+            self.actor.on_peer(ctx, peer, event)
 
     def on_call(self, ctx: Context, call: Any) -> None:
         self.actor.on_call(ctx, call)
@@ -74,6 +82,7 @@ class Machine:
         self.kept = True
         self.refused_starts: list[str] = []  #: why a start failed
         self.handle: SimHandle | None = None
+        self.watched: Watched | None = None  #: the actor of the latest process
         self.process_name = ""
 
     def __repr__(self) -> str:
@@ -82,6 +91,11 @@ class Machine:
     @property
     def alive(self) -> bool:
         return self.handle is not None and self.handle.alive
+
+    @property
+    def hung(self) -> bool:
+        """Whether the process lives and does nothing."""
+        return self.alive and self.watched is not None and self.watched.hangs
 
     def new_disk(self) -> SimDisk:
         """An empty disk."""
@@ -146,6 +160,11 @@ class Machine:
     def pause(self) -> None:
         """SIGSTOP."""
         self.cluster.world.pause(self.process_name)
+
+    def hang(self) -> None:
+        """The process lives, its connections stay, and nothing is done any more until it is killed."""
+        assert self.watched is not None, "what hangs was started"
+        self.watched.hangs = True
 
     def resume(self) -> None:
         """SIGCONT, to whatever process there is now."""

@@ -10,7 +10,7 @@ from dsa_zmq.sim.history import Outcome
 from dsa_zmq.sim.ledger import Wrong
 from dsa_zmq.sim.machines import NodeMachine
 
-QUIET_S = 4.0  #: beyond an upload's lease: garbage is collected, and drops are repeated once
+QUIET_S = 8.0  #: beyond an upload's lease: garbage is collected, inventories are compared, drops repeated once
 
 
 def settle(cluster: SimCluster, *, without: Collection[NodeMachine] = ()) -> Audit:

@@ -10,11 +10,13 @@ from actors.core import ActorSpec, Address, Handle
 from actors.sim.faults import NO_FAULTS, Faults
 from actors.sim.runtime import SimRuntime
 from actors.testing import (
+    CutConformance,
     FeedConformance,
     Harness,
     JobConformance,
     LifeConformance,
     MessageConformance,
+    Running,
     TimerConformance,
 )
 
@@ -40,6 +42,12 @@ class SimHarness:
     def unused_endpoint(self) -> Address:
         self._unused += 1
         return Address(f"tcp://10.0.0.2:{self._unused}")
+
+    def partition(self, a: Running, b: Running, *, one_way: bool = False) -> None:
+        self.world.partition([a.spec.name], [b.spec.name], one_way=one_way)
+
+    def heal(self) -> None:
+        self.world.heal()
 
     def close(self) -> None:
         """Nothing outlives a world."""
@@ -68,3 +76,6 @@ class TestJobs(JobConformance): ...
 
 
 class TestLife(LifeConformance): ...
+
+
+class TestCuts(CutConformance): ...

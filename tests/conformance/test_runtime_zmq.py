@@ -6,7 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from actors.testing import FeedConformance, JobConformance, LifeConformance, MessageConformance, TimerConformance
+from actors.testing import (
+    CutConformance,
+    FeedConformance,
+    JobConformance,
+    LifeConformance,
+    MessageConformance,
+    TimerConformance,
+)
 from actors.zmq.testing import LoopbackHarness
 
 
@@ -34,4 +41,8 @@ class TestJobs(JobConformance):
 
 
 class TestLife(LifeConformance):
+    pass
+
+
+class TestCuts(CutConformance):
     pass

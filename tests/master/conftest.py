@@ -37,12 +37,16 @@ from dsa_zmq.protocol.messages import (
     Heartbeat,
     Hint,
     Inventory,
+    Probed,
     Refused,
     Register,
     Registered,
 )
+from dsa_zmq.protocol.messages import (
+    Probe as ProbeOrder,
+)
 from dsa_zmq.protocol.operations import Allocate, Commit, ListNodes, OpenSession, Operation
-from dsa_zmq.protocol.values import Receipt, ShardRef, StagedChunk
+from dsa_zmq.protocol.values import ProbeOutcome, Receipt, ShardRef, StagedChunk
 
 CONTROL = Address("tcp://10.0.0.1:7700")
 SETTINGS = MasterSettings(
@@ -145,6 +149,8 @@ class Node:
         self.drops = True  #: answer Drop
         self.tells = True  #: answer Examine and AskInventory
         self.beats = True
+        self.reaches: Callable[[int], bool] = lambda node: True  #: other nodes' data ports, when the master asks
+        self.hears = True  #: what the master asks about them
         self.registered: Registered = None  # type: ignore[assignment]
         self.shards: set[ShardRef] = set()
         self.form = msgspec.structs.replace(
@@ -196,6 +202,11 @@ class Node:
                 ctx.send(got.sender.address, Examined(question.number, states))
             case AskInventory() as question if self.tells and self.registered:
                 ctx.send(got.sender.address, self.inventory(question))
+            case ProbeOrder() as probe if self.hears:
+                outcomes = [
+                    ProbeOutcome(node.node, node.incarnation if self.reaches(node.node) else 0) for node in probe.nodes
+                ]
+                ctx.send(got.sender.address, Probed(probe.number, outcomes))
             case Hint() as hint if self.registered and hint.term > self.registered.term:
                 ctx.send(CONTROL, self.form)
             case Fence():

@@ -41,6 +41,7 @@ from dsa_zmq.protocol.messages import (
     Inventory,
     Ping,
     Pong,
+    Probed,
     PutDone,
     PutOutcome,
     PutShard,
@@ -417,7 +418,7 @@ def test_messages_of_others_are_ignored_and_counted(world: World) -> None:
         Fence("go away"),
         Drop(1, 9, [ShardRef(10, 0)]),
         Hint(CLUSTER, 9, b"x" * 16),
-        Pong(1, 1, 1),
+        Probed(1, []),
         Heartbeat(1, 1, 1, 1, 1, 1, 1),
         Registered(1, CLUSTER, 4, 99, b"x" * 16, KEY, "", "", 1),
     ):

@@ -17,13 +17,17 @@ from dsa_zmq.client.slots import SlotPool
 from dsa_zmq.client.upload import Upload
 from dsa_zmq.errors import DSAError
 from dsa_zmq.master.catalog import batch, garbage, node_rules, receipts, sql
+from dsa_zmq.master.damage import DamageDesk
 from dsa_zmq.node import compactor, disk_store, jobs, reading, recovery
+from dsa_zmq.node.damage import Damages
+from dsa_zmq.node.damage_steps import FindDamage, find_damage
+from dsa_zmq.node.scrub_steps import ScrubSome, scrub_some
 from dsa_zmq.node.store import ShardInfo
 from dsa_zmq.protocol.operations import Locate
 from dsa_zmq.protocol.values import Receipt
 from dsa_zmq.sim.campaign import Scenario, ScenarioFailed, run_once
 from dsa_zmq.sim.machines import Machine, MasterMachine, NodeMachine
-from dsa_zmq.sim.scenarios import ahead, answers, calm, counted, disks, lies, returning, space, storm
+from dsa_zmq.sim.scenarios import ahead, answers, calm, counted, disks, lies, returning, rot, space, storm
 
 SEEDS = 40  #: within which each bug must be found; most are found by the first
 
@@ -200,6 +204,49 @@ def a_slot_is_used_again(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(SlotPool, "_pop", pop_twice)
 
 
+def scrub_passes_over_some(patch: pytest.MonkeyPatch) -> None:
+    """Each chunk of a number that three divides."""
+    verify = disk_store.DiskStore.verify
+
+    def passing(store: Any, job: Any) -> Any:
+        with pytest.MonkeyPatch.context() as only_now:
+            only_now.setattr(
+                disk_store.DiskStore,
+                "verify",
+                lambda self, key, length=None: verify(self, key, length) if key.chunk % 3 else self.has(key),
+            )
+            return scrub_some(store, job)
+
+    patch.setitem(jobs.CARE_JOBS, ScrubSome, passing)
+
+
+def a_late_word_of_damage_counts(patch: pytest.MonkeyPatch) -> None:
+    """The master forgets which numbers it has noted."""
+    on_result = DamageDesk.on_result
+
+    def forget(self: DamageDesk, ctx: Any, token: Any, result: Any) -> None:
+        on_result(self, ctx, token, result)
+        self._noted.clear()
+
+    patch.setattr(DamageDesk, "on_result", forget)
+
+
+def damage_is_repeated_unseen(patch: pytest.MonkeyPatch) -> None:
+    """What was in quarantine once is told for ever."""
+    known: dict[int, dict[Any, None]] = {}
+
+    def remember(store: Any, identity: Any, job: Any) -> Any:
+        told = known.setdefault(id(store), {})
+        told.update(dict.fromkeys(find_damage(store, identity, job)))
+        return sorted(told)
+
+    patch.setitem(jobs.WRITE_JOBS, FindDamage, remember)
+
+
+def damage_is_kept_quiet(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Damages, "look", lambda self, ctx: None)
+
+
 PLANTED: list[tuple[str, Plant, Scenario]] = [
     ("nodes do not sync", no_sync_of(NodeMachine, "segments/"), storm.POWER),
     ("master does not sync", no_sync_of(MasterMachine, "catalog.sqlite-wal"), storm.POWER),
@@ -212,6 +259,10 @@ PLANTED: list[tuple[str, Plant, Scenario]] = [
     ("equal starts", greater_nonces_are_later, returning.OLDER),
     ("hasty client", client_does_not_wait_for_all_receipts, answers.ANSWER),
     ("no hashes", nobody_verifies_hashes, disks.ROT),
+    ("careless scrub", scrub_passes_over_some, rot.EVERYWHERE),
+    ("late damage", a_late_word_of_damage_counts, rot.TWICE),
+    ("damage unseen", damage_is_repeated_unseen, rot.TWICE),
+    ("quiet damage", damage_is_kept_quiet, rot.READ),
     ("unwary compaction", compaction_does_not_compare, space.COMPACTION),
     ("mixed content", reader_does_not_pin_the_content, calm.MEETING),
     ("live chunks", live_chunks_are_dropped, storm.STORM),

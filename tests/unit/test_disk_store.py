@@ -559,7 +559,7 @@ def test_damage_found_on_a_full_disk_is_noted_and_fails_nothing(disk: SimDisk) -
         with pytest.raises(Corrupt):
             store.get(key)
         assert store.failure == ""
-    assert [info.key for info in store.damaged(10_000)] == held
+    assert [info.key for info in store.damaged(limit=10_000)] == held
     assert store.usage().shards == 0
     assert store.drop(held) == held
     put_all(store, shard(6000))
@@ -580,7 +580,7 @@ def test_damage_that_cannot_be_noted_at_all_fails_nothing_and_is_found_again(dis
         with pytest.raises(Corrupt):
             store.get(key)
         assert store.failure == ""
-    noted = len(store.damaged(10_000))
+    noted = len(store.damaged(limit=10_000))
     assert noted < len(held)
     assert store.usage().shards == len(held) - noted
     for key in held:

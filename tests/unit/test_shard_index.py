@@ -112,6 +112,7 @@ def test_an_index_that_was_never_finished_is_not_believed() -> None:
 def test_queries_for_damaged_shards_do_not_read_all_others(index: Index) -> None:
     for sql in (
         "SELECT count(*) FROM shards WHERE state > 0 AND state = 1",
+        "SELECT hash FROM shards WHERE state > 0 AND state = 1 AND (chunk, idx) > (5, 0) ORDER BY chunk, idx LIMIT 9",
         "DELETE FROM shards WHERE state > 0 AND state = 2",
     ):
         plan = " ".join(str(row[-1]) for row in index._db.execute(f"EXPLAIN QUERY PLAN {sql}"))

@@ -17,6 +17,7 @@ from actors.core import Job
 from dsa_zmq.errors import DSAError, InternalError, Invalid, NoSpace
 from dsa_zmq.master.catalog import (
     census_rules,
+    damage_rules,
     examine_rules,
     garbage,
     garbage_plan,
@@ -274,6 +275,7 @@ JOB_RULES: dict[type, Decide] = {
     FindUnverified: examine_rules.find_unverified,
     SettleReleases: examine_rules.settle_releases,
     Adopt: examine_rules.adopt,
+    damage_rules.TakeDamage: damage_rules.take_damage,
     NodeDigests: inventory_rules.node_digests,
     BucketDigests: inventory_rules.bucket_digests,
     JudgeInventory: inventory_rules.judge_inventory,

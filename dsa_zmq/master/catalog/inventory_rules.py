@@ -155,7 +155,7 @@ def judge_inventory(rows: Rows, facts: Facts, job: JudgeInventory) -> Judged:
         if chunk is None:
             if shard.chunk < horizon:
                 orphans.append(shard)
-        elif (wanted := _is_wanted(chunk, places.get(shard.chunk, ()), shard.index, view)) is not None:
+        elif (wanted := is_wanted(chunk, places.get(shard.chunk, ()), shard.index, view)) is not None:
             (adoptable if wanted else orphans).append(shard)
     for shard in orphans:
         rows.put(DROPS, DropRow(job.node, shard.chunk, shard.index, SENT_OFF))
@@ -167,7 +167,7 @@ def judge_inventory(rows: Rows, facts: Facts, job: JudgeInventory) -> Judged:
     return Judged(missing, adoptable, len(orphans))
 
 
-def _is_wanted(chunk: ChunkRow, places: Sequence[PlaceRow], shard: int, view: dict[int, NodeView]) -> bool | None:
+def is_wanted(chunk: ChunkRow, places: Sequence[PlaceRow], shard: int, view: dict[int, NodeView]) -> bool | None:
     """Whether a shard that is no place should be one. None: that cannot be said now."""
     if not 0 <= shard < parse_redundancy(chunk.redundancy).shards:
         return False

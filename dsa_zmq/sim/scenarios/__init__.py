@@ -10,8 +10,10 @@ from dsa_zmq.sim.scenarios.counted import COMMIT, COUNT
 from dsa_zmq.sim.scenarios.disks import ROT, SYNC
 from dsa_zmq.sim.scenarios.inventories import INVENTORIES
 from dsa_zmq.sim.scenarios.lies import LYING
+from dsa_zmq.sim.scenarios.noticed import NOTICED
 from dsa_zmq.sim.scenarios.repair import REPAIR
 from dsa_zmq.sim.scenarios.returning import EMPTY, INCARNATION, OLDER, STALE, UNMOUNTED
+from dsa_zmq.sim.scenarios.rot import ROTTING
 from dsa_zmq.sim.scenarios.space import COMPACTION, FULL, LATE
 from dsa_zmq.sim.scenarios.stalled import LINK, MASTER, NODE
 from dsa_zmq.sim.scenarios.storm import POWER, STORM
@@ -19,5 +21,6 @@ from dsa_zmq.sim.scenarios.storm import POWER, STORM
 SCENARIOS: tuple[Scenario, ...] = (
     CALM, MEETING, STORM, POWER, ANSWER, COMMIT, COUNT, NODE, MASTER, LINK, INCARNATION, OLDER, EMPTY, STALE, LYING, ROT,
     SYNC, UNMOUNTED, AHEAD, COMPACTION, FULL, LATE, *REPAIR, *INVENTORIES,
+    *NOTICED, *ROTTING,
 )  # fmt: skip
 """All of them."""

@@ -199,7 +199,8 @@ def shards_come_back_to_nodes(cluster: SimCluster) -> None:
     cluster.wait_up()
     retired.kept = False
     retired.crash()
-    cluster.run_for(cluster.master_settings.down_s + 0.2)
+    pace = cluster.master_settings.pace
+    cluster.run_for(cluster.master_settings.down_s + pace.storm_window_s)  # the next to be away makes no storm with it
     fill(cluster, 5)
     for _ in range(5):
         node = cluster.random.choice(nodes)

@@ -206,6 +206,9 @@ class ModelMaster:
     def on_closesession(self, operation: op.CloseSession) -> op.Result:
         return op.Done(int(self.sessions.pop(operation.session, None) is not None))
 
+    def on_report(self, operation: op.Report) -> op.Result:
+        return op.Done()
+
     def on_renew(self, operation: op.Renew) -> op.Result:
         return op.Done(len(operation.uploads))
 

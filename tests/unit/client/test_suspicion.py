@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dsa_zmq.client.budget import Budget
-from dsa_zmq.client.suspicion import FIRST_NS, MAX_NS, Suspicion
+from dsa_zmq.client.suspicion import FIRST_NS, MAX_DAMAGED, MAX_NS, REPORT_NS, Suspicion
+from dsa_zmq.protocol.operations import Report
+from dsa_zmq.protocol.values import ShardRef
 
 
 def test_suspected_nodes_come_last_in_their_order():
@@ -68,3 +70,35 @@ def test_who_ends_waits_no_more():
     budget.ask(2, 10)
     budget.leave(2)
     assert not budget.waiting
+
+
+def test_the_master_is_told_once_of_each_suspicion_that_begins():
+    suspicion = Suspicion()
+    suspicion.accuse(2, 0)
+    suspicion.accuse(2, 1)
+    assert suspicion.reports(lambda node: 70 + node, 2) == [Report(2, 72, silent=True)]
+    assert suspicion.reports(lambda node: 70 + node, REPORT_NS + 2) == []
+    suspicion.accuse(2, FIRST_NS - 1)
+    assert suspicion.reports(lambda node: 70 + node, FIRST_NS) == []
+    suspicion.accuse(2, FIRST_NS)
+    assert suspicion.reports(lambda node: 70 + node, FIRST_NS + 1) == [Report(2, 72, silent=True)]
+
+
+def test_a_node_is_reported_at_most_once_a_second_and_nothing_is_forgotten():
+    suspicion = Suspicion()
+    suspicion.damaged(2, 10, 0)
+    assert suspicion.reports(int, 0) == [Report(2, 2, damaged=[ShardRef(10, 0)])]
+    suspicion.damaged(2, 11, 1)
+    suspicion.damaged(2, 11, 1)
+    suspicion.accuse(2, 5)
+    suspicion.accuse(3, 5)
+    assert suspicion.reports(int, REPORT_NS - 1) == [Report(3, 3, silent=True)]
+    assert suspicion.reports(int, REPORT_NS) == [Report(2, 2, True, [ShardRef(11, 1)])]
+
+
+def test_a_report_has_so_many_shards_at_most():
+    suspicion = Suspicion()
+    for chunk in range(2 * MAX_DAMAGED):
+        suspicion.damaged(1, chunk, 0)
+    (report,) = suspicion.reports(int, 0)
+    assert len(report.damaged) == MAX_DAMAGED

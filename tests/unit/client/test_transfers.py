@@ -13,6 +13,7 @@ from dsa_zmq.errors import Corrupt, DSAError, NotFound, OutcomeUnknown, Timeout,
 from dsa_zmq.model.limits import MIN_CHUNK_BYTES as CHUNK
 from dsa_zmq.protocol import operations as op
 from dsa_zmq.protocol.messages import PutShards
+from dsa_zmq.protocol.values import ShardRef
 
 SECOND = 1_000_000_000
 unharried = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -32,6 +33,11 @@ def nothing_left(world):
     world.drain()
     assert world.client.held_bytes == 0
     assert world.client.credit_out == 0
+
+
+def reports(world):
+    """What the master was told of nodes."""
+    return [call for call in world.master.calls if isinstance(call, op.Report)]
 
 
 @pytest.mark.parametrize("size", [1, CHUNK - 1, CHUNK, CHUNK + 1, 4 * CHUNK, 4 * CHUNK + 1, 8 * CHUNK, 13 * CHUNK + 5])
@@ -119,24 +125,31 @@ def test_late_copy_is_hedged_and_the_first_good_one_wins(make_world):
     world = make_world(5, nodes=2)
     data = content(3 * CHUNK)
     world.store("/a", data)
-    world.nodes[world.master.files["/a"][1][0].receipts[0].node].up = False  # the first to be asked for chunk 0
+    late = world.master.files["/a"][1][0].receipts[0].node  # the first to be asked for chunk 0
+    world.nodes[late].up = False
     begin = world.now
     ticket = world.download("/a")
     finish(world, ticket)
     assert bytes(ticket.data) == data
     assert 400_000_000 < ticket.ended_ns - begin < 1_500_000_000
+    assert [(report.node, report.silent) for report in reports(world)] == [(late, True)]
 
 
 def test_damaged_copies_are_passed_over(make_world):
     world = make_world(5, nodes=2)
     data = content(3 * CHUNK)
     world.store("/a", data)
-    node = world.nodes[1]
+    first = world.master.files["/a"][1][0].receipts[0].node  # to be asked for chunk 0
+    node = world.nodes[first]
     node.shards = {key: bytes(len(shard)) for key, shard in node.shards.items()}
     ticket = world.download("/a")
     finish(world, ticket)
     assert bytes(ticket.data) == data
     nothing_left(world)
+    damaged = {shard for report in reports(world) for shard in report.damaged}
+    assert {report.node for report in reports(world)} == {first}
+    assert damaged <= {ShardRef(*key) for key in node.shards}
+    assert damaged
 
 
 def test_damage_of_all_copies_is_corrupt_and_names_file_chunk_and_nodes(make_world):

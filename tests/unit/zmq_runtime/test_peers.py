@@ -15,6 +15,7 @@ from actors import limits, wire
 from actors.core import Address, Context, Message, Peer, PeerEvent
 from actors.testing import Note, Probe, ProbeCodec, Running, again_until, echo, pair, start_probe
 from actors.zmq.counters import Counters, Journal
+from actors.zmq.cut import Cut
 from actors.zmq.inbound import Inbound
 from actors.zmq.peers import Listener
 from actors.zmq.reactor import ZmqRuntime
@@ -312,7 +313,7 @@ def test_the_listener_remembers_a_bounded_number_of_peers(raw: Connect, harness:
         return True
 
     counters = Counters()
-    inbound = Inbound(ProbeCodec(), turn, counters, Journal(logging.getLogger("actors"), "x/1", counters))
+    inbound = Inbound(ProbeCodec(), turn, counters, Journal(logging.getLogger("actors"), "x/1", counters), Cut())
     with zmq.Context() as context:
         socket_, endpoint = bind(context, zmq.ROUTER, harness.listen_at())
         listener = Listener(socket_, inbound, max_peers=2)
