@@ -143,7 +143,7 @@ def show(session: Session, report: HealthReport) -> int:
 def repair_line(report: HealthReport) -> str:
     """What is being done about it, and how long it will take; "" if nothing is to be done."""
     if report.held:
-        return f"repair waits: {output.shown(report.held)}"
+        return f"repair is held: {output.shown(report.held)}"
     if not report.moves:
         return ""
     text = f"repairing: {counted(report.moves, 'shard')} with {format_size(report.moves_bytes)} to be copied"

@@ -153,8 +153,8 @@ def _few_zones(infos: Sequence[NodeInfo], default_redundancy: str) -> list[str]:
 def _void(shards: Mapping[str, int]) -> list[str]:
     """A sentence for each node that has left shards that are missing on another store."""
     return [
-        f"node '{name}' came back with another store: {counted(count, 'shard')} of what is not healthy "
-        f"{'are' if count > 1 else 'is'} on its former one; bring that disk back if you can"
+        f"node '{name}' came back with another store: {counted(count, 'shard')} {'are' if count > 1 else 'is'} on its "
+        "former one, and missed; bring that disk back if you can"
         for name, count in sorted(shards.items())
     ]
 

@@ -111,9 +111,9 @@ def test_what_lies_on_a_removed_store_is_said_as_long_as_it_is_missed() -> None:
     rows = tally(("copies=2", "1;9", 3, 30), ("copies=2", "1;2;9", 5, 50), ("copies=2", "2;8", 1, 1))
     rows = structs.replace(rows, removed={8: "n8", 9: "n9"})
     assert report(rows, members("a", "b"), 0, "copies=2", Healing(stuck=3)).notes == [
-        "node 'n8' came back with another store: 1 shard of what is not healthy is on its former one; "
+        "node 'n8' came back with another store: 1 shard is on its former one, and missed; "
         "bring that disk back if you can",
-        "node 'n9' came back with another store: 3 shards of what is not healthy are on its former one; "
+        "node 'n9' came back with another store: 3 shards are on its former one, and missed; "
         "bring that disk back if you can",
         "3 shards are missing and no node can take them: start another node, or free space",
     ]
