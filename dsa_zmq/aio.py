@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from types import TracebackType
@@ -217,7 +217,7 @@ class AsyncStore:
         """As :meth:`Store.statfs`."""
         return await self._run(self._store.statfs, redundancy)
 
-    async def health(self, without: Iterable[int] = ()) -> HealthReport:
+    async def health(self, without: Sequence[str] = ()) -> HealthReport:
         """As :meth:`Store.health`."""
         return await self._run(self._store.health, without)
 
@@ -225,9 +225,9 @@ class AsyncStore:
         """As :meth:`Store.files_at_risk`."""
         return self._iterate(lambda: self._store.files_at_risk(state))
 
-    async def explain(self, path: str, lost: Iterable[int] = ()) -> list[str]:
+    async def explain(self, path: str, without: Sequence[str] = ()) -> list[str]:
         """As :meth:`Store.explain`."""
-        return await self._run(self._store.explain, path, lost)
+        return await self._run(self._store.explain, path, without)
 
     async def _iterate(self, begin: Callable[[], Iterator[_T]]) -> AsyncIterator[_T]:
         """A blocking iterator, one step at a time in a thread."""

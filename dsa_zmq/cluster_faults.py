@@ -171,7 +171,7 @@ class ClusterFaults(ABC):
         """Flip one byte of one copy of a stored file, in the middle of its first chunk that ``node`` holds (None: any node);
         returns the node's name. The node does not notice until that shard is read, or scrubbed."""
         wanted = None if node is None else self._name(node, master_too=False)
-        located = self._admin()._ask(op.Locate(path), op.Located)
+        located = self._admin().admin.ask(op.Locate(path), op.Located)
         names = {address.node: address.name for address in located.nodes}
         for chunk in located.chunks:
             for place in chunk.places:

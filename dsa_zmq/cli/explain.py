@@ -41,11 +41,11 @@ def explain(session: Session, paths: tuple[str, ...], lost: tuple[str, ...]) -> 
         raise Invalid("there is nothing to explain", "name a file, or a node with --if-lost")
     with session.connect() as store:
         nodes = store.nodes()
-        numbers = [number for name in lost for number in _numbers(name, nodes)]
+        names = list(dict.fromkeys(node for name in lost for node in _named(name, nodes)))
         if not paths:
-            return _whole(session, store, lost, numbers, nodes)
+            return _whole(session, store, lost, names, nodes)
         for position, path in enumerate(map(remote, paths)):
-            sentences = store.explain(path, numbers)
+            sentences = store.explain(path, names)
             if session.json:
                 output.emit(path=path, if_lost=list(lost), sentences=sentences)
                 continue
@@ -56,21 +56,19 @@ def explain(session: Session, paths: tuple[str, ...], lost: tuple[str, ...]) -> 
     return 0
 
 
-def _numbers(name: str, nodes: Sequence[NodeInfo]) -> list[int]:
-    """Of the node of that name, else of all nodes of that zone."""
-    found = [node.node for node in nodes if node.name == name] or [node.node for node in nodes if node.zone == name]
+def _named(name: str, nodes: Sequence[NodeInfo]) -> list[str]:
+    """The node of that name, else all nodes of that zone."""
+    found = [node.name for node in nodes if node.name == name] or [node.name for node in nodes if node.zone == name]
     if not name or not found:
         known = ", ".join(sorted(node.name for node in nodes)) or "none"
         raise NotFound(f"there is no node or zone '{output.shown(name)}'", f"the nodes are: {output.shown(known)}")
     return found
 
 
-def _whole(
-    session: Session, store: Store, lost: Sequence[str], numbers: Sequence[int], nodes: Sequence[NodeInfo]
-) -> int:
-    now, then = store.health(), store.health(numbers)
+def _whole(session: Session, store: Store, lost: Sequence[str], names: Sequence[str], nodes: Sequence[NodeInfo]) -> int:
+    now, then = store.health(), store.health(names)
     status = verdict(then)[1]
-    held = [node for node in nodes if node.node in numbers]
+    held = [node for node in nodes if node.name in names]
     shards, used = sum(node.shards for node in held), sum(node.used for node in held)
     if session.json:
         fields = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ import click
 
 from dsa_zmq.cli import output, reporting
 from dsa_zmq.cli.completion import RemotePath
+from dsa_zmq.cli.plans import NOT_CONFIRMED, can_ask
 from dsa_zmq.cli.remote_paths import remote
 from dsa_zmq.cli.session import Command, Session, pass_session
 from dsa_zmq.errors import Invalid, IsADirectory
@@ -20,8 +20,6 @@ from dsa_zmq.model.stat import Stat
 
 if TYPE_CHECKING:
     from dsa_zmq.client.store import Store
-
-NOT_CONFIRMED = 2  #: exit status: nobody there to ask, and no -y
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +72,7 @@ def rm(session: Session, paths: tuple[str, ...], recursive: bool, dry_run: bool,
             _show(session, store, entries)
             return 0
         if not yes and any(entry.is_dir for entry in entries) and not _is_confirmed(session, store, entries):
-            return 1 if _can_ask(session) else NOT_CONFIRMED
+            return 1 if can_ask(session) else NOT_CONFIRMED
         for entry in entries:
             store.rm(entry.path, recursive=entry.is_dir)
     return 0
@@ -82,15 +80,11 @@ def rm(session: Session, paths: tuple[str, ...], recursive: bool, dry_run: bool,
 
 def _is_confirmed(session: Session, store: Store, entries: Sequence[Stat]) -> bool:
     _show(session, store, entries)
-    if not _can_ask(session):
+    if not can_ask(session):
         message = "nothing was removed, because nobody can be asked here"
         reporting.report_usage(message, "say -y to remove all of this", session.json)
         return False
     return click.confirm("Remove all of this?", err=True)
-
-
-def _can_ask(session: Session) -> bool:
-    return not session.json and sys.stdin is not None and sys.stdin.isatty() and output.is_terminal()
 
 
 def _show(session: Session, store: Store, entries: Sequence[Stat]) -> None:

@@ -15,9 +15,9 @@ KIND = "gc"  #: of the task
 
 def plan_collection(store: Store) -> Plan:
     """What would be let go. Changes nothing."""
-    return store._ask(op.MakePlan(KIND), op.Planned).plan
+    return store.admin.ask(op.MakePlan(KIND), op.Planned).plan
 
 
 def begin_collection(store: Store) -> None:
     """Begin a round now; it goes on in the background."""
-    store._ask(op.BeginTask(KIND), op.Tasks)
+    store.admin.ask(op.BeginTask(KIND), op.Tasks)

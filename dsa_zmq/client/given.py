@@ -91,13 +91,6 @@ def number_within(name: str, value: object, most: int) -> int:
     return whole
 
 
-def numbers(name: str, values: Iterable[int]) -> list[int]:
-    """Whole numbers that a message can carry."""
-    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
-        raise Invalid(f"{name} is {kind_of(values)}, not numbers", "give a list of whole numbers")
-    return [number_within(name, value, MAX_NUMBER) for value in values]
-
-
 def byte_range(start: int, stop: int | None) -> tuple[int, int | None]:
     """The bytes ``[start, stop)`` of a file."""
     first, end = number("start", start), None if stop is None else number("stop", stop)

@@ -164,6 +164,10 @@ def _session(operation: op.OpenSession, result: op.SessionOpened) -> str:
     return "" if 0 < result.session < _I63 else f"is session {result.session}"
 
 
+def _begun(operation: op.BeginTask, result: op.Tasks) -> str:
+    return "" if len(result.tasks) == 1 else f"names {len(result.tasks)} tasks instead of one"
+
+
 _RULES: dict[type, tuple[type | tuple[type, ...], Callable[[Any, Any], str]]] = {
     op.Stat: (op.Found, _found),
     op.ListDirectory: (op.Listing, _listing),
@@ -182,6 +186,11 @@ _RULES: dict[type, tuple[type | tuple[type, ...], Callable[[Any, Any], str]]] = 
     op.Remove: (op.Done, _nothing),
     op.Move: (op.Found, _found),
     op.Copy: (op.Found, _found),
+    op.SetRedundancy: (op.Found, _found),
+    op.MakePlan: (op.Planned, _nothing),
+    op.ListTasks: (op.Tasks, _nothing),
+    op.BeginTask: (op.Tasks, _begun),
+    op.EndTask: (op.Done, _nothing),
     op.Stage: ((op.Staged, op.Confirm), _staged),
     op.Commit: ((op.Found, op.Confirm), _committed),
     op.Abort: (op.Done, _nothing),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol, TypeVar
 
 from dsa_zmq.errors import Conflict, NotFound
@@ -55,9 +55,12 @@ def _groups(chunk: ChunkPlaces) -> tuple[frozenset[int], ...]:
     return tuple(frozenset(group) for group in nodes.values())
 
 
-def explain_file(ask: Ask, path: str, lost: Iterable[int]) -> list[str]:
-    """The sentences of :func:`dsa_zmq.model.explain.explain` about a file, as if those nodes were lost."""
+def explain_file(ask: Ask, path: str, without: Sequence[str]) -> list[str]:
+    """The sentences of :func:`dsa_zmq.model.explain.explain` about a file, as if the nodes of these names were lost."""
     layout = layout_of(ask, path)
     nodes = ask(op.ListNodes(), op.Nodes).nodes
     seen = {node.node: NodeSeen(node.name, node.state, node.zone, node.host) for node in nodes}
-    return explain(layout, seen, frozenset(lost))
+    lost = {node.node for node in nodes if node.name in without}
+    if unknown := set(without) - {node.name for node in nodes}:
+        raise NotFound(f"there is no node '{min(unknown)}'", "see 'dsa nodes' for their names")
+    return explain(layout, seen, lost)

@@ -14,4 +14,4 @@ KIND = "scrub"  #: of the task
 
 def begin_scrub(store: Store, node: str = "") -> None:
     """Have the node of this name, or all of them, verify what they hold. It goes on in the background."""
-    store._ask(op.BeginTask(KIND, node), op.Tasks)
+    store.admin.ask(op.BeginTask(KIND, node), op.Tasks)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib
 import io
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import IO, Any, Literal, TypeVar, overload
+from typing import IO, Any, Literal, overload
 
 from dsa_zmq.client import given
+from dsa_zmq.client.admin import Admin
 from dsa_zmq.client.connection import Connection, HandleFactory
 from dsa_zmq.client.files import StoreWriter, open_kind, open_to_read, open_to_write
 from dsa_zmq.client.given import MAX_NUMBER, byte_range, file_path, file_target, number_within, piece, writable
@@ -30,7 +31,6 @@ Connector = Callable[[str, Mapping[str, Any]], "Store"]
 """Makes a store from its address and options without saying hello: it connects at first use."""
 
 _connector: Connector | None = None
-_T = TypeVar("_T")
 
 
 def set_connector(connector: Connector) -> None:
@@ -80,6 +80,7 @@ class Store:
         self._connection = Connection(handle_factory)
         self._sender = Sender(self._connection, chunk_bytes)
         self._receiver = Receiver(self._connection)
+        self.admin = Admin(self._connection)  #: plans, tasks, and what else people need who run a cluster
 
     def __repr__(self) -> str:
         return f"Store({self.url!r})"
@@ -274,7 +275,7 @@ class Store:
     def stat(self, path: str) -> Stat:
         """What is known of a file or directory; :class:`NotFound` if there is none."""
         path = paths.normalize(path)
-        return stat_of(path, self._ask(op.Stat(path), op.Found).attributes)
+        return stat_of(path, self.admin.ask(op.Stat(path), op.Found).attributes)
 
     def exists(self, path: str) -> bool:
         """Whether there is a file or directory of this name."""
@@ -308,7 +309,7 @@ class Store:
         after, seq, more = "", 0, True
         while more:
             try:
-                page = self._ask(op.ListDirectory(path, after, limits.LIST_PAGE, seq), op.Listing)
+                page = self.admin.ask(op.ListDirectory(path, after, limits.LIST_PAGE, seq), op.Listing)
             except NotADirectory:
                 yield self.stat(path)
                 return
@@ -340,55 +341,47 @@ class Store:
         path = paths.normalize(path)
         mode = number_within("mode", mode, 0o7777)
         operation = op.MakeDirectory(path, bool(parents), bool(exist_ok), mode, given.text("redundancy", redundancy))
-        made = self._ask(operation, op.Found)
+        made = self.admin.ask(operation, op.Found)
         return stat_of(path, made.attributes)
 
     def rm(self, path: str, recursive: bool = False, if_version: int | None = None) -> None:
         """Remove a file or an empty directory; with ``recursive`` a whole tree, at once."""
         version = number_within("if_version", if_version or 0, MAX_NUMBER)
-        self._ask(op.Remove(paths.normalize(path), bool(recursive), version), op.Done)
+        self.admin.ask(op.Remove(paths.normalize(path), bool(recursive), version), op.Done)
 
     def mv(self, src: str, dst: str, *, replace: bool = False) -> Stat:
         """Rename, at once, whatever the size. ``dst`` is the new name, and must be free unless ``replace``."""
         dst = paths.normalize(dst)
-        return stat_of(dst, self._ask(op.Move(paths.normalize(src), dst, bool(replace)), op.Found).attributes)
+        return stat_of(dst, self.admin.ask(op.Move(paths.normalize(src), dst, bool(replace)), op.Found).attributes)
 
     def cp(self, src: str, dst: str, *, replace: bool = False) -> Stat:
         """Copy a file within the store, at once: the bytes are shared until one of both is replaced."""
         dst = paths.normalize(dst)
-        return stat_of(dst, self._ask(op.Copy(paths.normalize(src), dst, bool(replace)), op.Found).attributes)
+        return stat_of(dst, self.admin.ask(op.Copy(paths.normalize(src), dst, bool(replace)), op.Found).attributes)
 
     # --- the cluster -------------------------------------------------------------------------------------------------
 
     def nodes(self) -> list[NodeInfo]:
         """All nodes, with their state and space."""
-        return self._ask(op.ListNodes(), op.Nodes).nodes
+        return self.admin.nodes()
 
     def statfs(self, redundancy: str = "") -> op.Capacity:
         """Space and counts of the whole cluster; ``storable`` for the redundancy given, or the root's."""
-        return self._ask(op.Statfs(given.text("redundancy", redundancy)), op.Capacity)
+        return self.admin.statfs(redundancy)
 
-    def health(self, without: Iterable[int] = ()) -> op.HealthReport:
-        """How many chunks are healthy, degraded, endangered, lost; and in plain sentences what would help.
-
-        With ``without``, numbers of nodes: as if they were lost now, too.
-        """
-        return self._ask(op.Health(given.numbers("without", without)), op.HealthReport, limits.PROGRESS_TIMEOUT_S)
+    def health(self, without: Sequence[str] = ()) -> op.HealthReport:
+        """How many chunks are healthy, degraded, endangered, lost; and in plain sentences what would help. As if the nodes
+        named in ``without`` were lost now, too."""
+        return self.admin.health(without)
 
     def files_at_risk(self, state: str = "degraded") -> Iterator[RiskyFile]:
         """The files whose worst chunk is ``degraded``, ``endangered`` or ``lost``, or worse than that."""
-        return files_at_risk(self._ask, given.text("state", state))
+        return files_at_risk(self.admin.ask, given.text("state", state))
 
-    def explain(self, path: str, lost: Iterable[int] = ()) -> list[str]:
-        """In plain sentences: where each chunk of a file lies, and what it survives. With ``lost``, numbers of nodes: as if
-        they were lost now."""
-        return explain_file(self._ask, file_path(path), given.numbers("lost", lost))
-
-    def _ask(self, operation: op.Operation, kind: type[_T], timeout_s: float = 0) -> _T:
-        answer = self._connection.ask(operation, timeout_s)
-        if not isinstance(answer, kind):
-            raise Unavailable(f"the master answered {type(operation).__name__} with {type(answer).__name__}")
-        return answer
+    def explain(self, path: str, without: Sequence[str] = ()) -> list[str]:
+        """In plain sentences: where each chunk of a file lies, and what it survives. As if the nodes named in ``without``
+        were lost now."""
+        return explain_file(self.admin.ask, file_path(path), without)
 
 
 def _outcome(outcome: Outcome) -> Stat | DSAError:

@@ -244,6 +244,10 @@ class Allocator:
             self._uploads.begin(upload, "", served_ns)
         return True
 
+    def draw(self, count: int) -> list[int]:
+        """So many ids of contents and chunks, in order, for what the cluster itself makes."""
+        return [self._ids.next() for _ in range(count)]
+
     def advance_horizon(self, served_ns: int) -> int:
         """What the catalog may condemn: see :mod:`dsa_zmq.master.horizon`."""
         return self._horizon.advance(served_ns, self._ids.upcoming, self._uploads.oldest())

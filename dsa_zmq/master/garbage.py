@@ -39,6 +39,7 @@ class Garbage(Department):
         self._planned = 0  #: plans so far
         office.when_registered.append(self._forget)
         office.plans["gc"] = self._plan
+        office.when_begun["gc"] = lambda ctx: ctx.set_timer(_ROUND, 0)
         self._plans: dict[int, TellPlan] = {}  # by number
 
     def messages(self) -> Mapping[type[Message], OnMessage]:

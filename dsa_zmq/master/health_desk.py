@@ -155,6 +155,7 @@ class HealthDesk(Department):
             office.haste.held(served_ns),
         )
         answer = report(tally, office.members, served_ns, office.settings.default_redundancy, healing, without)
+        answer = office.converter.discounted(answer)
         return answer if without else self._with_files(ctx, tally, answer)
 
     def statistics(self) -> Mapping[str, int]:

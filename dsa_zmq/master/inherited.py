@@ -9,11 +9,11 @@ nothing that it said before such a change is believed after it.
 from __future__ import annotations
 
 from dsa_zmq.model.paths import parts
-from dsa_zmq.protocol.operations import Allocate, MakeDirectory, Move, Operation, Remove
+from dsa_zmq.protocol.operations import Allocate, MakeDirectory, Move, Operation, Remove, SetRedundancy
 
 MAX_DIRECTORIES = 10_000  #: remembered at once, some 2 MB
 
-CHANGES_DIRECTORIES = (MakeDirectory, Move, Remove)
+CHANGES_DIRECTORIES = (MakeDirectory, Move, Remove, SetRedundancy)
 
 
 class Inherited:

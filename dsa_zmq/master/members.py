@@ -165,6 +165,15 @@ class Members:
                 state.shown = now
         return changes
 
+    def update(self, row: NodeRow) -> None:
+        """The catalog has this row of a known node now; it is the same process."""
+        self._nodes[row.node].row = row
+        self._up_until_ns = 0
+
+    def remove(self, node: int) -> None:
+        """The catalog has removed this node."""
+        self._remove(node)
+
     def _remove(self, node: int) -> None:
         del self._nodes[node]
         self._liveness.forget(node)

@@ -33,7 +33,7 @@ from dsa_zmq.master.department import CATALOG_LANE, Department, OnMessage
 from dsa_zmq.master.moves import Batch, Moves, Pending
 from dsa_zmq.master.office import Office
 from dsa_zmq.master.settings import SECOND_NS
-from dsa_zmq.model.upkeep import Standing
+from dsa_zmq.model.upkeep import Standing, Why
 from dsa_zmq.protocol.messages import Fetch, Fetched
 from dsa_zmq.protocol.values import Failure, FetchShard, NodeAddress, PlacedShard, ShardSource
 
@@ -89,6 +89,12 @@ class Mover(Department):
         """These rows are in the catalog now."""
         self.moves.add(plans)
         self._go(ctx)
+
+    def call_off(self, ctx: Context, why: Why) -> None:
+        """Nothing more is to be moved for this reason; what is under way arrives."""
+        moves = self.moves.take(why)
+        for first in range(0, len(moves), LOAD_AT_ONCE):
+            self._give_up(ctx, moves[first : first + LOAD_AT_ONCE])
 
     def messages(self) -> Mapping[type[Message], OnMessage]:
         return {Fetched: self._on_fetched}

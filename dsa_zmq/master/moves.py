@@ -212,6 +212,17 @@ class Moves:
                 found.append(pending)
         return found
 
+    def take(self, why: Why) -> list[Pending]:
+        """Moves of this kind that are not under way: to be given up."""
+        found = [pending for pending in self.because(why) if pending.batch == 0]
+        for pending in found:
+            pending.batch = -1
+        return found
+
+    def because(self, why: Why) -> list[Pending]:
+        """All moves of this kind."""
+        return [pending for pending in self._moves.values() if pending.plan.why == why]
+
     def given_up(self, moves: Iterable[tuple[int, int, int]]) -> None:
         """Rows (chunk, node, move) that were deleted."""
         for chunk, node, move in moves:

@@ -29,6 +29,7 @@ TellPlan = Callable[[Context, "Plan | Failure"], None]
 MakeAPlan = Callable[[Context, MakePlan, TellPlan], None]
 
 if TYPE_CHECKING:  # they are departments over this office
+    from dsa_zmq.master.converter import Converter
     from dsa_zmq.master.examiner import Examiner
     from dsa_zmq.master.mover import Mover
     from dsa_zmq.master.probing import Prober
@@ -65,10 +66,13 @@ class Office:
     survey: SurveyDesk = field(init=False)
     mover: Mover = field(init=False)
     prober: Prober = field(init=False)
+    converter: Converter = field(init=False)
     haste: Haste = field(init=False)
     """Whether repair and trims are held: see :mod:`dsa_zmq.master.haste`."""
     plans: dict[str, MakeAPlan] = field(default_factory=dict)
     """By kind of task, who makes its plan: called with the wish and with whom to tell, then or in a later turn."""
+    when_begun: dict[str, Callable[[Context], None]] = field(default_factory=dict)
+    """By kind of task, who has to know at once that one has begun."""
 
     def __post_init__(self) -> None:
         self.haste = Haste(self.members, self.settings.pace, lambda: self.clock.missed_ns)

@@ -49,6 +49,7 @@ class SurveyDesk(Department):
         self._down_since: dict[int, int] = {}  #: serving time, by node
         self._delayed: Goals = Goals()  #: as at the last tick: who is away too briefly
         self._excess: Mapping[int, float] = {}
+        self._task = 0  #: that wants this excess
         self._held = ""
         self._busy = False  #: a job is at work
         self._wanted = False  #: to begin anew
@@ -84,10 +85,16 @@ class SurveyDesk(Department):
             self._wanted = self._thorough = True
         self._go_on(ctx)
 
-    def aim(self, ctx: Context, excess: Mapping[int, float]) -> None:
-        """From now on so large a share of each of these nodes' places is to go elsewhere; empty: none."""
-        self._excess = dict(excess)
+    def aim(self, ctx: Context, excess: Mapping[int, float], task: int) -> None:
+        """From now on so large a share of each of these nodes' places is to go elsewhere; empty: none. ``task`` has wanted
+        it, 0: nobody."""
+        self._excess, self._task = dict(excess), task
         self.begin(ctx)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether all that is known has been looked at."""
+        return not (self._busy or self._wanted or self._passes or self._named)
 
     def moved(self, ctx: Context) -> None:
         """Moves have ended: there may be room for more."""
@@ -158,13 +165,13 @@ class SurveyDesk(Department):
             chunks = tuple(self._named)[:CHUNKS_AT_ONCE]
             for chunk in chunks:
                 del self._named[chunk]
-            job = Survey(self._conditions(served_ns), chunks=chunks, heal=heal, other=other)
+            job = Survey(self.conditions(served_ns), chunks=chunks, heal=heal, other=other)
             self._run(ctx, ("survey", "named", chunks), job)
         elif self._passes and heal and (other or self._passes[0] is not None):
             at_most = self._passes[0]
             allowed = heal if at_most is not None else other  # risk does not wait for what is no risk
             job = Survey(
-                self._conditions(served_ns), self._after, self._limit, at_most=at_most, heal=heal, other=allowed
+                self.conditions(served_ns), self._after, self._limit, at_most=at_most, heal=heal, other=allowed
             )
             self._run(ctx, ("survey", "slice"), job)
 
@@ -230,7 +237,8 @@ class SurveyDesk(Department):
         )
         return Goals(bool(self.office.haste.held(served_ns)), endangered, degraded, excess=self._excess)
 
-    def _conditions(self, served_ns: int) -> Conditions:
+    def rooms(self, served_ns: int) -> dict[int, Room]:
+        """What moves may put on nodes that keep."""
         office, pace = self.office, self.office.settings.pace
         rooms = {}
         for state in office.members.up(served_ns):
@@ -239,7 +247,18 @@ class SurveyDesk(Department):
             rooms[node] = Room(
                 max(0, int(free - (1 - pace.fill_repair) * size)), max(0, int(free - (1 - pace.fill_other) * size))
             )
-        return Conditions(office.members.standings(served_ns), rooms, self._goals(served_ns), office.settings.placement)
+        return rooms
+
+    def conditions(self, served_ns: int) -> Conditions:
+        """What decisions about places depend on, frozen for one job."""
+        office = self.office
+        return Conditions(
+            office.members.standings(served_ns),
+            self.rooms(served_ns),
+            self._goals(served_ns),
+            office.settings.placement,
+            self._task,
+        )
 
     def statistics(self) -> dict[str, int]:
         return {

@@ -221,9 +221,10 @@ def _release_all(holding: Holding, ground: Ground) -> Iterator[Step]:
     if ground.goals.held:
         return
     left = list(holding.places)
+    bad = {each.node for each in holding.bad}
     for candidates in (_void, _on_leaving_nodes, _surplus):
         for node in candidates(holding, ground, left):
-            if keepers(left, node, holding.redundancy, ground.view) is not None:
+            if keepers(left, node, holding.redundancy, ground.view, good=node not in bad) is not None:
                 left = [each for each in left if each.node != node]
                 yield Release(node)
 

@@ -77,12 +77,13 @@ def remaining(places: Sequence[Placed], redundancy: Redundancy, view: Mapping[in
 
 
 def keepers(
-    places: Sequence[Placed], leaving: int, redundancy: Redundancy, view: Mapping[int, NodeView]
+    places: Sequence[Placed], leaving: int, redundancy: Redundancy, view: Mapping[int, NodeView], *, good: bool = True
 ) -> list[Placed] | None:
     """The places that make the one on node ``leaving`` superfluous, or None if it must stay.
 
     They are on nodes that keep, have every wanted shard between them, and lie in as many zones and hosts as together with
-    the one that goes. Before its bytes are dropped, one for each shard has to be read and found good.
+    the one that goes, if that is ``good``: a damaged one protects nothing. Before its bytes are dropped, one for each
+    shard has to be read and found good.
     """
     kept = [
         place
@@ -92,12 +93,13 @@ def keepers(
     if not {place.index for place in kept} >= set(range(redundancy.shards)):
         return None
     gone = view.get(leaving)
-    if gone is not None and gone.standing.counts:
+    if gone is not None and gone.standing.counts and good:
         others = [view[place.node] for place in kept]
         zones, hosts = {each.zone for each in others}, {each.host for each in others}
-        # As many domains as there are shards are enough: one more is no loss.
-        if gone.zone not in zones and len(zones) < redundancy.shards:
+        able = [each for each in view.values() if each.standing is Standing.KEEPS]
+        # As many domains as there are shards are enough: one more is no loss. One in which no node keeps is lost anyway.
+        if gone.zone not in zones and len(zones) < redundancy.shards and any(each.zone == gone.zone for each in able):
             return None
-        if gone.host not in hosts and len(hosts) < redundancy.shards:
+        if gone.host not in hosts and len(hosts) < redundancy.shards and any(each.host == gone.host for each in able):
             return None
     return kept

@@ -9,7 +9,7 @@ import pytest
 from dsa_zmq.errors import Invalid
 from dsa_zmq.master import inherited as module
 from dsa_zmq.master.inherited import Inherited
-from dsa_zmq.protocol.operations import Allocate, Commit, MakeDirectory, Move, Remove, Stat
+from dsa_zmq.protocol.operations import Allocate, Commit, MakeDirectory, Move, Remove, SetRedundancy, Stat
 
 
 def allocate(path: str, **changes: Any) -> Allocate:
@@ -43,7 +43,9 @@ def test_what_was_asked_by_name_is_not_what_a_directory_gives() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [MakeDirectory("/x"), Move("/x", "/y"), Remove("/x")], ids=lambda op: type(op).__name__
+    "change",
+    [MakeDirectory("/x"), Move("/x", "/y"), Remove("/x"), SetRedundancy("/x", "copies=3")],
+    ids=lambda op: type(op).__name__,
 )
 def test_a_change_of_any_directory_forgets_everything(inherited: Inherited, change: Any) -> None:
     inherited.follow(change)

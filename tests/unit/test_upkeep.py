@@ -67,6 +67,22 @@ def test_a_place_in_a_domain_of_its_own_stays_unless_there_are_enough_domains():
     assert keepers(places, 2, TWO, view) == [Placed(1, 0), Placed(3, 1)]
 
 
+def test_a_damaged_place_protects_no_domain():
+    view = {node: NodeView(Standing.KEEPS, "", host) for node, host in ((1, "a"), (2, "a"), (3, "b"))}
+    assert keepers([Placed(1, 0), Placed(2, 1)], 3, TWO, view) is None
+    assert keepers([Placed(1, 0), Placed(2, 1)], 3, TWO, view, good=False) == [Placed(1, 0), Placed(2, 1)]
+
+
+def test_the_last_node_of_a_domain_may_be_emptied():
+    """Else its drain would never end; that a domain is lost with it, its plan says."""
+    places = [Placed(1, 0), Placed(2, 1), Placed(3, 1)]
+    view = {node: NodeView(Standing.KEEPS, zone, f"h{node}") for node, zone in ((1, "a"), (2, "a"), (3, "b"), (4, "b"))}
+    view[3] = NodeView(Standing.LEAVES, "b", "h3")
+    assert keepers(places, 3, TWO, view) is None, "node 4 is in that zone, and may take it"
+    del view[4]
+    assert keepers(places, 3, TWO, view) == [Placed(1, 0), Placed(2, 1)]
+
+
 @given(places=st.lists(st.tuples(st.integers(1, 99), st.integers(0, 5)), unique_by=lambda place: place[0]))
 def test_holders_tell_how_many_shards_any_nodes_have(places):
     text = holders_of(tuple(places))

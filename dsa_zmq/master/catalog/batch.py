@@ -17,6 +17,7 @@ from actors.core import Job
 from dsa_zmq.errors import DSAError, InternalError, Invalid, NoSpace
 from dsa_zmq.master.catalog import (
     census_rules,
+    convert_rules,
     damage_rules,
     examine_rules,
     garbage,
@@ -27,8 +28,11 @@ from dsa_zmq.master.catalog import (
     namespace_rules,
     node_rules,
     read_rules,
+    redundancy_rules,
     session_rules,
     survey_rules,
+    task_jobs,
+    task_rules,
     upload_rules,
 )
 from dsa_zmq.master.catalog.ballast import Ballast
@@ -55,16 +59,19 @@ from dsa_zmq.master.catalog.sql import CHECKPOINT_PAGES, CatalogBroken, Database
 from dsa_zmq.protocol.operations import (
     Abort,
     Allocate,
+    BeginTask,
     CloseSession,
     Commit,
     Confirm,
     Copy,
+    EndTask,
     ListDirectory,
     Locate,
     MakeDirectory,
     Move,
     OpenSession,
     Remove,
+    SetRedundancy,
     Stage,
     Stat,
     Statfs,
@@ -82,6 +89,9 @@ STORED_RULES: dict[type, DecideOperation] = {
     Stage: upload_rules.stage,
     Commit: upload_rules.commit,
     Abort: upload_rules.abort,
+    SetRedundancy: redundancy_rules.set_redundancy,
+    BeginTask: task_rules.begin_task,
+    EndTask: task_rules.end_task,
 }
 
 OTHER_RULES: dict[type, DecideOperation] = {
@@ -270,6 +280,14 @@ JOB_RULES: dict[type, Decide] = {
     ExpireUploads: _expire,
     health.TakeTally: health.take_tally,
     census_rules.TakeCensus: census_rules.take_census,
+    convert_rules.WalkFiles: convert_rules.walk_files,
+    convert_rules.ConvertPage: convert_rules.convert_page,
+    convert_rules.CheckPage: convert_rules.check_page,
+    convert_rules.Exchange: convert_rules.exchange,
+    task_jobs.PlanTask: task_rules.plan_task,
+    task_jobs.LookAtTasks: task_rules.look_at_tasks,
+    task_jobs.FindPlaces: task_rules.find_places,
+    task_jobs.FinishTask: task_rules.finish_task,
     garbage_plan.CountGarbage: garbage_plan.count_garbage,
     Declare: examine_rules.declare,
     FindUnverified: examine_rules.find_unverified,

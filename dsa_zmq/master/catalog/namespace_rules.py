@@ -15,6 +15,7 @@ from typing import NamedTuple
 from dsa_zmq.errors import AlreadyExists, Conflict, Invalid, IsADirectory, NotADirectory, NotEmpty, NotFound
 from dsa_zmq.master.catalog.facts import Facts, add, next_seq
 from dsa_zmq.master.catalog.jobs import Request
+from dsa_zmq.master.catalog.redundancy_rules import check_nodes
 from dsa_zmq.master.catalog.rows import Rows, Scan
 from dsa_zmq.master.catalog.tables import (
     CONTENT_BYTES,
@@ -37,7 +38,18 @@ from dsa_zmq.master.catalog.tables import (
     NameRow,
     VersionRow,
 )
-from dsa_zmq.master.catalog.walk import Trail, absent, attributes, find, inode_of, split, target_of, walk
+from dsa_zmq.master.catalog.walk import (
+    Trail,
+    absent,
+    attributes,
+    find,
+    given_by,
+    inode_of,
+    shown,
+    split,
+    target_of,
+    walk,
+)
 from dsa_zmq.model.redundancy import parse_redundancy
 from dsa_zmq.protocol.operations import Copy, Done, Found, MakeDirectory, Move, Remove
 
@@ -69,14 +81,16 @@ def make_directory(rows: Rows, facts: Facts, job: Request, op: MakeDirectory) ->
     trail = walk(rows, names)
     if len(trail) == len(names) + 1:
         if op.exist_ok and trail[-1].kind == DIRECTORY:
-            return Found(attributes(inode_of(rows, trail[-1])), rows.number(SEQ))
+            return Found(shown(rows, trail), rows.number(SEQ))
         raise AlreadyExists(f"'{op.path}' exists already", path=op.path)
     _parents_allowed(op.path, names, trail, op.parents)
-    inherited = inode_of(rows, trail[-1]).redundancy
+    if redundancy:
+        check_nodes(rows, redundancy)
+    inherited = given_by(rows, trail)
     seq = next_seq(rows)
-    above = _make_parents(rows, names, trail, seq, job.wall_ns, inherited)
-    inode = _link_directory(rows, above, names[-1], seq, job.wall_ns, op.mode, redundancy or inherited)
-    return Found(attributes(inode), seq)
+    above = _make_parents(rows, names, trail, seq, job.wall_ns)
+    inode = _link_directory(rows, above, names[-1], seq, job.wall_ns, op.mode, redundancy)
+    return Found(attributes(inode, inherited), seq)
 
 
 def remove(rows: Rows, facts: Facts, job: Request, op: Remove) -> Done:
@@ -108,18 +122,18 @@ def move(rows: Rows, facts: Facts, job: Request, op: Move) -> Found:
     trail = walk(rows, names)
     there = trail[-1] if len(trail) == len(names) + 1 else None
     if there == source:
-        return Found(attributes(inode), rows.number(SEQ))
+        return Found(shown(rows, trail), rows.number(SEQ))
     if source.kind == DIRECTORY and any(row.inode == source.inode for row in trail):
         raise Conflict(
             f"'{op.source}' cannot be moved into itself, to '{op.target}'", "choose another target", op.target
         )
-    replaced = None
+    replaced, inherited = None, ""
     if there is not None:
         _may_give_way(op, source, there)
         replaced = inode_of(rows, there)
     else:
         _parents_allowed(op.target, names, trail, op.parents)
-    inherited = inode_of(rows, trail[-1]).redundancy
+        inherited = given_by(rows, trail)
     seq = next_seq(rows)
     _close(rows, source, seq)
     bury(rows, DEAD_NAME, job.wall_ns, source.parent, closed=source, seq=seq)
@@ -127,9 +141,9 @@ def move(rows: Rows, facts: Facts, job: Request, op: Move) -> Found:
         _unlink_file(rows, there, replaced, seq, job.wall_ns)
         above = there.parent
     else:
-        above = _make_parents(rows, names, trail, seq, job.wall_ns, inherited)
+        above = _make_parents(rows, names, trail, seq, job.wall_ns)
     rows.put(NAMES, NameRow(above, names[-1], LIVE, seq, source.inode, source.kind))
-    return Found(attributes(inode), seq)
+    return Found(attributes(inode, inherited), seq)
 
 
 def copy(rows: Rows, facts: Facts, job: Request, op: Copy) -> Found:
@@ -169,8 +183,7 @@ def publish(rows: Rows, job: Request, path: str, trail: Trail, there: InodeRow |
         _close_version(rows, there, seq, job.wall_ns)
         add(rows, CONTENT_BYTES, version.size - there.size)
     else:
-        inherited = inode_of(rows, trail[-1]).redundancy if len(trail) < len(names) else ""
-        above = _make_parents(rows, names, trail, seq, job.wall_ns, inherited)
+        above = _make_parents(rows, names, trail, seq, job.wall_ns)
         inode = InodeRow(
             rows.new_id(), FILE, version.mode, job.wall_ns, version.redundancy, 1, version.content, version.size,
             version.mtime_ns, version.chunk_bytes, version.chunk_count, seq,
@@ -209,16 +222,16 @@ def _close(rows: Rows, row: NameRow, seq: int) -> None:
     rows.put(NAMES, row._replace(to_seq=seq))
 
 
-def _close_version(rows: Rows, shown: InodeRow, seq: int, wall_ns: int) -> None:
+def _close_version(rows: Rows, inode: InodeRow, seq: int, wall_ns: int) -> None:
     """What the file shows ends before ``seq``. It takes the inode's reference to the content along."""
     rows.put(
         VERSIONS,
         VersionRow(
-            shown.inode, shown.version, shown.content, shown.size, shown.mtime_ns, shown.mode, shown.chunk_bytes,
-            shown.chunk_count, shown.redundancy, shown.since_seq, seq,
+            inode.inode, inode.version, inode.content, inode.size, inode.mtime_ns, inode.mode, inode.chunk_bytes,
+            inode.chunk_count, inode.redundancy, inode.since_seq, seq,
         ),
     )  # fmt: skip
-    bury(rows, DEAD_VERSION, wall_ns, shown.version, seq=seq, inode=shown.inode)
+    bury(rows, DEAD_VERSION, wall_ns, inode.version, seq=seq, inode=inode.inode)
 
 
 def _parents_allowed(path: str, names: tuple[str, ...], trail: Trail, parents: bool) -> None:
@@ -230,11 +243,11 @@ def _parents_allowed(path: str, names: tuple[str, ...], trail: Trail, parents: b
         raise NotFound(f"directory '{missing}' does not exist", "make it first, or ask for parents", path)
 
 
-def _make_parents(rows: Rows, names: tuple[str, ...], trail: Trail, seq: int, wall_ns: int, redundancy: str) -> int:
-    """Make the directories that are missing above the last name; the inode of the last one."""
+def _make_parents(rows: Rows, names: tuple[str, ...], trail: Trail, seq: int, wall_ns: int) -> int:
+    """Make the directories that are missing above the last name; the inode of the last one. They inherit."""
     above = trail[-1].inode
     for name in names[len(trail) - 1 : -1]:
-        above = _link_directory(rows, above, name, seq, wall_ns, PARENT_MODE, redundancy).inode
+        above = _link_directory(rows, above, name, seq, wall_ns, PARENT_MODE, "").inode
     return above
 
 

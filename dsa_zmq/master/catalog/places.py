@@ -214,4 +214,5 @@ def keepers_of(
 ) -> list[Placed] | None:
     """Those of the places that make the one on node ``leaving`` superfluous, see :func:`dsa_zmq.model.upkeep.keepers`."""
     there = [Placed(place.node, place.shard) for place in places if place.state == LIVE_PLACE]
-    return keepers(there, leaving, parse_redundancy(chunk.redundancy), view)
+    good = not any(place.node == leaving and place.state == BAD_PLACE for place in places)
+    return keepers(there, leaving, parse_redundancy(chunk.redundancy), view, good=good)

@@ -43,12 +43,15 @@ from dsa_zmq.protocol.operations import (
     MakeDirectory,
     Move,
     Remove,
+    SetRedundancy,
     Stage,
     Stat,
 )
 
 PATHS: dict[type, Callable[[Any], tuple[str, ...]]] = {
-    **dict.fromkeys((Stat, ListDirectory, Locate, Allocate, MakeDirectory, Remove, Commit), lambda op: (op.path,)),
+    **dict.fromkeys(
+        (Stat, ListDirectory, Locate, Allocate, MakeDirectory, Remove, Commit, SetRedundancy), lambda op: (op.path,)
+    ),
     **dict.fromkeys((Move, Copy), lambda op: (op.source, op.target)),
 }
 """The paths that an operation walks."""

@@ -30,10 +30,13 @@ from dsa_zmq.master.catalog.walk import (
     absent,
     attributes,
     find,
+    given_by,
     inode_of,
     redundancy_at,
+    shown,
     split,
     target_of,
+    trail_to,
     walk,
     walk_at,
 )
@@ -71,7 +74,7 @@ LISTED_AT: Scan[ListedRow] = Scan(
 
 
 def stat(rows: Rows, facts: Facts, job: Request, op: Stat) -> Found:
-    return Found(attributes(inode_of(rows, find(rows, op.path))), rows.number(SEQ))
+    return Found(shown(rows, trail_to(rows, op.path)), rows.number(SEQ))
 
 
 def list_directory(rows: Rows, facts: Facts, job: Request, op: ListDirectory) -> Listing:
@@ -86,23 +89,23 @@ def list_directory(rows: Rows, facts: Facts, job: Request, op: ListDirectory) ->
     if trail[-1].kind != DIRECTORY:
         raise NotADirectory(f"'{op.path}' is a file", "use stat for a file", op.path)
     limit = max(1, min(op.limit, LIST_PAGE))
+    inherited = given_by(rows, trail)
     where = (trail[-1].inode, op.after, seq, seq, limit + 1)
     found = rows.scan(LISTED, *where) if seq == now else rows.scan(LISTED_AT, seq, seq, seq, *where)
-    entries = [Entry(row[0], attributes(row[1:])) for row in found[:limit]]
+    entries = [Entry(row[0], attributes(row[1:], inherited)) for row in found[:limit]]
     return Listing(entries, len(found) > limit, seq)
 
 
 def locate(rows: Rows, facts: Facts, job: Request, op: Locate) -> LocatedRows:
-    shown = _content_of_path(rows, op) if not op.content else _known_content(rows, op)
-    page_count = -(-shown.chunk_count // chunks_per_page(shown.chunk_bytes)) if shown.chunk_count else 0
+    found = _content_of_path(rows, op) if not op.content else _known_content(rows, op)
+    page_count = -(-found.chunk_count // chunks_per_page(found.chunk_bytes)) if found.chunk_count else 0
     if op.page == 0 and not page_count:
-        return LocatedRows(shown, 0, 0, [])
-    page = rows.get(PAGES, (shown.content, op.page))
+        return LocatedRows(found, 0, 0, [])
+    page = rows.get(PAGES, (found.content, op.page))
     if page is None:
         raise NotFound(f"page {op.page} of '{op.path}' does not exist any more", "open the file again", op.path)
     ids = unpack_page(page.body)
-    found = rows.get_all(CHUNKS, ids)
-    chunks = [chunk for chunk in found if chunk is not None]
+    chunks = [chunk for chunk in rows.get_all(CHUNKS, ids) if chunk is not None]
     if len(chunks) < len(ids):  # the others would be taken for those in front of them
         raise Corrupt(f"page {op.page} of '{op.path}' names chunks that are not there", "restore the catalog", op.path)
     places = rows.group_all(PLACES, ids)
@@ -112,7 +115,7 @@ def locate(rows: Rows, facts: Facts, job: Request, op: Locate) -> LocatedRows:
     for chunk, group in zip(chunks, places, strict=True):
         there = [(p.node, p.shard) for p in group if p.state == LIVE_PLACE and p.node not in removed]
         located.append((chunk.chunk, chunk.length, chunk.hash, there))
-    return LocatedRows(shown, op.page, page_count, located)
+    return LocatedRows(found, op.page, page_count, located)
 
 
 def _content_of_path(rows: Rows, op: Locate) -> Attributes:

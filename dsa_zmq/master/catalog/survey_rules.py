@@ -39,7 +39,7 @@ from dsa_zmq.model.holders import groups_of, shards_held
 from dsa_zmq.model.placement import Member
 from dsa_zmq.model.redundancy import parse_redundancy
 from dsa_zmq.model.steps import Add, Goals, Ground, Holding, Release, Step, Stuck, steps
-from dsa_zmq.model.upkeep import NodeView, Placed, Standing, remaining
+from dsa_zmq.model.upkeep import NodeView, Placed, Standing, Why, remaining
 
 MAX_SLICE = 2_000  #: chunks: some 5 ms of the catalog worker if nothing is to be done with them
 DECISIONS = 128  #: chunks that have to be thought about, in a slice: some 10 ms with what follows
@@ -78,6 +78,7 @@ class Conditions(msgspec.Struct, frozen=True):
     rooms: Mapping[int, Room]  #: of nodes that keep
     goals: Goals
     policy: str
+    task: int = 0  #: that wants the excess to go; 0: nobody has asked for it
 
 
 class TakeStock(Job, frozen=True):
@@ -120,7 +121,8 @@ def take_stock(rows: Rows, facts: Facts, job: TakeStock) -> StockTaken:
     chunks: dict[int, int] = {}
     short: dict[int, int] = {}
     staying = {node for node, each in view.items() if each.standing in (Standing.KEEPS, Standing.SILENT)}
-    void = {row.node for row in rows.scan(ALL_NODES) if row.removed}
+    unwanted = {row.node for row in rows.scan(ALL_NODES) if row.removed}
+    unwanted |= {node for node, each in view.items() if each.standing is Standing.LEAVES}
     untidy = False
     for row in rows.scan(ALL_HOLDERS):
         redundancy = parse_redundancy(row.redundancy)
@@ -130,7 +132,7 @@ def take_stock(rows: Rows, facts: Facts, job: TakeStock) -> StockTaken:
         if held < redundancy.shards:
             short[left] = short.get(left, 0) + row.chunks
         for group in groups_of(row.holders):
-            untidy = untidy or len(group & staying) != 1 or not group.isdisjoint(void)
+            untidy = untidy or len(group & staying) != 1 or not group.isdisjoint(unwanted)
     return StockTaken(chunks, short, untidy)
 
 
@@ -163,7 +165,7 @@ def survey(rows: Rows, facts: Facts, job: Survey) -> SurveyDone:
             continue
         holding = _holding(chunk, own)
         left = remaining(holding.places, holding.redundancy, view)
-        known += [(row.chunk, row.node, left) for row in own.moves]
+        known += [(row.chunk, row.node, left) for row in own.moves if row.source == row.chunk]
         if job.at_most is not None and left > job.at_most:
             continue
         if heal <= 0 or other <= 0 or decisions == DECISIONS:
@@ -178,7 +180,7 @@ def survey(rows: Rows, facts: Facts, job: Survey) -> SurveyDone:
         stuck += sum(isinstance(step, Stuck) for step in todo)
         if len(todo) > sum(isinstance(step, Stuck) for step in todo):
             plans.append((chunk, own.places, todo))
-    moves, released = _carry_out(rows, plans, view)
+    moves, released = _carry_out(rows, plans, view, job.conditions.task)
     return SurveyDone(next_chunk, moves, released, seen, stuck, known)
 
 
@@ -255,7 +257,7 @@ def _holding(chunk: ChunkRow, shards: _Shards) -> Holding:
 
 
 def _carry_out(
-    rows: Rows, plans: Sequence[tuple[ChunkRow, list[PlaceRow], list[Step]]], view: Mapping[int, NodeView]
+    rows: Rows, plans: Sequence[tuple[ChunkRow, list[PlaceRow], list[Step]]], view: Mapping[int, NodeView], task: int
 ) -> tuple[list[PlannedMove], list[Released]]:
     releasing = [chunk.chunk for chunk, _, todo in plans if any(isinstance(step, Release) for step in todo)]
     rows.get_all(CHUNKS, releasing)  # before the first write: what is asked for later makes the slice start over
@@ -264,7 +266,8 @@ def _carry_out(
     for chunk, places, todo in plans:
         for step in todo:
             if isinstance(step, Add):
-                row = MoveRow(chunk.chunk, step.node, step.index, rows.new_id(), int(step.why), chunk.chunk, 0)
+                wanted_by = task if step.why is Why.REBALANCE else 0
+                row = MoveRow(chunk.chunk, step.node, step.index, rows.new_id(), int(step.why), chunk.chunk, wanted_by)
                 rows.put(MOVES, row)
                 moves.append(planned(row, chunk, places, view))
             elif isinstance(step, Release):

@@ -47,7 +47,7 @@ class InodeRow(NamedTuple):
     kind: int
     mode: int
     created_ns: int
-    redundancy: str  #: of a file's content; of what new files in a directory get
+    redundancy: str  #: of a file's content; of what new files in a directory get, "" if it inherits that
     version: int = 0  #: of a file: 1 and up
     content: int = 0  #: 0: an empty file
     size: int = 0

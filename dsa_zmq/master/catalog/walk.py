@@ -70,13 +70,18 @@ def absent(path: str, trail: Trail) -> DSAError:
     return NotFound(f"'{path}' does not exist", path=path)
 
 
-def find(rows: Rows, path: str) -> NameRow:
-    """The row of a path that has to exist."""
+def trail_to(rows: Rows, path: str) -> Trail:
+    """The rows along a path that has to exist."""
     names = split(path)
     trail = walk(rows, names)
     if len(trail) <= len(names):
         raise absent(path, trail)
-    return trail[-1]
+    return trail
+
+
+def find(rows: Rows, path: str) -> NameRow:
+    """The row of a path that has to exist."""
+    return trail_to(rows, path)[-1]
 
 
 def inode_of(rows: Rows, row: NameRow) -> InodeRow:
@@ -86,14 +91,31 @@ def inode_of(rows: Rows, row: NameRow) -> InodeRow:
     return inode
 
 
-def attributes(row: InodeRow | tuple[Any, ...]) -> Attributes:
-    """What is shown of an inode, by its columns. A directory has no content, and its time is that of its making."""
+def attributes(row: InodeRow | tuple[Any, ...], inherited: str = "") -> Attributes:
+    """What is shown of an inode, by its columns. A directory has no content, and its time is that of its making; without a
+    redundancy of its own it shows what it inherits."""
     inode, kind, mode, created_ns, redundancy, version, content, size, mtime_ns, chunk_bytes, chunk_count, _ = row
     if kind == DIRECTORY:
-        return Attributes("dir", inode, 0, created_ns, mode, 0, 0, 0, 0, redundancy, created_ns)
+        return Attributes("dir", inode, 0, created_ns, mode, 0, 0, 0, 0, redundancy or inherited, created_ns)
     return Attributes(
         "file", inode, size, mtime_ns, mode, version, content, chunk_bytes, chunk_count, redundancy, created_ns
     )
+
+
+def given_by(rows: Rows, trail: Trail) -> str:
+    """The redundancy that new files get in the directory at the end of ``trail``: its own, or else that of the nearest one
+    above that has one. The root always does."""
+    own = inode_of(rows, trail[-1]).redundancy
+    if own:
+        return own
+    above = rows.get_all(INODES, [row.inode for row in trail[:-1]])
+    return next(inode.redundancy for inode in reversed(above) if inode is not None and inode.redundancy)
+
+
+def shown(rows: Rows, trail: Trail) -> Attributes:
+    """What is shown of the end of a trail."""
+    inode = inode_of(rows, trail[-1])
+    return attributes(inode, given_by(rows, trail) if inode.kind == DIRECTORY else "")
 
 
 def target_of(rows: Rows, path: str, *, if_absent: bool, if_version: int) -> tuple[Trail, InodeRow | None]:
@@ -125,4 +147,4 @@ def redundancy_at(rows: Rows, trail: Trail, there: InodeRow | None, asked: str) 
     """What a new content at the end of ``trail`` gets: as asked, else that of the directory. Raises Invalid."""
     if asked:
         return parse_redundancy(asked).name
-    return inode_of(rows, trail[-2] if there is not None else trail[-1]).redundancy
+    return given_by(rows, trail[:-1] if there is not None else trail)

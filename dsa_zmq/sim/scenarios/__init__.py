@@ -8,6 +8,7 @@ from dsa_zmq.sim.scenarios.answers import ANSWER
 from dsa_zmq.sim.scenarios.calm import CALM, MEETING
 from dsa_zmq.sim.scenarios.counted import COMMIT, COUNT
 from dsa_zmq.sim.scenarios.disks import ROT, SYNC
+from dsa_zmq.sim.scenarios.growing import GROWING
 from dsa_zmq.sim.scenarios.inventories import INVENTORIES
 from dsa_zmq.sim.scenarios.lies import LYING
 from dsa_zmq.sim.scenarios.noticed import NOTICED
@@ -21,6 +22,6 @@ from dsa_zmq.sim.scenarios.storm import POWER, STORM
 SCENARIOS: tuple[Scenario, ...] = (
     CALM, MEETING, STORM, POWER, ANSWER, COMMIT, COUNT, NODE, MASTER, LINK, INCARNATION, OLDER, EMPTY, STALE, LYING, ROT,
     SYNC, UNMOUNTED, AHEAD, COMPACTION, FULL, LATE, *REPAIR, *INVENTORIES,
-    *NOTICED, *ROTTING,
+    *NOTICED, *ROTTING, *GROWING,
 )  # fmt: skip
 """All of them."""
