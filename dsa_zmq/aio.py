@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from types import TracebackType
@@ -31,7 +31,7 @@ from dsa_zmq.errors import DSAError, Invalid
 from dsa_zmq.model.limits import CONNECT_TIMEOUT_S
 from dsa_zmq.model.stat import Stat
 from dsa_zmq.protocol.operations import Capacity, HealthReport
-from dsa_zmq.protocol.values import NodeInfo
+from dsa_zmq.protocol.values import NodeInfo, RiskyFile
 
 THREADS = 32  #: operations at once; more wait for a thread
 
@@ -217,9 +217,17 @@ class AsyncStore:
         """As :meth:`Store.statfs`."""
         return await self._run(self._store.statfs, redundancy)
 
-    async def health(self) -> HealthReport:
+    async def health(self, without: Sequence[str] = ()) -> HealthReport:
         """As :meth:`Store.health`."""
-        return await self._run(self._store.health)
+        return await self._run(self._store.health, without)
+
+    def files_at_risk(self, state: str = "degraded") -> AsyncIterator[RiskyFile]:
+        """As :meth:`Store.files_at_risk`."""
+        return self._iterate(lambda: self._store.files_at_risk(state))
+
+    async def explain(self, path: str, without: Sequence[str] = ()) -> list[str]:
+        """As :meth:`Store.explain`."""
+        return await self._run(self._store.explain, path, without)
 
     async def _iterate(self, begin: Callable[[], Iterator[_T]]) -> AsyncIterator[_T]:
         """A blocking iterator, one step at a time in a thread."""

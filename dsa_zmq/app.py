@@ -6,6 +6,7 @@ import errno
 import logging
 import math
 import os
+import queue
 import random
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,7 @@ from dsa_zmq.faults import Imposed
 from dsa_zmq.limited_disk import LimitedDisk
 from dsa_zmq.machine import address_towards, disk_id, held_bytes, machine_id
 from dsa_zmq.model.addresses import DEFAULT_URL, WILDCARDS, endpoint, parse_url, split_endpoint
+from dsa_zmq.model.inspection import Inspect
 from dsa_zmq.model.limits import CONNECT_TIMEOUT_S, HEARTBEAT_S, RESERVE_MIN_BYTES, RESERVE_SHARE
 from dsa_zmq.model.pace import HealingPace
 from dsa_zmq.model.sizes import parse_size
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from actors.core import ActorSpec
     from actors.disk import OsDisk
     from actors.zmq.reactor import ZmqRuntime
+    from dsa_zmq.metrics import MetricsServer
 
 URL_VARIABLE = "DSA_URL"
 _KINDS = ("listen", "publish", "subscribe")
@@ -49,6 +52,7 @@ class Server:
         self._disk = disk
         self._lock = threading.Lock()
         self._released = False
+        self._metrics: MetricsServer | None = None
 
     def __repr__(self) -> str:
         return f"<Server {self.role} {self.endpoint('listen')}>"
@@ -59,7 +63,27 @@ class Server:
 
     def endpoints(self) -> dict[str, str]:
         """All that are bound, by kind."""
-        return {kind: at for kind in _KINDS if (at := self.endpoint(kind)) is not None}
+        bound = {kind: str(at) for kind in _KINDS if (at := self.endpoint(kind)) is not None}
+        return (
+            bound
+            if self._metrics is None
+            else {**bound, "metrics": f"http://{self._metrics.host}:{self._metrics.port}"}
+        )
+
+    def statistics(self, timeout_s: float) -> Mapping[str, int] | None:
+        """The actor's figures of one turn; None if it does not answer within that time."""
+        told: queue.SimpleQueue[dict[str, int]] = queue.SimpleQueue()
+        self._handle.call(Inspect(told.put))
+        try:
+            return told.get(timeout=timeout_s)
+        except queue.Empty:
+            return None
+
+    def serve_metrics(self, host: str, port: int) -> None:
+        """Serve its figures until it ends. Raises ConfigError."""
+        from dsa_zmq.metrics import MetricsServer
+
+        self._metrics = MetricsServer(self.role, host, port, self.statistics)
 
     @property
     def names(self) -> frozenset[str]:
@@ -105,6 +129,8 @@ class Server:
     def _release(self) -> None:
         with self._lock:
             if not self._released:
+                if self._metrics is not None:
+                    self._metrics.close()
                 _close_lanes(self._spec)
                 self._directory.close()
                 self._released = True
@@ -144,7 +170,7 @@ def start_master(options: MasterOptions, *, take_over: bool = False, imposed: Im
     def spec(directory: DataDirectory, disk: OsDisk) -> ActorSpec:
         return master_spec(settings, disk, rng, load_or_create_secret(disk, rng), take_over=take_over)
 
-    return _serve("master", options.dir, spec, imposed)
+    return _with_metrics(_serve("master", options.dir, spec, imposed), host, options.metrics)
 
 
 def start_node(options: NodeOptions, *, imposed: Imposed | None = None) -> Server:
@@ -178,7 +204,7 @@ def start_node(options: NodeOptions, *, imposed: Imposed | None = None) -> Serve
         )
         return node_spec(settings, disk, rng)
 
-    return _serve("node", options.path, spec, imposed)
+    return _with_metrics(_serve("node", options.path, spec, imposed), options.listen_host(), options.metrics)
 
 
 def connect(url: str | None = None, timeout: float = CONNECT_TIMEOUT_S) -> Store:
@@ -240,6 +266,17 @@ def _advertise(options: NodeOptions) -> Address | None:
         host, port = split_endpoint(master_endpoint(options.master))
         return Address(endpoint(address_towards(host, port), options.port))
     return None
+
+
+def _with_metrics(server: Server, host: str, port: int | None) -> Server:
+    """Serve its figures at the address that it listens at, if they are asked for; a server that cannot is stopped."""
+    if port is not None:
+        try:
+            server.serve_metrics(host, port)
+        except BaseException:
+            server.stop()
+            raise
+    return server
 
 
 def _serve(

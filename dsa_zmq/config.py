@@ -54,6 +54,7 @@ class MasterOptions(Options, frozen=True, kw_only=True):
     suspect_s: float = limits.SUSPECT_S
     down_s: float = limits.DOWN_S
     upload_lease_s: float = limits.UPLOAD_LEASE_S
+    metrics: int | None = None  #: port to serve figures at; 0: any free one; None: not at all
 
     def checked(self) -> Self:
         parse_redundancy(self.redundancy)
@@ -65,6 +66,8 @@ class MasterOptions(Options, frozen=True, kw_only=True):
             )
         for name, port in zip(("port", "hints_port", "heartbeats_port"), self.ports(), strict=True):
             _check_port(name, port)
+        if self.metrics is not None:
+            _check_port("metrics", self.metrics)
         _refuse_open_bind(listen_host(self.bind), self.insecure)
         return self
 
@@ -90,6 +93,7 @@ class NodeOptions(Options, frozen=True, kw_only=True):
     reserve: str | int | None = None  #: bytes kept free on the disk; None: the larger of 1 GiB and 5 % of the disk
     segment_bytes: int = limits.SEGMENT_BYTES
     host: str = ""  #: failure domain; "": this machine
+    metrics: int | None = None  #: port to serve figures at; 0: any free one; None: not at all
 
     def checked(self) -> Self:
         master_endpoint(self.master)
@@ -104,6 +108,8 @@ class NodeOptions(Options, frozen=True, kw_only=True):
                 f"'{self.name[:80]}' is not a node name", "use up to 63 letters, digits, '.', '_' and '-', as in node-1"
             )
         _check_port("port", self.port)
+        if self.metrics is not None:
+            _check_port("metrics", self.metrics)
         if self.advertise:
             advertised_endpoint(self.advertise, self.port or 1)
         _refuse_open_bind(self.listen_host(), self.insecure)

@@ -20,6 +20,12 @@ def _server_options(function: _F) -> _F:
             click.option("--config", metavar="FILE", help="Read options from a file; those given here come first."),
             click.option("--bind", metavar="ADDRESS", help="Listen at this address of this machine."),
             click.option("--port", type=click.IntRange(0, 65_535), metavar="N", help="Listen at this port; 0: any."),
+            click.option(
+                "--metrics",
+                type=click.IntRange(0, 65_535),
+                metavar="N",
+                help="Serve figures for Prometheus at this port.",
+            ),
             click.option("--insecure", is_flag=True, default=None, help="Listen to other machines without keys."),
             click.option("--log-json", is_flag=True, help="Log one JSON object a line."),
             click.option("--ready-file", metavar="FILE", help="Write the endpoints here (JSON) once it serves."),

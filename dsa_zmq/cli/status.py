@@ -1,4 +1,4 @@
-"""``dsa df``, ``dsa health``: how the cluster is."""
+"""``dsa df``: how much room there is."""
 
 from __future__ import annotations
 
@@ -10,10 +10,7 @@ from dsa_zmq.cli import output
 from dsa_zmq.cli.nodes import by_name
 from dsa_zmq.cli.session import Command, Session, pass_session
 from dsa_zmq.model.sizes import counted, format_size
-from dsa_zmq.protocol.operations import HealthReport
 from dsa_zmq.protocol.values import NodeInfo
-
-HEALTHY, DEGRADED, ENDANGERED = 0, 1, 2  #: exit statuses of ``dsa health``; the last one also for what is lost
 
 
 @click.command(
@@ -75,69 +72,11 @@ def df(session: Session, redundancy: str) -> int:
     return 0
 
 
-@click.command(
-    cls=Command,
-    examples="""
-    dsa health
-    dsa health --json
-    dsa health || mail -s "the store needs help" ops
-    """,
-)
-@pass_session
-def health(session: Session) -> int:
-    """Show how safe everything stored is.
-
-    Ends with status 0 if all is healthy, 1 if something is degraded (fewer copies than asked for), 2 if something is
-    endangered (one more loss would be final) or lost.
-    """
-    with session.connect() as store:
-        report = store.health()
-    state, status = _verdict(report)
-    kinds = {
-        "healthy": (report.healthy_chunks, report.healthy_bytes),
-        "degraded": (report.degraded_chunks, report.degraded_bytes),
-        "endangered": (report.endangered_chunks, report.endangered_bytes),
-        "lost": (report.lost_chunks, report.lost_bytes),
-    }
-    if session.json:
-        output.emit(
-            state=state,
-            **{f"{name}_chunks": chunks for name, (chunks, _) in kinds.items()},
-            **{f"{name}_bytes": size for name, (_, size) in kinds.items()},
-            nodes_up=report.nodes_up,
-            nodes=report.nodes,
-            notes=report.notes,
-            held=report.held,
-        )
-        return status
-    output.line(f"{state}; {report.nodes_up} of {report.nodes} nodes up")
-    output.line()
-    _print(
-        ["CHUNKS", "COUNT", "BYTES"],
-        [[name, f"{chunks:,}", format_size(size)] for name, (chunks, size) in kinds.items()],
-    )
-    for note in report.notes:
-        output.line(f"- {output.shown(note)}")
-    if report.held:
-        output.line(f"- repair is held: {output.shown(report.held)}")
-    return status
-
-
-def _verdict(report: HealthReport) -> tuple[str, int]:
-    if report.lost_chunks:
-        return "lost", ENDANGERED
-    if report.endangered_chunks:
-        return "endangered", ENDANGERED
-    if report.degraded_chunks:
-        return "degraded", DEGRADED
-    return "healthy", HEALTHY
-
-
 def _share(node: NodeInfo) -> str:
     return f"{100 * node.used / node.capacity:.0f}%" if node.capacity else "-"
 
 
 def _print(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    numbers = frozenset(("CAPACITY", "USED", "FREE", "USED%", "COUNT", "BYTES"))
+    numbers = frozenset(("CAPACITY", "USED", "FREE", "USED%"))
     for text in output.table(header, rows, numbers):
         output.line(text)

@@ -7,7 +7,7 @@ import operator
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from dsa_zmq.errors import Invalid
+from dsa_zmq.errors import Invalid, IsADirectory
 from dsa_zmq.model import paths
 
 MAX_NUMBER = (1 << 63) - 1  #: of numbers in messages and in the catalog
@@ -18,6 +18,14 @@ def file_target(call: str, path: object) -> None:
     if not isinstance(path, str):
         right = "put(source, '/in/the/store')" if call == "put" else "get('/in/the/store', target)"
         raise Invalid(f"{call} was given {kind_of(path)} as the path in the store, not text", f"call it as {right}")
+
+
+def file_path(path: str) -> str:
+    """The normal form of a path that is to name a file."""
+    normal = paths.normalize(path)
+    if normal == paths.ROOT:
+        raise IsADirectory("/ is a directory", "name a file in it", normal)
+    return normal
 
 
 def pairs(call: str, items: Any) -> Iterator[Any]:

@@ -180,6 +180,7 @@ _RULES: dict[type, tuple[type | tuple[type, ...], Callable[[Any, Any], str]]] = 
     op.ReturnSlots: (op.Done, _nothing),
     op.Reallocate: (op.Reallocated, _reallocated),
     op.Renew: (op.Done, _nothing),
+    op.FilesAtRisk: (op.RiskyFiles, _nothing),
     op.Report: (op.Done, _nothing),
     op.MakeDirectory: (op.Found, _found),
     op.Remove: (op.Done, _nothing),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import IO, Any, Literal, overload
 
@@ -13,26 +13,19 @@ from dsa_zmq.client import given
 from dsa_zmq.client.admin import Admin
 from dsa_zmq.client.connection import Connection, HandleFactory
 from dsa_zmq.client.files import StoreWriter, open_kind, open_to_read, open_to_write
-from dsa_zmq.client.given import MAX_NUMBER, byte_range, file_target, number_within, piece, writable
+from dsa_zmq.client.given import MAX_NUMBER, byte_range, file_path, file_target, number_within, piece, writable
 from dsa_zmq.client.many import ManyGets, ManyPuts, Outcome
 from dsa_zmq.client.receiving import NO_WINDOW, READER_WINDOW, Receiver, write_all
+from dsa_zmq.client.risks import explain_file, files_at_risk
 from dsa_zmq.client.sending import Buffer, FeedWriter, Progress, Sender, Source
 from dsa_zmq.client.tree import Usage, glob, stat_of, usage, walk
 from dsa_zmq.client.wanted import Wanted
-from dsa_zmq.errors import (
-    AlreadyExists,
-    DSAError,
-    Invalid,
-    IsADirectory,
-    NotADirectory,
-    NotFound,
-    Unavailable,
-)
+from dsa_zmq.errors import AlreadyExists, DSAError, Invalid, IsADirectory, NotADirectory, NotFound, Unavailable
 from dsa_zmq.model import limits, paths
 from dsa_zmq.model.stat import Stat
 from dsa_zmq.protocol import operations as op
 from dsa_zmq.protocol.messages import Welcome
-from dsa_zmq.protocol.values import NodeInfo
+from dsa_zmq.protocol.values import NodeInfo, RiskyFile
 
 Connector = Callable[[str, Mapping[str, Any]], "Store"]
 """Makes a store from its address and options without saying hello: it connects at first use."""
@@ -135,7 +128,7 @@ class Store:
         >>> store.put(sys.stdin.buffer, "/logs/today", if_absent=True)
         """
         file_target("put", path)
-        path = _file_path(path)
+        path = file_path(path)
         options = {
             "if_absent": if_absent, "if_version": if_version, "redundancy": redundancy, "mtime_ns": mtime_ns, "mode": mode,
         }  # fmt: skip
@@ -270,7 +263,7 @@ class Store:
         kind = open_kind(mode)
         if kind.startswith("r"):
             return open_to_read(self._receiver, self.stat(path), kind, encoding, errors, newline)
-        path = _file_path(path)
+        path = file_path(path)
         exclusive = kind.startswith("x")
         if exclusive and self.exists(path):
             raise AlreadyExists(f"{path} exists", path=path)  # said now; the commit decides
@@ -376,18 +369,20 @@ class Store:
         """Space and counts of the whole cluster; ``storable`` for the redundancy given, or the root's."""
         return self.admin.statfs(redundancy)
 
-    def health(self) -> op.HealthReport:
-        """How many chunks are healthy, degraded, endangered, lost; and in plain sentences what would help."""
-        return self.admin.health()
+    def health(self, without: Sequence[str] = ()) -> op.HealthReport:
+        """How many chunks are healthy, degraded, endangered, lost; and in plain sentences what would help. As if the nodes
+        named in ``without`` were lost now, too."""
+        return self.admin.health(without)
+
+    def files_at_risk(self, state: str = "degraded") -> Iterator[RiskyFile]:
+        """The files whose worst chunk is ``degraded``, ``endangered`` or ``lost``, or worse than that."""
+        return files_at_risk(self.admin.ask, given.text("state", state))
+
+    def explain(self, path: str, without: Sequence[str] = ()) -> list[str]:
+        """In plain sentences: where each chunk of a file lies, and what it survives. As if the nodes named in ``without``
+        were lost now."""
+        return explain_file(self.admin.ask, file_path(path), without)
 
 
 def _outcome(outcome: Outcome) -> Stat | DSAError:
     return outcome if isinstance(outcome, DSAError) else stat_of(*outcome)
-
-
-def _file_path(path: str) -> str:
-    """The normal form of a path that is to name a file."""
-    normal = paths.normalize(path)
-    if normal == paths.ROOT:
-        raise IsADirectory("/ is a directory", "name a file in it", normal)
-    return normal

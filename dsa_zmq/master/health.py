@@ -1,108 +1,112 @@
-"""The cluster's health: chunks counted by risk in slices, and what is wrong with the nodes in plain sentences. Pure."""
+"""The cluster's health: chunks counted by risk from the tallies, and what is wrong in plain sentences. Pure."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from dsa_zmq.master.catalog.jobs import ChunkCounts, CountChunks, Totals
+from dsa_zmq.master.catalog.census_rules import Present, judged
+from dsa_zmq.master.catalog.health import Tally
+from dsa_zmq.master.catalog.jobs import Totals
 from dsa_zmq.master.members import DOWN, FAILED, SUSPECT, UP, Members
 from dsa_zmq.master.uploads import Uploads
 from dsa_zmq.model.capacity import storable_bytes
+from dsa_zmq.model.holders import Safety, groups_of, shards_held
 from dsa_zmq.model.redundancy import parse_redundancy
-from dsa_zmq.model.sizes import format_duration
+from dsa_zmq.model.sizes import counted, format_duration
 from dsa_zmq.protocol.operations import Capacity, HealthReport
-from dsa_zmq.protocol.values import Failure
-
-COUNT_ROWS = 2_000  #: chunks a slice: some 10 ms of the catalog worker
-CACHE_NS = 1_000_000_000  #: a report this fresh answers the next one who asks
+from dsa_zmq.protocol.values import NodeInfo
 
 
 @dataclass(slots=True)
 class ChunkCount:
-    """A count that goes on, slice by slice. The nodes that do not count are those that were down when it began."""
+    """All chunks and their bytes by state, each healthy, degraded, endangered, lost; and what is to be made anew."""
 
-    unavailable: frozenset[int]
-    chunks: list[int] = field(default_factory=lambda: [0, 0, 0, 0])  #: healthy, degraded, endangered, lost
+    chunks: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
     bytes: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
-    void: Counter[str] = field(default_factory=Counter)  #: shards on removed stores, by the name of their node
-
-    def slice(self, after: int = 0) -> CountChunks:
-        return CountChunks(after, COUNT_ROWS, self.unavailable)
-
-    def add(self, counted: ChunkCounts) -> CountChunks | None:
-        """Take a slice's counts in. Returns the next slice, or None at the end."""
-        self.chunks = [a + b for a, b in zip(self.chunks, counted.chunks, strict=True)]
-        self.bytes = [a + b for a, b in zip(self.bytes, counted.bytes, strict=True)]
-        self.void.update(counted.void)
-        return self.slice(counted.next) if counted.next else None
+    missing_bytes: int = 0  #: of shards that can be made from others
+    void: Counter[str] = field(default_factory=Counter)
+    """Shards of chunks that are not healthy, on stores that are removed, by the name of their node."""
 
 
-class HealthCheck:
-    """At most one count is at work, for all who ask meanwhile; its report serves for a second. Times: serving time, ns."""
+@dataclass(frozen=True, slots=True)
+class Healing:
+    """What goes on, as the departments that do it tell."""
 
-    def __init__(self, members: Members, default_redundancy: str) -> None:
-        self._members = members
-        self._default_redundancy = default_redundancy
-        self._count: ChunkCount | None = None
-        self._asking: list[int] = []  #: serials of the calls that wait for the count
-        self._report: tuple[int, HealthReport] | None = None  #: when it was made, and the report
-
-    def fresh(self, served_ns: int) -> HealthReport | None:
-        """A report that is new enough, if there is one."""
-        if self._report is None or served_ns - self._report[0] >= CACHE_NS:
-            return None
-        return self._report[1]
-
-    def ask(self, serial: int, served_ns: int) -> CountChunks | None:
-        """This call waits for the next report. Returns the first slice to count unless a count is at work."""
-        self._asking.append(serial)
-        if self._count is not None:
-            return None
-        self._count = ChunkCount(self._members.down(served_ns))
-        return self._count.slice()
-
-    def counted(
-        self, result: ChunkCounts | Failure, served_ns: int
-    ) -> CountChunks | tuple[HealthReport | Failure, list[int]]:
-        """A slice is counted. Returns the next one, or at the end the answer and the calls to give it to."""
-        assert self._count is not None, "a slice belongs to a count"
-        answer: HealthReport | Failure
-        if isinstance(result, Failure):
-            answer = result
-        elif (more := self._count.add(result)) is not None:
-            return more
-        else:
-            answer = report(self._count, self._members, served_ns, self._default_redundancy)
-            self._report = (served_ns, answer)
-        asking, self._asking, self._count = self._asking, [], None
-        return answer, asking
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._asking)
-
-    def check_invariants(self) -> None:
-        assert bool(self._asking) == (self._count is not None), "a count is at work if and only if somebody asks"
+    moves: int = 0  #: shards that are being made or moved, or wait for it
+    moves_bytes: int = 0
+    rate: int = 0  #: bytes a second, lately
+    stuck: int = 0  #: shards for which there is no node
+    held: str = ""  #: why repair waits
 
 
-def report(count: ChunkCount, members: Members, served_ns: int, default_redundancy: str) -> HealthReport:
-    """The whole answer."""
-    healthy, degraded, endangered, lost = count.chunks
-    healthy_bytes, degraded_bytes, endangered_bytes, lost_bytes = count.bytes
+def present(members: Members, served_ns: int, without: Collection[int] = ()) -> Present:
+    """Whose places count now, and who may be read, if these nodes were lost as well."""
+    standings = {node: each for node, each in members.standings(served_ns).items() if node not in without}
+    return Present(
+        frozenset(node for node, standing in standings.items() if standing.counts),
+        frozenset(node for node, standing in standings.items() if standing.readable),
+    )
+
+
+def count(tally: Tally, there: Present) -> ChunkCount:
+    """Judge all chunks, a row of the tally at a time."""
+    result = ChunkCount()
+    for row in tally.holders:
+        redundancy = parse_redundancy(row.redundancy)
+        counting = shards_held(row.holders, there.counting)
+        state = judged(counting, shards_held(row.holders, there.readable), redundancy)
+        result.chunks[state] += row.chunks
+        result.bytes[state] += row.bytes
+        if state is not Safety.HEALTHY and tally.removed:
+            for node in frozenset().union(*groups_of(row.holders)) & tally.removed.keys():
+                result.void[tally.removed[node]] += row.chunks
+        if state is not Safety.LOST:
+            result.missing_bytes += redundancy.shard_bytes(row.bytes) * max(0, redundancy.shards - counting)
+    return result
+
+
+def report(
+    tally: Tally,
+    members: Members,
+    served_ns: int,
+    default_redundancy: str,
+    healing: Healing,
+    without: Collection[int] = (),
+) -> HealthReport:
+    """The whole answer, but for what the census adds. With ``without``: as if those nodes were lost now, too."""
+    result = count(tally, present(members, served_ns, without))
+    healthy, degraded, endangered, lost = result.chunks
+    healthy_bytes, degraded_bytes, endangered_bytes, lost_bytes = result.bytes
     return HealthReport(
         healthy_chunks=healthy,
         degraded_chunks=degraded,
         endangered_chunks=endangered,
         lost_chunks=lost,
-        nodes_up=len(members.all_up(served_ns)),
+        nodes_up=sum(state.row.node not in without for state in members.all_up(served_ns)),
         nodes=len(members),
-        notes=notes(members, served_ns, default_redundancy) + _void(count.void),
+        notes=notes(members, served_ns, default_redundancy) + _void(result.void) + _stuck(healing.stuck),
         healthy_bytes=healthy_bytes,
         degraded_bytes=degraded_bytes,
         endangered_bytes=endangered_bytes,
         lost_bytes=lost_bytes,
+        moves=healing.moves,
+        moves_bytes=healing.moves_bytes,
+        moves_rate=healing.rate,
+        seconds_left=_seconds_left(result.missing_bytes, healing),
+        held=healing.held,
     )
+
+
+def _seconds_left(missing_bytes: int, healing: Healing) -> int:
+    """Until nothing is to be made or moved, at the present rate; -1 if nobody can know."""
+    left = max(missing_bytes, healing.moves_bytes)
+    if not left:
+        return 0
+    if not healing.rate or healing.held or (healing.stuck and not healing.moves):
+        return -1
+    return -(-left // healing.rate)
 
 
 def notes(members: Members, served_ns: int, default_redundancy: str) -> list[str]:
@@ -129,17 +133,38 @@ def notes(members: Members, served_ns: int, default_redundancy: str) -> list[str
             f"{nodes_are} up, {default_redundancy} needs {needed}: such files cannot be written; "
             f"start {needed - up} more"
         )
+    said += _few_zones(infos, default_redundancy)
     said += _shared_fate(members)
     return said
 
 
-def _void(shards: Mapping[str, int]) -> list[str]:
-    """A sentence for each node that has left shards on another store."""
+def _few_zones(infos: Sequence[NodeInfo], default_redundancy: str) -> list[str]:
+    """One sentence if there are zones, and too few for each shard to lie in another."""
+    zones = {info.zone for info in infos if info.state == UP}
+    wanted = parse_redundancy(default_redundancy).shards
+    if not any(zones) or len(zones) >= wanted:
+        return []
     return [
-        f"node '{name}' came back with another store: {count} shard{'s are' if count > 1 else ' is'} on its former one, void"
-        " until that disk returns; bring it back, or store the files again"
+        f"{counted(len(zones), 'zone')} with nodes that are up, {default_redundancy} would use {wanted}: "
+        "the loss of one zone may be final; start nodes in other zones"
+    ]
+
+
+def _void(shards: Mapping[str, int]) -> list[str]:
+    """A sentence for each node that has left shards that are missing on another store."""
+    return [
+        f"node '{name}' came back with another store: {counted(count, 'shard')} {'are' if count > 1 else 'is'} on its "
+        "former one, and missed; bring that disk back if you can"
         for name, count in sorted(shards.items())
     ]
+
+
+def _stuck(shards: int) -> list[str]:
+    """One sentence if repair knows what is to be made, and not where."""
+    if not shards:
+        return []
+    are = "is" if shards == 1 else "are"
+    return [f"{counted(shards, 'shard')} {are} missing and no node can take them: start another node, or free space"]
 
 
 def _shared_fate(members: Members) -> list[str]:

@@ -76,4 +76,48 @@ def test_health_tells_how_bad_it_is(
         assert ran.text.startswith(f"{state}; {3 - kills} of 3 nodes up\n")
         assert ran.status == status
         assert dsa("health", "--json").objects[0]["state"] == state
+        named = dsa("health", "--files", state)
+        assert named.text == f"{state:<10}  /x  (1 chunk of 100 B)\n"
+        assert named.status == status
+        while f"{state}_files" not in (report := dsa("health", "--json").objects[0]):
+            assert time.monotonic() < deadline
+        assert report[f"{state}_files"] == 1
         assert [line.split()[1] for line in dsa.ok("nodes").text.splitlines()[1:]].count("down") == kills
+
+
+def test_health_names_nobody_where_nothing_is_at_risk(dsa: Dsa) -> None:
+    assert dsa.ok("health", "--files", "degraded").text == "no file is degraded or worse\n"
+    assert dsa.ok("health", "--files", "lost", "--json").text == ""
+    assert dsa("health", "--files", "healthy").status == 2
+    assert dsa("health", "--files", "lost", "--watch").status == 2
+
+
+def test_explain_says_where_a_file_lies_and_what_it_survives(dsa: Dsa) -> None:
+    path = f"{dsa.home}/explained"
+    dsa.store.write_bytes(path, os.urandom(3_000_000))
+    assert dsa.ok("explain", path).text.splitlines() == [
+        f"{path}: 3 chunks with 3.0 MB, stored with copies=2.",
+        "Chunks 1 to 3 lie on node-1 and node-2.",
+        "It survives the loss of any one node; not of node-1 and node-2 together.",
+    ]
+    (told,) = dsa.ok("explain", "--if-lost", "node-2", path, "--json").objects
+    assert told["if_lost"] == ["node-2"]
+    assert told["sentences"][-1] == "It does not survive the loss of node node-1."
+    assert dsa("explain", dsa.home).status == 4
+    assert dsa("explain", f"{path}-not").status == 3
+    assert dsa("explain").status == 2
+
+
+def test_explain_says_what_the_loss_of_a_node_would_mean_for_everything(dsa: Dsa) -> None:
+    dsa.store.write_bytes(f"{dsa.home}/y", os.urandom(100))
+    ran = dsa("explain", "--if-lost", "node-1")
+    assert ran.status == 2
+    assert ran.text.startswith("If node-1 were lost now, ")
+    assert "Everything that can be read now could still be read." in ran.text
+    assert "would have no redundancy left." in ran.text
+    ran = dsa("explain", "--if-lost", "node-1", "--if-lost", "node-2", "--json")
+    (told,) = ran.objects
+    assert ran.status == 2
+    assert told["nodes_up"] == told["healthy_chunks"] == told["endangered_chunks"] == 0
+    assert told["newly_lost_chunks"] == told["lost_chunks"] >= 1
+    assert dsa("explain", "--if-lost", "node-9").status == 3

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from dsa_zmq.master.catalog.jobs import CountChunks, Request
+from dsa_zmq.master.catalog.health import TakeTally
+from dsa_zmq.master.catalog.jobs import Request
 from dsa_zmq.model.limits import MAX_CALLS
 from dsa_zmq.protocol.messages import Answers, Call, Calls, Drop, Hello, Pong, Refused, Welcome
 from dsa_zmq.protocol.operations import (
@@ -199,7 +200,7 @@ def test_many_who_ask_for_health_share_one_count_and_its_report(world: Any) -> N
     asked = [client.calls(Health())[0] for client in clients]
     world.wait(lambda: all(client.results(number) for client, number in zip(clients, asked, strict=True)))
     reports = [client.results(number)[0] for client, number in zip(clients, asked, strict=True)]
-    assert world.ran(CountChunks) == 1
+    assert world.ran(TakeTally) == 1
     assert isinstance(reports[0], HealthReport)
     assert (reports[0].healthy_chunks, reports[0].healthy_bytes, reports[0].lost_chunks) == (1, 5, 0)
     assert reports == [reports[0]] * 5

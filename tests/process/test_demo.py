@@ -41,10 +41,12 @@ def folder(tmp_path: Path) -> Path:
     return root
 
 
-def test_it_stores_kills_reads_back_and_loses_nothing(tmp_path: Path, folder: Path) -> None:
+def test_it_stores_kills_heals_kills_again_reads_back_and_loses_nothing(tmp_path: Path, folder: Path) -> None:
     ended = demo(tmp_path / "tmp", folder, "--nodes", "3")
     assert ended.returncode == 0, ended.stderr
-    assert "got SIGKILL" in ended.stdout
+    assert ended.stdout.count("got SIGKILL") == 2
+    assert "every file has all its copies again" in ended.stdout
+    assert "killed    node-3 and node-2" in ended.stdout
     assert "13 files identical, byte for byte" in ended.stdout
     assert "lost      nothing" in ended.stdout
     assert "left out  1 unreadable, 1 symbolic links, 1 special files" in ended.stdout
@@ -56,7 +58,16 @@ def test_its_figures_come_as_json(tmp_path: Path, folder: Path) -> None:
     ended = demo(tmp_path / "tmp", folder, "--nodes", "2", "--json")
     assert ended.returncode == 0, ended.stderr
     figures = json.loads(ended.stdout)
-    assert (figures["files"], figures["identical"], figures["lost"], figures["killed"]) == (13, 13, 0, "node-2")
+    assert (figures["files"], figures["identical"], figures["lost"], figures["killed"]) == (13, 13, 0, ["node-2"])
+    assert figures["heal_seconds"] is None
+    assert figures["not_healed"] == "copies=2 needs 2 nodes, and 1 is left"
+
+
+def test_where_no_loss_can_be_borne_nobody_is_killed(tmp_path: Path, folder: Path) -> None:
+    ended = demo(tmp_path / "tmp", folder, "--nodes", "1", "--redundancy", "copies=1")
+    assert ended.returncode == 0, ended.stderr
+    assert "nobody: copies=1 survives no loss" in ended.stdout
+    assert "13 files identical, byte for byte" in ended.stdout
 
 
 def test_kept_data_can_be_served_again(tmp_path: Path, folder: Path) -> None:

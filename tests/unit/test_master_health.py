@@ -1,15 +1,17 @@
-"""Health in plain sentences, counted in slices; capacity that is really there."""
+"""Health in plain sentences, from the tallies; capacity that is really there."""
 
 from __future__ import annotations
 
+from msgspec import structs
+
 from actors.core import Address
-from dsa_zmq.master.catalog.jobs import ChunkCounts, CountChunks, NodeRow, Totals
-from dsa_zmq.master.health import CACHE_NS, HealthCheck, complete_capacity, notes
+from dsa_zmq.master.catalog.health import Tally
+from dsa_zmq.master.catalog.jobs import NodeRow, Totals
+from dsa_zmq.master.catalog.tables import HolderRow
+from dsa_zmq.master.health import Healing, complete_capacity, notes, report
 from dsa_zmq.master.members import Members
 from dsa_zmq.master.uploads import Uploads
 from dsa_zmq.protocol.messages import Heartbeat, Register
-from dsa_zmq.protocol.operations import HealthReport
-from dsa_zmq.protocol.values import Failure
 
 SECOND = 10**9
 
@@ -46,6 +48,18 @@ def test_what_is_wrong_is_said_worst_first_with_a_remedy() -> None:
     assert "EIO on sync" in said[1]
 
 
+def test_zones_that_are_too_few_are_said() -> None:
+    table = members("a", "b", "c")
+    for state, zone in zip(table, ("east", "east", "west"), strict=True):
+        state.row = structs.replace(state.row, zone=zone)
+    assert notes(table, 0, "copies=2") == []
+    (said,) = notes(table, 0, "copies=3")
+    assert said.startswith("2 zones with nodes that are up, copies=3 would use 3: ")
+    table.heartbeat(Heartbeat(1, 1, 1, 0, 0, 0, 0), 10 * SECOND)
+    table.heartbeat(Heartbeat(2, 1, 1, 0, 0, 0, 0), 10 * SECOND)
+    assert notes(table, 12 * SECOND, "copies=2")[1].startswith("1 zone with nodes that are up")
+
+
 def test_nodes_that_share_a_host_or_a_disk_are_said_once() -> None:
     (shared_host,) = notes(members("a", "a", "a"), 0, "copies=2")
     assert "all 3 nodes are on one host" in shared_host
@@ -53,52 +67,56 @@ def test_nodes_that_share_a_host_or_a_disk_are_said_once() -> None:
     assert "all 2 nodes are on one disk" in shared_disk
 
 
-def test_slices_add_up_and_everybody_who_asks_meanwhile_gets_the_same_report() -> None:
-    check = HealthCheck(members("a", "b"), "copies=2")
-    first = check.ask(7, 0)
-    assert first is not None
-    assert first.after == 0
-    assert check.ask(8, 0) is None
-    second = check.counted(ChunkCounts(55, [1, 2, 3, 4], [10, 20, 30, 40], {"n2": 1, "n1": 5}), 5)
-    assert isinstance(second, CountChunks)
-    assert second.after == 55
-    step = check.counted(ChunkCounts(0, [10, 0, 0, 1], [100, 0, 0, 5], {"n1": 2}), 6)
-    assert isinstance(step, tuple)
-    report, asking = step
-    assert asking == [7, 8]
-    assert isinstance(report, HealthReport)
-    assert (report.healthy_chunks, report.degraded_chunks, report.endangered_chunks, report.lost_chunks) == (
-        11,
-        2,
-        3,
-        5,
-    )
-    assert (report.healthy_bytes, report.lost_bytes, report.nodes_up) == (110, 45, 2)
-    assert report.notes == [
-        "node 'n1' came back with another store: 7 shards are on its former one, void until that disk returns; "
-        "bring it back, or store the files again",
-        "node 'n2' came back with another store: 1 shard is on its former one, void until that disk returns; "
-        "bring it back, or store the files again",
-    ]
-    assert check.fresh(6 + CACHE_NS - 1) is report
-    assert check.fresh(6 + CACHE_NS) is None
+def tally(*rows: tuple[str, str, int, int]) -> Tally:
+    return Tally([HolderRow(*row) for row in rows], 7)
 
 
-def test_a_failed_count_is_answered_and_not_kept() -> None:
-    check = HealthCheck(members("a"), "copies=1")
-    check.ask(7, 0)
-    failure = Failure("no-space", "the catalog's disk is full")
-    assert check.counted(failure, 1) == (failure, [7])
-    assert check.fresh(1) is None
-    assert check.ask(8, 2) is not None
-
-
-def test_the_places_of_nodes_that_are_down_do_not_count() -> None:
-    table = members("a", "b")
+def test_chunks_are_judged_by_who_holds_them_and_who_is_there() -> None:
+    table = members("a", "b", "c")
     table.heartbeat(Heartbeat(2, 1, 1, 0, 0, 0, 0), 9 * SECOND)
-    job = HealthCheck(table, "copies=2").ask(1, 10 * SECOND)
-    assert job is not None
-    assert job.unavailable == {1}
+    table.heartbeat(Heartbeat(3, 1, 1, 0, 0, 0, 0), 9 * SECOND)  # the first one is down
+    rows = tally(
+        ("copies=1", "1", 1, 10), ("copies=2", "1;2", 2, 20), ("copies=3", "1;2;3", 4, 40), ("copies=2", "2;3", 8, 80)
+    )  # fmt: skip
+    told = report(rows, table, 10 * SECOND, "copies=2", Healing())
+    assert (told.healthy_chunks, told.degraded_chunks, told.endangered_chunks, told.lost_chunks) == (8, 4, 2, 1)
+    assert (told.healthy_bytes, told.degraded_bytes, told.endangered_bytes, told.lost_bytes) == (80, 40, 20, 10)
+    assert (told.nodes_up, told.nodes) == (2, 3)
+
+
+def test_what_would_be_if_nodes_were_lost_too() -> None:
+    rows = tally(("copies=2", "1;2", 3, 30), ("copies=2", "2;3", 5, 50))
+    told = report(rows, members("a", "b", "c"), 0, "copies=2", Healing(), without=[1, 2])
+    assert (told.endangered_chunks, told.lost_chunks, told.nodes_up) == (5, 3, 1)
+
+
+def test_what_only_a_failed_store_has_is_endangered_and_not_lost() -> None:
+    table = members("a", "b")
+    table.heartbeat(Heartbeat(1, 1, 1, 0, 0, 0, 0, "EIO on sync"), SECOND)
+    told = report(tally(("copies=1", "1", 1, 10)), table, SECOND, "copies=1", Healing())
+    assert (told.endangered_chunks, told.lost_chunks) == (1, 0)
+
+
+def test_time_left_follows_from_what_is_missing_and_the_rate() -> None:
+    rows = tally(("copies=2", "1", 1, 1000), ("copies=2", "9", 1, 5000))  # what is lost is not waited for
+    table = members("a", "b")
+    assert report(rows, table, 0, "copies=2", Healing(1, 100, 100)).seconds_left == 10
+    assert report(rows, table, 0, "copies=2", Healing(1, 5000, 100)).seconds_left == 50
+    assert report(rows, table, 0, "copies=2", Healing()).seconds_left == -1
+    assert report(rows, table, 0, "copies=2", Healing(1, 100, 100, held="a storm")).seconds_left == -1
+    assert report(tally(("copies=2", "1;2", 1, 1000)), table, 0, "copies=2", Healing()).seconds_left == 0
+
+
+def test_what_lies_on_a_removed_store_is_said_as_long_as_it_is_missed() -> None:
+    rows = tally(("copies=2", "1;9", 3, 30), ("copies=2", "1;2;9", 5, 50), ("copies=2", "2;8", 1, 1))
+    rows = structs.replace(rows, removed={8: "n8", 9: "n9"})
+    assert report(rows, members("a", "b"), 0, "copies=2", Healing(stuck=3)).notes == [
+        "node 'n8' came back with another store: 1 shard is on its former one, and missed; "
+        "bring that disk back if you can",
+        "node 'n9' came back with another store: 3 shards are on its former one, and missed; "
+        "bring that disk back if you can",
+        "3 shards are missing and no node can take them: start another node, or free space",
+    ]
 
 
 def test_capacity_counts_room_on_nodes_that_are_up_less_what_is_promised_to_uploads() -> None:

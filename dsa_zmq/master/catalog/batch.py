@@ -16,6 +16,7 @@ import msgspec
 from actors.core import Job
 from dsa_zmq.errors import DSAError, InternalError, Invalid, NoSpace
 from dsa_zmq.master.catalog import (
+    census_rules,
     convert_rules,
     damage_rules,
     examine_rules,
@@ -40,7 +41,6 @@ from dsa_zmq.master.catalog.facts import Facts, failure
 from dsa_zmq.master.catalog.inventory_rules import BucketDigests, JudgeInventory, NodeDigests
 from dsa_zmq.master.catalog.jobs import (
     CollectGarbage,
-    CountChunks,
     DropsDone,
     ExpireUploads,
     LoadDrops,
@@ -278,7 +278,8 @@ JOB_RULES: dict[type, Decide] = {
     DropsDone: garbage.drops_done,
     LoadStaged: _load_staged,
     ExpireUploads: _expire,
-    CountChunks: health.count_chunks,
+    health.TakeTally: health.take_tally,
+    census_rules.TakeCensus: census_rules.take_census,
     convert_rules.WalkFiles: convert_rules.walk_files,
     convert_rules.ConvertPage: convert_rules.convert_page,
     convert_rules.CheckPage: convert_rules.check_page,

@@ -87,14 +87,6 @@ class ExpireUploads(Job, frozen=True):
     uploads: list[int]
 
 
-class CountChunks(Job, frozen=True):
-    """One slice of the health count: chunks after ``after`` in id order. Result: ChunkCounts"""
-
-    after: int
-    limit: int
-    unavailable: frozenset[int]  #: nodes whose places do not count
-
-
 class NodeRow(msgspec.Struct, frozen=True):
     """A node as the catalog keeps it."""
 
@@ -139,10 +131,3 @@ class Totals(msgspec.Struct, frozen=True):
 class GarbageProgress(msgspec.Struct, frozen=True):
     more: bool  #: call again soon
     nodes: list[int]  #: these have places marked dropping; of removed ones that is not told
-
-
-class ChunkCounts(msgspec.Struct, frozen=True):
-    next: int  #: go on after this chunk id; 0 at the end
-    chunks: list[int]  #: healthy, degraded, endangered, lost
-    bytes: list[int]  #: the same in bytes of content
-    void: dict[str, int] = {}  #: shards on removed stores, by the name of their node

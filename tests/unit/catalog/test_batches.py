@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dsa_zmq.master.catalog.health import TakeTally
 from dsa_zmq.master.catalog.jobs import (
     CollectGarbage,
-    CountChunks,
     ExpireUploads,
     LoadDrops,
     LoadNodes,
@@ -44,7 +44,7 @@ WORK = st.one_of(
     st.tuples(st.just("expire"), st.integers(1001, 1010)),
     st.tuples(st.just("done"), st.integers(0, 40)),
     st.tuples(st.just("client"), st.integers(1, 2)),
-    st.sampled_from([LoadNodes(), LoadStaged(), LoadDrops(1, 3), CountChunks(0, 3, frozenset({2}))]),
+    st.sampled_from([LoadNodes(), LoadStaged(), LoadDrops(1, 3), TakeTally()]),
     st.builds(MakeDirectory, PATHS, st.booleans(), st.booleans()),
     st.builds(Remove, PATHS, st.booleans()),
     st.builds(Move, PATHS, PATHS, st.booleans(), st.booleans()),
@@ -99,7 +99,7 @@ class Script:
                 return self.request(Stat("/a"))
             case ("client", incarnation):
                 return self.request(OpenSession(b"s" * 16, incarnation))
-            case msgspec.Struct() if type(work) in (LoadNodes, LoadStaged, LoadDrops, CountChunks):
+            case msgspec.Struct() if type(work) in (LoadNodes, LoadStaged, LoadDrops, TakeTally):
                 return work
             case _:
                 return self.request(work)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dsa_zmq.master.catalog.garbage_plan import CountGarbage, GarbageCounts
-from dsa_zmq.master.catalog.jobs import CollectGarbage, CountChunks, DropsDone, ExpireUploads, LoadDrops
+from dsa_zmq.master.catalog.jobs import CollectGarbage, DropsDone, ExpireUploads, LoadDrops
 from dsa_zmq.model.manifest import pack_page
 from dsa_zmq.protocol.operations import Copy, Locate, MakeDirectory, Move, Remove, Statfs
 from dsa_zmq.protocol.values import ShardRef
@@ -155,33 +155,6 @@ def test_a_large_content_goes_page_by_page(kit):
         slices += 1
     assert slices >= 5
     assert kit.dump()["pages"] == []
-
-
-def test_health_counts_every_chunk_once_by_what_is_left_of_it(kit):
-    for path, redundancy in (("/one", "copies=1"), ("/two", "copies=2"), ("/three", "copies=3"), ("/four", "copies=4")):
-        kit.good(kit.commit(path, 4096 * 3, redundancy=redundancy))
-    kit.good(kit.stage(kit.new_id(), 0))
-    everything = kit.one(CountChunks(0, 100, frozenset()))
-    assert everything.chunks == [16, 0, 0, 0]
-    assert everything.bytes == [12 * 4096 + (64 << 20), 0, 0, 0]
-    assert kit.one(CountChunks(0, 100, frozenset({1, 2, 3, 4}))).chunks == [0, 0, 0, 16]
-    there = {}
-    for chunk, node, *_ in kit.dump()["places"]:
-        there.setdefault(chunk, set()).add(node)
-    gone = frozenset({1, 3})
-    expected = [0, 0, 0, 0]
-    for nodes in there.values():
-        left = len(nodes - gone)
-        expected[0 if left == len(nodes) else 3 if not left else 2 if left == 1 else 1] += 1
-    assert kit.one(CountChunks(0, 100, gone)).chunks == expected
-    counts, after = [0] * 4, 0
-    while True:
-        part = kit.one(CountChunks(after, 5, gone))
-        counts = [a + b for a, b in zip(counts, part.chunks, strict=True)]
-        after = part.next
-        if not after:
-            break
-    assert counts == expected
 
 
 def test_what_would_be_let_go_is_counted_and_nothing_changes(kit):

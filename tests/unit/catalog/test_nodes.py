@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from dsa_zmq.master.catalog.jobs import CountChunks, LoadNodes, RegisterNode
+from dsa_zmq.master.catalog.census_rules import Present
+from dsa_zmq.master.catalog.health import TakeTally
+from dsa_zmq.master.catalog.jobs import LoadNodes, RegisterNode
+from dsa_zmq.master.health import count
 from dsa_zmq.model.ids import NONCE_BITS, start_of
 from dsa_zmq.protocol.operations import Locate
 from dsa_zmq.protocol.values import Failure
@@ -108,7 +111,7 @@ def test_a_new_store_replaces_a_dead_one_of_its_name_and_voids_its_places(kit):
     assert rows[lost.node].removed
     assert not rows[5].removed
     assert [node for node, _ in kit.good(Locate("/f")).chunks[0][3]] == [commit.chunks[0].receipts[1].node]
-    assert kit.one(CountChunks(0, 10, frozenset())).chunks == [0, 0, 1, 0]
+    assert counted(kit)[0] == [0, 0, 1, 0]
 
 
 def test_a_replaced_store_that_returns_counts_again_and_replaces_the_other(kit):
@@ -134,8 +137,11 @@ def test_a_replaced_store_that_returns_counts_again_and_replaces_the_other(kit):
 
 
 def counted(kit):
-    counts = kit.one(CountChunks(0, 10, frozenset()))
-    return counts.chunks, counts.void
+    """Chunks by state with every node there that is not removed; what is missed of those that are."""
+    tally = kit.one(TakeTally())
+    there = frozenset(row.node for row in kit.one(LoadNodes()) if not row.removed)
+    result = count(tally, Present(there, there))
+    return result.chunks, result.void
 
 
 def test_a_replaced_store_is_refused_while_the_other_is_alive_unless_it_takes_another_name(kit):

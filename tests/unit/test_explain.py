@@ -1,0 +1,157 @@
+"""Sentences of ``dsa explain``: where, what it survives, what it does not."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+import pytest
+
+from dsa_zmq.model.explain import Layout, NodeSeen, explain, weakest
+
+
+def nodes(*states: str, zones: str = "", hosts: str = "") -> dict[int, NodeSeen]:
+    return {
+        number: NodeSeen(
+            f"node-{number}", state, zones[number - 1 : number], hosts[number - 1 : number] or f"h{number}"
+        )
+        for number, state in enumerate(states, 1)
+    }
+
+
+def layout(redundancy: str, *chunks: str, size: int = 2_500_000) -> Layout:
+    return Layout("/f", size, redundancy, [tuple(frozenset(map(int, g.split(","))) for g in c.split()) for c in chunks])
+
+
+UP4 = ("up",) * 4
+
+
+@pytest.mark.parametrize(
+    ("given", "seen", "said"),
+    [
+        (
+            layout("copies=2", "1 2", "1 2", "3 2"),
+            nodes(*UP4),
+            [
+                "/f: 3 chunks with 2.5 MB, stored with copies=2.",
+                "Chunks 1 to 2 lie on node-1 and node-2.",
+                "Chunk 3 lies on node-2 and node-3.",
+                "It survives the loss of any one node; not of node-1 and node-2 together, "
+                "nor of node-2 and node-3 together.",
+            ],
+        ),
+        (
+            layout("copies=1", "4"),
+            nodes(*UP4),
+            [
+                "/f: 1 chunk with 2.5 MB, stored with copies=1.",
+                "Chunk 1 lies on node-4.",
+                "It does not survive the loss of node node-4.",
+            ],
+        ),
+        (
+            layout("copies=3", "1 2 3"),
+            nodes("down", "up", "up"),
+            [
+                "/f: 1 chunk with 2.5 MB, stored with copies=3.",
+                "Chunk 1 lies on node-1 (down), node-2 and node-3.",
+                "1 chunk of 1 has fewer shards than copies=3 asks for.",
+                "It survives the loss of any one node; not of node-2 and node-3 together.",
+            ],
+        ),
+        (
+            layout("copies=2", "1 2", "2 3"),
+            nodes("up", "down", "up"),
+            [
+                "/f: 2 chunks with 2.5 MB, stored with copies=2.",
+                "Chunk 1 lies on node-1 and node-2 (down).",
+                "Chunk 2 lies on node-2 (down) and node-3.",
+                "2 chunks of 2 have fewer shards than copies=2 asks for. At least one of them has no redundancy left.",
+                "It does not survive the loss of node node-1, nor of node node-3.",
+            ],
+        ),
+        (
+            layout("copies=2", "1 2", "3 4"),
+            nodes("down", "down", "up", "up"),
+            [
+                "/f: 2 chunks with 2.5 MB, stored with copies=2.",
+                "Chunk 1 lies on node-1 (down) and node-2 (down).",
+                "Chunk 2 lies on node-3 and node-4.",
+                "It cannot be read: of 1 of 2 chunks too few shards are there.",
+            ],
+        ),
+        (
+            layout("copies=2", "1 2", "1 3"),
+            nodes("up", "up", "up", zones="aab"),
+            [
+                "/f: 2 chunks with 2.5 MB, stored with copies=2.",
+                "Chunk 1 lies on node-1 and node-2.",
+                "Chunk 2 lies on node-1 and node-3.",
+                "It survives the loss of any one node; not of node-1 and node-2 together, "
+                "nor of node-1 and node-3 together.",
+                "It does not survive the loss of zone a.",
+            ],
+        ),
+        (
+            layout("copies=2", "1,3 2"),
+            nodes("up", "up", "up", hosts="xyx"),
+            [
+                "/f: 1 chunk with 2.5 MB, stored with copies=2.",
+                "Chunk 1 lies on node-1, node-2 and node-3.",
+                "It survives the loss of any two nodes; not of node-1, node-2 and node-3 together.",
+                "It survives the loss of any one host; not of x and y together.",
+            ],
+        ),
+        (
+            Layout("/f", 0, "copies=2", []),
+            nodes("up"),
+            ["/f has no bytes: only the master knows it, and no node can lose it."],
+        ),
+        (
+            layout("copies=2", "1 7"),
+            nodes("suspect"),
+            [
+                "/f: 1 chunk with 2.5 MB, stored with copies=2.",
+                "Chunk 1 lies on node number 7 (unknown) and node-1 (suspect).",
+                "1 chunk of 1 has fewer shards than copies=2 asks for. At least one of them has no redundancy left.",
+                "It does not survive the loss of node node-1.",
+            ],
+        ),
+    ],
+)  # fmt: skip
+def test_sentences(given: Layout, seen: dict[int, NodeSeen], said: list[str]) -> None:
+    assert explain(given, seen) == said
+
+
+def test_if_a_node_were_lost() -> None:
+    said = explain(layout("copies=2", "1 2"), nodes(*UP4), lost=[1])
+    assert "Chunk 1 lies on node-1 (lost) and node-2." in said
+    assert said[-1] == "It does not survive the loss of node node-2."
+    assert explain(layout("copies=2", "1 2"), nodes(*UP4), lost=[1, 2])[-1].startswith("It cannot be read")
+
+
+def test_long_lists_are_cut_and_counted() -> None:
+    chunks = ["1 2" if number % 2 else "3 4" for number in range(40)]
+    said = explain(layout("copies=2", *chunks), nodes(*UP4))
+    assert said[1].startswith("Chunks 1, 3, 5, 7, 9, ... (20 chunks in all) lie on ")
+    many = [f"{a} {b}" for a, b in itertools.combinations(range(1, 9), 2)]
+    assert explain(layout("copies=2", *many), nodes(*["up"] * 8))[-1].endswith(", and 23 more such sets.")
+
+
+def test_the_weakest_sets_are_those_that_trying_all_of_them_finds() -> None:
+    rng = random.Random(3)
+    for _ in range(60):
+        needed = rng.randint(1, 3)
+        ways = []
+        for _ in range(rng.randint(1, 4)):
+            members = rng.sample(range(8), rng.randint(needed, 6))
+            ways.append((*(frozenset({node}) for node in members[:-1]), frozenset([members[-1], 9])))
+        for size in range(1, 10):
+            fatal = {
+                frozenset(chosen)
+                for chosen in itertools.combinations([*range(8), 9], size)
+                if any(sum(not group <= set(chosen) for group in groups) < needed for groups in ways)
+            }
+            if fatal:
+                assert weakest(ways, needed) == (size, fatal)
+                break
