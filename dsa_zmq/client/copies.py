@@ -68,7 +68,8 @@ class Copies:
 
     def rest(self, now_ns: int) -> None:
         """All copies have failed: wait before the catalog is asked again."""
-        if self.places and all(code in DEFINITE for code in self.failed.values()):
+        told = self.failed if self.places else self.blame  # what was found damaged is soon no place any more
+        if all(code in DEFINITE for code in told.values()):
             self.bad_rounds += 1
         self.rest_again(now_ns)
 
@@ -84,7 +85,7 @@ class Copies:
 
     @property
     def hopeless(self) -> bool:
-        """Every copy is damaged or missing, for good."""
+        """Every copy is damaged or missing, for good; or the catalog knows of none. Nodes that are down are named by it."""
         return self.bad_rounds >= MAX_ROUNDS
 
     @property

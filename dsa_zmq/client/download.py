@@ -140,8 +140,10 @@ class Download:
                 return effects  # nothing to fetch: that was all
         self._pages[page] = (result.chunks, result.expires_s)
         for index, chunk in list(self._chunks.items()):
-            if index // self._page_chunks == page and chunk.due_ns:
+            if index // self._page_chunks == page and chunk.due_ns and not self._over():
                 effects += self._renew(index, chunk, now_ns)
+        if self._over():
+            return effects
         if self._next == self._end or (page + 1) * self._page_chunks <= self._next:
             del self._pages[page]  # looked up again for resting chunks only
         return effects + self._advance(now_ns)
@@ -266,14 +268,7 @@ class Download:
         """One copy could not be had: ask for another, or rest until the catalog was asked again."""
         if not chunk.fail(node, code):
             return []
-        effects = self._ask_next(index, chunk, now_ns)
-        if not effects:
-            chunk.rest(now_ns)
-            if chunk.hopeless:
-                return self._finish(self._corrupt(index, chunk))
-            if chunk.denied:
-                return self._finish(Denied(f"the nodes do not let this client read {self._wanted.path}"))
-        return effects
+        return self._ask_or_rest(index, chunk, now_ns)
 
     def _hedge(self, index: int, chunk: Copies, now_ns: int) -> list[Effect]:
         """The node is late: ask one more copy, while the first may still win."""
@@ -320,6 +315,8 @@ class Download:
             self._window_used += row.length
             chunk = self._chunks[index] = Copies(row, rows[1])
             effects += self._ask_or_rest(index, chunk, now_ns)
+            if self._over():
+                return effects
             if self._next % self._page_chunks == 0 or self._next == self._end:
                 del self._pages[page]
             elif self._next % self._page_chunks == self._page_chunks // 2:
@@ -341,10 +338,14 @@ class Download:
         return [Carry(Read(self._owner, (index, shard_index), node, chunk.length, grant))]
 
     def _ask_or_rest(self, index: int, chunk: Copies, now_ns: int) -> list[Effect]:
-        """The catalog may know of no node in reach: look again later."""
+        """When there is nobody to ask, or nobody left: look again later, or end."""
         effects = self._ask_next(index, chunk, now_ns)
         if not effects:
             chunk.rest(now_ns)
+            if chunk.hopeless:
+                return self._finish(self._lost(index, chunk))
+            if chunk.denied:
+                return self._finish(Denied(f"the nodes do not let this client read {self._wanted.path}"))
         return effects
 
     def _renew(self, index: int, chunk: Copies, now_ns: int) -> list[Effect]:
@@ -362,6 +363,10 @@ class Download:
             chunk.rest_again(now_ns)
         return bool(resting)
 
+    def _over(self) -> bool:
+        """Whether something done in this input has ended the download."""
+        return self.ended
+
     # --- the end -----------------------------------------------------------------------------------------------------
 
     def _replaced(self) -> DSAError:
@@ -369,12 +374,10 @@ class Download:
         path = self._wanted.path
         return Conflict(f"{path} was overwritten or removed while it was read", "read it again", path)
 
-    def _corrupt(self, index: int, chunk: Copies) -> DSAError:
-        return Corrupt(
-            f"chunk {index} of {self._wanted.path} has no good copy left ({chunk.story(self._node_name)})",
-            "restore the file from a backup; 'dsa health' shows what else is affected",
-            self._wanted.path,
-        )
+    def _lost(self, index: int, chunk: Copies) -> DSAError:
+        path, story = self._wanted.path, chunk.story(self._node_name)
+        remedy = "restore the file from a backup; 'dsa health --files lost' shows what else is affected"
+        return Corrupt(f"chunk {index} of {path} has no good copy left ({story})", remedy, path)
 
     def _timed_out(self) -> DSAError:
         path, seconds = self._wanted.path, f"{self._timeout_ns / 1e9:g} s"
