@@ -205,6 +205,7 @@ def damage_told_twice_and_late(cluster: SimCluster) -> None:
 def all_copies_rot(cluster: SimCluster) -> None:
     """Beyond the budget: of some chunks every copy is bad. Reading those is an error, and never anything else."""
     cluster.wait_up()
+    cluster.ledger.excusable |= {"corrupt"}
     rot = Rot(cluster)
     rot.fill()
     chunks = rot.places()
