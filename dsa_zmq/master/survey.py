@@ -120,6 +120,7 @@ class SurveyDesk(Department):
         held, goals = self.office.haste.held(served_ns), self._goals(served_ns)
         if held != self._held:
             ctx.log("healing-held", why=held or "not any more")
+            self._thorough = self._thorough or not held  # a pass that was made meanwhile has let nothing go
         self._held = held
         if goals != self._delayed:
             self._delayed = goals
@@ -188,7 +189,7 @@ class SurveyDesk(Department):
         if at_risk or result.untidy or self._thorough or self._excess:
             self._passes.append(None)
         self._after = self._stuck = 0
-        self._thorough = False
+        self._thorough = self._thorough and bool(self.office.haste.held(self.office.at(ctx).served_ns))
 
     def _on_slice(self, ctx: Context, result: SurveyDone | Failure) -> None:
         if isinstance(result, Failure):
