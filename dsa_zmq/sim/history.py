@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dsa_zmq.sim.tree import EMPTY, READS, Action, Failed, Tree, apply
+from dsa_zmq.sim.tree import EMPTY, READS, Action, Failed, Look, Put, Read, Tree, apply
 
 MAX_STEPS = 200_000  #: of the search: a legal history of a scenario takes some hundreds
 
@@ -62,6 +62,17 @@ def check(operations: Sequence[Operation], tree: Tree = EMPTY) -> list[Operation
     return _Search(entries, ends, wanted).run(tree)
 
 
+def _readers_of(entry: Operation, entries: Sequence[Operation]) -> int:
+    """As bits: who saw the content that this put brought."""
+    if not isinstance(entry.action, Put):
+        return 0
+    return sum(1 << index for index, other in enumerate(entries) if _saw(other, entry.action.size))
+
+
+def _saw(entry: Operation, size: int) -> bool:
+    return entry.outcome is Outcome.DONE and isinstance(entry.action, Look | Read) and entry.answer == size
+
+
 def _is_certain(entry: Operation) -> bool:
     return entry.outcome in (Outcome.DONE, Outcome.REFUSED)
 
@@ -75,6 +86,7 @@ class _Search:
         self._entries = entries
         self._ends = ends
         self._wanted = wanted
+        self._readers = [_readers_of(entry, entries) for entry in entries]
         self._steps = 0
         self._best: tuple[int, list[int], Tree] = (-1, [], EMPTY)
 
@@ -96,8 +108,10 @@ class _Search:
             placed = (done & self._wanted).bit_count()
             if placed > self._best[0]:
                 self._best = (placed, order, tree)
-            # The last one pushed is tried first: certain ones before unknown ones, those that ended first before others.
-            for index in sorted(candidates, key=lambda index: (self._ends[index], index), reverse=True):
+            # The last one pushed is tried first: certain ones before unknown ones; of writes those that nobody is still to
+            # see, for others have to follow them; those that ended first before others.
+            ranks = [(self._ends[i] == NEVER, bool(self._readers[i] & ~done), self._ends[i], i) for i in candidates]
+            for *_, index in sorted(ranks, reverse=True):
                 after = self._place(index, tree)
                 if after is not None:
                     stack.append((done | 1 << index, after, [*order, index]))
