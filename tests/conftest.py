@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 
 import hypothesis
 import pytest
+
+# The benches are part of the repository, not of the package. Last in line: all else comes from where it is installed.
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 hypothesis.settings.register_profile("default", deadline=None, max_examples=60)
 hypothesis.settings.register_profile("ci", deadline=None, max_examples=60, derandomize=True, print_blob=True)
