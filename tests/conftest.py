@@ -19,7 +19,7 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--seeds", type=int, default=25, help="simulator seeds per scenario")
+    parser.addoption("--seeds", type=int, default=8, help="simulator seeds per scenario")
     parser.addoption(
         "--first-seed", type=int, default=0, help="the first of them, to replay one: --first-seed N --seeds 1"
     )
