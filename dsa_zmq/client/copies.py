@@ -97,4 +97,7 @@ class Copies:
         """What happened, for people: ``n1: corrupt, n2: unavailable``. Every node that may have it is named."""
         told = {place.node: "not asked" for place in self.places}
         told |= dict.fromkeys(self.asked, "no answer") | dict(self.blame)
-        return ", ".join(f"{node_name(node)}: {code}" for node, code in sorted(told.items())) or "no node in reach"
+        return (
+            ", ".join(f"{node_name(node)}: {code}" for node, code in sorted(told.items()))
+            or "no node is known to have one"
+        )

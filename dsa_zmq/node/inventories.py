@@ -91,7 +91,7 @@ class Inventories(NodeDepartment):
             return
         if isinstance(result, DSAError):
             ctx.log("inventory-failed", reason=str(result))
-            self._now = None  # the master asks again
+            self._now, self._ranges = None, ()  # the master asks again
         elif isinstance(result, RangesRead):
             self._ranges = self._ranges[result.done :]
             self._digests.update(result.digests)

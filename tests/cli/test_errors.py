@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -99,24 +100,40 @@ def test_url_wins_over_the_environment(dsa: Dsa, cluster: LocalCluster, monkeypa
     dsa.ok("--url", cluster.url, "ls", dsa.home)
 
 
-def test_too_little_space_is_status_6(dsa: Dsa, tmp_path: Path) -> None:
-    dsa.store.mkdir(f"{dsa.home}/five", redundancy="copies=5")
+@pytest.fixture
+def lonely(dsa: Dsa, monkeypatch: pytest.MonkeyPatch) -> Iterator[Dsa]:
+    """A cluster of which too few nodes are up to store anything."""
+    with LocalCluster(nodes=2, speed=4) as cluster, cluster.connect() as store:
+        cluster.kill(1)
+        cluster.wait_healthy()
+        monkeypatch.setenv("DSA_URL", cluster.url)
+        store.mkdir(home := "/home")
+        yield Dsa(monkeypatch, store, home)
+
+
+def test_too_few_nodes_is_status_6(lonely: Dsa, tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     for name in ("a", "b"):
         (tmp_path / "d" / name).write_bytes(os.urandom(10))
     for source in (tmp_path / "d" / "a", tmp_path / "d"):
-        ran = dsa("put", str(source), f"{dsa.home}/five/x")
+        ran = lonely("put", str(source), f"{lonely.home}/five/x")
         assert ran.status == 6
         assert ran.err.count("dsa: ") == 1  # the whole command ends, rather than each file
-    assert set(dsa.tree()) <= {"five", "five/x"}
+    assert set(lonely.tree()) <= {"five", "five/x"}
 
 
-def test_a_failed_put_leaves_no_name_and_a_failed_get_no_file(dsa: Dsa, tmp_path: Path) -> None:
-    dsa.store.mkdir(f"{dsa.home}/five", redundancy="copies=5")
-    assert dsa("put", "-", f"{dsa.home}/five/x", stdin=os.urandom(3_000_000)).status == 6
-    assert dsa.tree(f"{dsa.home}/five") == {}
-    assert dsa("get", f"{dsa.home}/nope", str(tmp_path / "out" / "nope")).status == 3
+def test_a_failed_put_leaves_no_name_and_a_failed_get_no_file(lonely: Dsa, tmp_path: Path) -> None:
+    assert lonely("put", "-", f"{lonely.home}/x", stdin=os.urandom(3_000_000)).status == 6
+    assert lonely.tree() == {}
+    assert lonely("get", f"{lonely.home}/nope", str(tmp_path / "out" / "nope")).status == 3
     assert not list(tmp_path.rglob("*"))
+
+
+def test_a_directory_cannot_ask_for_more_copies_than_there_are_nodes(dsa: Dsa) -> None:
+    ran = dsa("mkdir", "--redundancy", "copies=5", f"{dsa.home}/five")
+    assert ran.status == 6
+    assert "copies=5 needs 5 nodes" in ran.err
+    assert dsa.tree() == {}
 
 
 def test_a_path_below_a_file_is_said_to_be_so(dsa: Dsa) -> None:

@@ -259,10 +259,10 @@ def test_too_few_nodes_for_the_redundancy(tmp_path: Path, eventually: Any) -> No
         cluster.kill(1)
         eventually(lambda: sorted(node.state for node in store.nodes()) == ["down", "up"])
         complaint(dsa("put", tmp_path / "source", "/new", url=cluster.url), 6, "copies=2 needs 2 nodes, 1 is up")
-        store.mkdir("/three", redundancy="copies=3")
-        with pytest.raises(TooFewNodes):
-            store.write_bytes("/three/new", b"x")
+        with pytest.raises(TooFewNodes, match="copies=3 needs 3 nodes"):
+            store.mkdir("/three", redundancy="copies=3")
         assert not store.exists("/new")
+        assert not store.exists("/three")
         assert store.read_bytes("/kept") == b"as it was"
 
 
