@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from dsa_zmq.protocol.operations import Health, HealthReport
 from dsa_zmq.sim.audit import Audit, audit
 from dsa_zmq.sim.cluster import SimCluster
 from dsa_zmq.sim.history import Outcome
 from dsa_zmq.sim.ledger import Wrong
 from dsa_zmq.sim.machines import NodeMachine
+from dsa_zmq.sim.users import User
 
+HELD_S = 60.0  #: twice what a storm makes it wait, at the pace of simulated clusters
 QUIET_S = 8.0  #: beyond an upload's lease: garbage is collected, inventories are compared, drops repeated once
 
 
@@ -24,6 +27,7 @@ def settle(cluster: SimCluster, *, without: Collection[NodeMachine] = ()) -> Aud
     cluster.heal()
     finish(cluster)
     cluster.wait_up(nodes)
+    wait_for_healing(cluster)
     read_everything(cluster)
     cluster.ledger.judge()
     cluster.run_for(cluster.master_settings.upload_lease_s + QUIET_S)
@@ -33,6 +37,23 @@ def settle(cluster: SimCluster, *, without: Collection[NodeMachine] = ()) -> Aud
     if found.problems:
         raise Wrong("\n".join(found.problems[:10]))
     return found
+
+
+def wait_for_healing(cluster: SimCluster) -> None:
+    """Until repair and trims are held no more: what happened lately may look like a storm."""
+    user = cluster.user(f"asker{len(cluster.users)}")
+    end_ns = cluster.world.now_ns + int(HELD_S * 1e9)
+    while (why := _held(cluster, user)) and cluster.world.now_ns < end_ns:
+        cluster.run_for(1.1)  # a report serves for a second
+    if why:
+        raise Wrong(f"nothing is broken any more, and repair is held: {why}")
+    user.crash()
+
+
+def _held(cluster: SimCluster, user: User) -> str:
+    (report,) = cluster.must(user.ask(Health()))
+    assert isinstance(report, HealthReport)
+    return report.held
 
 
 def finish(cluster: SimCluster) -> None:

@@ -90,12 +90,12 @@ def reply_table_is_ignored(patch: pytest.MonkeyPatch) -> None:
 
 
 def receipts_are_not_checked(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(receipts, "_is_present", lambda *_: True)
+    patch.setattr(receipts, "is_present", lambda *_: True)
 
 
 def incarnations_are_ignored(patch: pytest.MonkeyPatch) -> None:
-    present = receipts._is_present
-    patch.setattr(receipts, "_is_present", lambda *arguments: present(*arguments) or True)
+    present = receipts.is_present
+    patch.setattr(receipts, "is_present", lambda *arguments: present(*arguments) or True)
 
 
 def older_disks_are_welcome(patch: pytest.MonkeyPatch) -> None:
@@ -257,7 +257,7 @@ PLANTED: list[tuple[str, Plant, Scenario]] = [
     ("no incarnations", incarnations_are_ignored, lies.LYING),
     ("older disks", older_disks_are_welcome, returning.OLDER),
     ("equal starts", greater_nonces_are_later, returning.OLDER),
-    ("hasty client", client_does_not_wait_for_all_receipts, answers.ANSWER),
+    ("hasty client", client_does_not_wait_for_all_receipts, storm.STORM),
     ("no hashes", nobody_verifies_hashes, disks.ROT),
     ("careless scrub", scrub_passes_over_some, rot.EVERYWHERE),
     ("late damage", a_late_word_of_damage_counts, rot.TWICE),

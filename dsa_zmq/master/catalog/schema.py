@@ -78,6 +78,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             node BIGINT NOT NULL, bucket BIGINT NOT NULL, shards BIGINT NOT NULL, bytes BIGINT NOT NULL,
             digest BIGINT NOT NULL,
             PRIMARY KEY (node, bucket)){clustered}""",
+        "CREATE INDEX bad_places ON places (chunk) WHERE state <> 0",  # nearly always empty: it costs puts nothing
     ),
 )
 """What each format added. Never edit one that was released: append."""

@@ -59,6 +59,9 @@ DROPS_BETWEEN: Scan[DropRow] = Scan(
     DropRow,
     (NODES, DROPS),
 )
+SOME_BAD: Scan[PlaceRow] = Scan(
+    f"SELECT {PLACES.columns} FROM places WHERE state <> 0 ORDER BY chunk LIMIT 1", PlaceRow, (PLACES,)
+)
 ALL_HOLDERS: Scan[HolderRow] = Scan(
     f"SELECT {HOLDERS.columns} FROM holders ORDER BY redundancy, holders", HolderRow, (HOLDERS,)
 )
@@ -90,7 +93,7 @@ class TakeStock(Job, frozen=True):
 class StockTaken(msgspec.Struct, frozen=True):
     chunks: dict[int, int]  #: how many more shards may be lost -> chunks
     short: dict[int, int]  #: the same, of chunks that are not whole
-    untidy: bool  #: more is there than is wanted, or something lies where it is not to stay
+    untidy: bool  #: more is there than is wanted, damaged ones too, or something lies where it is not to stay
 
 
 class Survey(Job, frozen=True):
@@ -123,7 +126,7 @@ def take_stock(rows: Rows, facts: Facts, job: TakeStock) -> StockTaken:
     staying = {node for node, each in view.items() if each.standing in (Standing.KEEPS, Standing.SILENT)}
     unwanted = {row.node for row in rows.scan(ALL_NODES) if row.removed}
     unwanted |= {node for node, each in view.items() if each.standing is Standing.LEAVES}
-    untidy = False
+    untidy = bool(rows.scan(SOME_BAD))  # holders do not tell of those
     for row in rows.scan(ALL_HOLDERS):
         redundancy = parse_redundancy(row.redundancy)
         held = shards_held(row.holders, counting)
