@@ -74,7 +74,7 @@ def _settled(cluster: Any, store: Any, up: int) -> None:
     while True:
         nodes = store.nodes()
         states = {node.name: node.state for node in nodes}
-        if states == expected and all(cluster._state(node) in ("up", "not running") for node in nodes):
+        if states == expected and all(cluster._state(node) in ("up", "known to be down") for node in nodes):
             return
         assert time.monotonic() < deadline, states
         time.sleep(0.01)
