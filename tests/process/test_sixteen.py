@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
 
 import dsa_zmq
+from dsa_zmq import app
 from dsa_zmq.errors import DSAError, Unavailable
+from dsa_zmq.model.pace import HealingPace
 from dsa_zmq.protocol.operations import Locate
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
@@ -29,7 +32,11 @@ def holders(first: set[str], second: set[str] | None, chunks: int) -> list[set[s
     return pairs
 
 
-def test_with_any_nodes_down_exactly_the_right_files_can_be_read(client: Any, content: Any, tmp_path: Any) -> None:
+def test_with_any_nodes_down_exactly_the_right_files_can_be_read(
+    client: Any, content: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never = partial(HealingPace, endangered_delay_s=1e6, degraded_delay_s=1e6)  # repair would change the table
+    monkeypatch.setattr(app, "HealingPace", never)
     with dsa_zmq.LocalCluster(4, placement="chained", directory=tmp_path / "c") as cluster:
         reader = client(
             cluster.url, CHUNK_BYTES, progress_timeout_s=0.6, node_timeout_s=0.5, node_dead_s=0.2, hedge_s=0.1
