@@ -7,7 +7,7 @@ from typing import Any
 
 from actors.core import Job
 from actors.sim.faults import SECOND
-from dsa_zmq.errors import DSAError
+from dsa_zmq.errors import DSAError, OutcomeUnknown
 from dsa_zmq.master.catalog.convert_rules import CheckPage, ConvertPage
 from dsa_zmq.master.catalog.move_rules import ApplyReceipts
 from dsa_zmq.master.catalog.survey_rules import Survey
@@ -36,9 +36,16 @@ TASK_S = 60.0  #: a few files, and restarts between
 
 
 def begin(cluster: SimCluster, kind: str, subject: str = "", argument: str = "") -> TaskInfo:
-    """Begin a task; an error is wrong."""
+    """Begin a task; an error is wrong. A master that dies may take the session with it: then it is looked whether the task
+    was begun, as people are told to."""
     user = cluster.user()
-    (begun,) = cluster.must(user.ask(BeginTask(kind, subject, argument)))
+    (begun,) = cluster.wait(user.ask(BeginTask(kind, subject, argument)))
+    if isinstance(begun, OutcomeUnknown):
+        (shown,) = cluster.must(user.ask(ListTasks()))
+        there = [task for task in shown.tasks if (task.plan.kind, task.plan.subject) == (kind, subject)]
+        begun = Tasks(there) if there else cluster.must(user.ask(BeginTask(kind, subject, argument)))[0]
+    if isinstance(begun, DSAError):
+        raise Wrong(f"no {kind} of {subject!r} can be begun: {begun}")
     user.crash()
     return begun.tasks[0]  # type: ignore[no-any-return]
 
