@@ -96,6 +96,15 @@ def run_once(scenario: Scenario, seed: int, *, keep_events: int = 0) -> SimClust
         return cluster
 
 
+def is_red(scenario: Scenario, seed: int) -> bool:
+    """Whether this seed finds something wrong."""
+    try:
+        run_once(scenario, seed)
+    except ScenarioFailed:
+        return True
+    return False
+
+
 def run_seeds(scenario: Scenario, seeds: Iterable[int], *, recheck_every: int = RECHECK_EVERY) -> Report:
     """Run a scenario for each seed, some of them twice.
 

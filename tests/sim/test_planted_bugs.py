@@ -25,7 +25,7 @@ from dsa_zmq.node.scrub_steps import ScrubSome, scrub_some
 from dsa_zmq.node.store import ShardInfo
 from dsa_zmq.protocol.operations import Locate
 from dsa_zmq.protocol.values import Receipt
-from dsa_zmq.sim.campaign import Scenario, ScenarioFailed, run_once
+from dsa_zmq.sim.campaign import Scenario, is_red
 from dsa_zmq.sim.machines import Machine, MasterMachine, NodeMachine
 from dsa_zmq.sim.scenarios import ahead, answers, calm, counted, disks, lies, returning, rot, space, storm
 
@@ -278,11 +278,3 @@ PLANTED: list[tuple[str, Plant, Scenario]] = [
 def test_some_seed_finds_a_planted_bug(plant: Plant, scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
     plant(monkeypatch)
     assert any(is_red(scenario, seed) for seed in range(SEEDS))
-
-
-def is_red(scenario: Scenario, seed: int) -> bool:
-    try:
-        run_once(scenario, seed)
-    except ScenarioFailed:
-        return True
-    return False

@@ -11,7 +11,7 @@ from dsa_zmq.master.catalog import batch, inventory_rules
 from dsa_zmq.master.catalog.places import PlaceChange, change_places
 from dsa_zmq.master.catalog.tables import CHUNKS, PLACES
 from dsa_zmq.node.dropping import Dropping
-from dsa_zmq.sim.campaign import Scenario, ScenarioFailed, run_once
+from dsa_zmq.sim.campaign import Scenario, is_red
 from dsa_zmq.sim.scenarios import inventories
 
 SEEDS = 20  #: within which each bug must be found
@@ -87,11 +87,3 @@ PLANTED: list[tuple[str, Plant, Scenario]] = [
 def test_some_seed_finds_a_planted_bug(plant: Plant, scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
     plant(monkeypatch)
     assert any(is_red(scenario, seed) for seed in range(SEEDS))
-
-
-def is_red(scenario: Scenario, seed: int) -> bool:
-    try:
-        run_once(scenario, seed)
-    except ScenarioFailed:
-        return True
-    return False
