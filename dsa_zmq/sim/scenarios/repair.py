@@ -136,13 +136,18 @@ def master_dies_in_repair(cluster: SimCluster) -> None:
 
     cluster.on_batch.append(look)
     cluster.supervise()
+    stay_away(cluster, node)
+    cluster.on_batch.remove(look)
+    node.kept = True
+    settle(cluster)
+
+
+def stay_away(cluster: SimCluster, node: NodeMachine) -> None:
+    """The node dies, and is not started again; returns when all that it held was made anew."""
     node.kept = False
     node.crash()
     wait_away(cluster)
     wait_whole(cluster, seconds=60.0, down=[node])
-    cluster.on_batch.remove(look)
-    node.kept = True
-    settle(cluster)
 
 
 def nodes_die_in_a_fetch(cluster: SimCluster) -> None:
@@ -162,10 +167,7 @@ def nodes_die_in_a_fetch(cluster: SimCluster) -> None:
 
     cluster.on_message.append(look)
     cluster.supervise()
-    lost.kept = False
-    lost.crash()
-    wait_away(cluster)
-    wait_whole(cluster, seconds=60.0, down=[lost])
+    stay_away(cluster, lost)
     cluster.on_message.remove(look)
     lost.kept = True
     settle(cluster)
