@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Protocol, TypeVar
 
-from dsa_zmq.errors import Conflict, NotFound
+from dsa_zmq.errors import Conflict, IsADirectory, NotFound
 from dsa_zmq.model import limits
 from dsa_zmq.model.explain import Layout, NodeSeen, explain
 from dsa_zmq.protocol import operations as op
@@ -36,7 +36,11 @@ def files_at_risk(ask: Ask, state: str) -> Iterator[RiskyFile]:
 def layout_of(ask: Ask, path: str) -> Layout:
     """Where the chunks of a file lie. If it is replaced meanwhile it is looked at again."""
     for _ in range(MOST_TRIES):
-        first = ask(op.Locate(path), op.Located)
+        try:
+            first = ask(op.Locate(path), op.Located)
+        except IsADirectory as error:
+            remedy = "name a file in it; 'dsa explain --if-lost NODE' looks at all that is stored"
+            raise IsADirectory(error.message, remedy, path) from error
         content = first.attributes.content
         try:
             pages = [first, *(ask(op.Locate(path, content, page), op.Located) for page in range(1, first.page_count))]

@@ -140,3 +140,11 @@ def test_a_path_below_a_file_is_said_to_be_so(dsa: Dsa) -> None:
     dsa.store.write_bytes(f"{dsa.home}/x", b"x")
     assert dsa("ls", f"{dsa.home}/x/y").status in (3, 4)
     assert dsa("mkdir", f"{dsa.home}/x/y").status == 4
+
+
+def test_a_directory_cannot_be_explained_and_it_is_said_what_can(dsa: Dsa) -> None:
+    ran = dsa("explain", dsa.home)
+    assert ran.status == 4
+    assert "is a directory" in ran.err
+    assert "--if-lost" in ran.err
+    assert "recursively" not in ran.err
