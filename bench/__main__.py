@@ -54,20 +54,15 @@ def main() -> None:
     try:
         limit = measure_limits(scratch, options.size, options.rounds)
         show_limits(limit)
-        target = open_target(options, scratch)
-        memory = {}
-        try:
-            time.sleep(IDLE_S)
-            memory["idle"] = memory_of(target)
-            measures = run(target, options, scratch)
-            memory["after"] = memory_of(target)
-        finally:
-            target.close()
+        measures: list[Measure] = []
+        memory: dict[str, dict[str, int]] = {}
+        for kind in options.only or KINDS:
+            name = run(kind, options, scratch, measures, memory)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    show(measures, limit, memory, target.name)
+    show(measures, limit, memory, name)
     if options.json:
-        figures = as_json(measures, limit, memory, target.name, vars(options), machine)
+        figures = as_json(measures, limit, memory, name, vars(options), machine)
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
 
 
@@ -95,16 +90,29 @@ def open_target(options: argparse.Namespace, scratch: Path) -> Target:
     return DsaTarget(scratch, options.nodes, options.redundancy)
 
 
-def run(target: Target, options: argparse.Namespace, scratch: Path) -> list[Measure]:
-    kinds = options.only or KINDS
-    measures: list[Measure] = []
-    if "small" in kinds:
-        measures += small_files(target, scratch, options.small, options.rounds)
-    if "meta" in kinds:
-        measures += metadata(target, options.entries, options.rounds)
-    if "big" in kinds:
-        measures += big_file(target, scratch, options.size, options.rounds)
-    return measures
+def run(
+    kind: str, options: argparse.Namespace, scratch: Path, measures: list[Measure], memory: dict[str, dict[str, int]]
+) -> str:
+    """Measure one kind of workload; returns the target's name.
+
+    Each has a target of its own: what a store does in the background about the files that one kind has removed would
+    show in the rates of the next.
+    """
+    target = open_target(options, scratch)
+    try:
+        time.sleep(IDLE_S)
+        memory.setdefault("idle", memory_of(target))
+        match kind:
+            case "small":
+                measures += small_files(target, scratch, options.small, options.rounds)
+            case "meta":
+                measures += metadata(target, options.entries, options.rounds)
+            case "big":
+                measures += big_file(target, scratch, options.size, options.rounds)
+        memory[f"after {kind}"] = memory_of(target)
+    finally:
+        target.close()
+    return target.name
 
 
 def memory_of(target: Target) -> dict[str, int]:

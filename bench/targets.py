@@ -48,9 +48,10 @@ class DsaTarget:
         self.name = f"dsa, {nodes} nodes, {redundancy}"
         self.bulk: Bulk | None = self
         self._stack = ExitStack()
+        directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="cluster-", dir=scratch)))
         self._cluster = self._stack.enter_context(
             dsa_zmq.LocalCluster(
-                nodes, redundancy, processes=True, directory=scratch / "cluster", segment_bytes=SEGMENT_BYTES, speed=1
+                nodes, redundancy, processes=True, directory=directory, segment_bytes=SEGMENT_BYTES, speed=1
             )
         )
         self._store = self._stack.enter_context(self._cluster.connect())

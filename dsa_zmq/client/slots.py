@@ -28,7 +28,7 @@ BURST_FILES = 8  #: of one kind begun within a window: then more are to be expec
 WINDOW_NS = 1_000_000_000
 IDLE_NS = 1_000_000_000  #: without a file of its kind, after which slots are returned
 REST_NS = 1_000_000_000  #: after a refusal: the cluster is nearly full, or nodes are missing
-LEAST_SLOTS = 16  #: in a block: as many as share their nodes
+LEAST_SLOTS = 16  #: in a block: fewer are not worth the question
 MAX_HELD = 4 * MAX_SLOTS  #: slots, of all kinds, here and on their way
 MAX_HELD_BYTES = 16 << 20  #: that they may take: it is kept free for them on the nodes
 

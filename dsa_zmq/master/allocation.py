@@ -33,7 +33,7 @@ from dsa_zmq.protocol.values import ChunkPlan, NodeAddress, Place, UploadSlot
 
 _MAX_ID = (1 << 63) - 1  #: ids are signed SQL integers
 GROUP_BYTES = 64 << 10  #: files up to this size cost messages and syncs, not bytes
-GROUP_FILES = 16  #: share their nodes: as many as one client with a handful of threads has under way
+GROUP_FILES = 64  #: share their nodes: some times what one client with a handful of threads has under way
 GROUP_NS = 10_000_000  #: and are begun within so long
 SLOT_ROOM_BYTES = 2 * MAX_SLOTS * SLOT_SIZES[-1]  #: free on a node that is given ahead of need: two blocks at most
 SLOT_LIFE = 10  #: slots may be begun for this part of a lease: an upload then still has nearly a whole one

@@ -42,7 +42,7 @@ def test_a_quick_run_measures_everything_beside_its_limits(tmp_path: Path) -> No
     assert set(figures["limits"]) == {"tcp", "tcp2x", "cp", "disk2x", "fdatasync", "echo"}
     assert all(rate > 0 for rate in figures["limits"].values())
     processes = {"master", "node-1", "node-2", "node-3", "node-4", "client"}
-    assert all(set(figures["resident_bytes"][when]) == processes for when in ("idle", "after"))
+    assert all(set(figures["resident_bytes"][when]) == processes for when in ("idle", "after small", "after big"))
     assert figures["options"]["quick"] is True
     assert figures["machine"]["cores"] == os.cpu_count()
     assert list(tmp_path.iterdir()) == [tmp_path / "figures.json"]

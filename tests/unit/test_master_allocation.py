@@ -478,7 +478,7 @@ def test_slots_are_uploads_of_one_chunk_with_grants_for_up_to_their_size() -> No
 
 def test_slots_in_a_row_share_their_nodes_and_runs_are_spread_evenly() -> None:
     desk = Desk(free=10_000 * MIB)
-    rows = [[place.node for place in slot.places] for _ in range(20) for slot in slots(desk, 128).slots]
+    rows = [[place.node for place in slot.places] for _ in range(40) for slot in slots(desk, 128).slots]
     runs = [rows[at : at + GROUP_FILES] for at in range(0, len(rows), GROUP_FILES)]
     assert all(len(set(map(tuple, run))) == 1 for run in runs)
     loads = [sum(node in run[0] for run in runs) for node in range(1, 5)]
