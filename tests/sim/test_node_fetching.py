@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from blake3 import blake3
 
-from actors.core import Actor, ActorSpec, Address, Context, Message, Peer
-from actors.sim.disk import SimDisk
-from actors.sim.process import EPOCH_NS
-from actors.sim.runtime import SimRuntime
-from dsa_zmq.model.macs import READ, grant_mac, receipt_mac
-from dsa_zmq.node.service import NodeSettings, node_spec
+from actors.core import ActorSpec, Address, Message
+from dsa_zmq.model.macs import READ
 from dsa_zmq.protocol.codec import CODEC
 from dsa_zmq.protocol.messages import (
     Drop,
@@ -23,56 +19,29 @@ from dsa_zmq.protocol.messages import (
     Fetched,
     GetShards,
     GotShard,
-    Register,
-    Registered,
     ShardData,
     ShardGrant,
 )
-from dsa_zmq.protocol.values import Failure, FetchOutcome, FetchShard, NodeAddress, Receipt, ShardRef, ShardSource
-
-SECOND = 1_000_000_000
-MASTER, DATA = Address("tcp://master:7700"), Address("tcp://node:7710")
-CLUSTER, KEY = b"c" * 16, b"k" * 32
-NODE, TERM = 3, 5
-LATER_S = EPOCH_NS // SECOND + 900
+from dsa_zmq.protocol.values import Failure, FetchOutcome, FetchShard, NodeAddress, ShardRef, ShardSource
+from tests.sim.conftest import DATA, LATER_S, NODE, SECOND, TERM, NodeWorld, Script
 
 Answer = Callable[[ShardGrant], bytes | Failure]
 
 
-class Master(Actor):
-    """Registers whoever asks, and keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.heard: list[Message] = []
-        self.node: Address = Address("")
-        self.store_id = b""
-        self.incarnation = 0
-
-    def on_message(self, ctx: Context, sender: Peer, message: Message, payload: Sequence[memoryview]) -> None:
-        self.heard.append(message)
-        if isinstance(message, Register):
-            self.node, self.store_id, self.incarnation = sender.address, message.store_id, message.incarnation
-            answer = Registered(
-                message.number, CLUSTER, NODE, TERM, b"m" * 16, KEY, "tcp://0.0.0.0:2", "tcp://*:1", 100
-            )
-            ctx.send(sender.address, answer)
-
-    def on_call(self, ctx: Context, call: Any) -> None:
-        ctx.send(self.node, call)
-
-
-class Source(Actor):
+class Source(Script):
     """A data port that answers each shard as ``answer`` says; None: not at all."""
 
-    def __init__(self) -> None:
-        self.answer: Answer | None = None
-        self.asked: list[GetShards] = []
+    def __init__(self, answer: Answer) -> None:
+        super().__init__({GetShards: self._give})
+        self.answer: Answer | None = answer
 
-    def on_message(self, ctx: Context, sender: Peer, message: Message, payload: Sequence[memoryview]) -> None:
-        assert isinstance(message, GetShards)
-        self.asked.append(message)
+    @property
+    def asked(self) -> list[GetShards]:
+        return self.of(GetShards)
+
+    def _give(self, message: GetShards) -> tuple[Message, list[bytes]] | None:
         if self.answer is None:
-            return
+            return None
         got, frames = [], []
         for grant in message.shards:
             said = self.answer(grant)
@@ -81,40 +50,23 @@ class Source(Actor):
             else:
                 got.append(GotShard(grant.chunk, grant.index, hash=blake3(said).digest()))
                 frames.append(said)
-        ctx.send(sender.address, ShardData(message.number, got), frames)
+        return ShardData(message.number, got), frames
 
 
-class World:
-    """A master, a node that fetches, and two sources: nodes 1 and 2."""
+class Market(NodeWorld):
+    """With two sources, nodes 1 and 2, from which the node fetches what the master says."""
 
     def __init__(self) -> None:
-        self.sim = SimRuntime(1, keep_events=200)
-        self.master, self.sources = Master(), [Source(), Source()]
-        self.handle = self.sim.spawn(
-            ActorSpec("master", 1, self.master, CODEC, {}, MASTER, Address("tcp://master:1"), Address("tcp://master:2"))
-        )
+        super().__init__()
+        self.bytes = {chunk: random.Random(chunk).randbytes(1000) for chunk in range(10, 20)}
+        self.sources = [Source(lambda grant: self.bytes[grant.chunk]) for _ in range(2)]
         for number, source in enumerate(self.sources, 1):
             self.sim.spawn(ActorSpec(f"source{number}", 1, source, CODEC, {}, Address(f"tcp://source{number}:1")))
-        self.disk, self.starts = SimDisk(random.Random(1)), 0
-        self.bytes = {chunk: random.Random(chunk).randbytes(1000) for chunk in range(10, 20)}
-        for source in self.sources:
-            source.answer = lambda grant: self.bytes[grant.chunk]
-        self.start()
-
-    def start(self) -> None:
-        self.starts += 1
-        settings = NodeSettings(master=MASTER, listen=DATA, capacity=4 << 20, segment_bytes=64 << 10, name="n3")
-        spec = node_spec(settings, self.disk, random.Random(self.starts))
-        self.name, self.actor = spec.name, spec.actor
-        self.sim.spawn(spec, disks=[self.disk])
-        self.sim.run_until(lambda: self.actor._data.authority is not None and not self.actor._registration.asking)
+        self.up()
 
     def shard(self, chunk: int, *nodes: int, **changes: Any) -> FetchShard:
         """To be fetched from these nodes, in this order."""
-        mac = grant_mac(
-            KEY, READ, cluster=CLUSTER, node=NODE, store_id=self.master.store_id, upload=0, chunk=chunk, index=1,
-            length=1000, expires_s=LATER_S,
-        )  # fmt: skip
+        mac = self.mac(READ, chunk, 1000, index=1)
         sources = [ShardSource(node, chunk, 1, 1000, LATER_S, mac) for node in nodes]
         digest = blake3(self.bytes[chunk]).digest()
         values: dict[str, Any] = {
@@ -123,15 +75,12 @@ class World:
         }  # fmt: skip
         return FetchShard(**values)
 
-    def tell(self, message: Message) -> None:
-        self.handle.call(message)
-
     def fetch(self, number: int, *shards: FetchShard, term: int = TERM) -> None:
         nodes = [NodeAddress(node, f"tcp://source{node}:1", 1) for node in (1, 2)]
         self.tell(Fetch(number, term, list(shards), [*nodes, NodeAddress(NODE, DATA, 1)]))
 
     def answers(self, number: int) -> list[list[FetchOutcome]]:
-        return [each.outcomes for each in self.master.heard if isinstance(each, Fetched) and each.number == number]
+        return [each.outcomes for each in self.master.of(Fetched) if each.number == number]
 
     def outcomes(self, number: int, *shards: FetchShard) -> list[FetchOutcome]:
         """Of a command, once it is answered."""
@@ -139,20 +88,15 @@ class World:
         self.sim.run_until(lambda: self.answers(number), 30 * SECOND)
         return self.answers(number)[0]
 
-    def receipt(self, chunk: int) -> Receipt:
-        mac = receipt_mac(
-            KEY, cluster=CLUSTER, node=NODE, store_id=self.master.store_id, incarnation=self.master.incarnation,
-            upload=1000 + chunk, chunk=chunk, index=0, shard_hash=blake3(self.bytes[chunk]).digest(),
-        )  # fmt: skip
-        return Receipt(NODE, 0, self.master.incarnation, mac)
-
     def got(self, chunk: int, *blamed: int) -> FetchOutcome:
-        return FetchOutcome(1000 + chunk, receipt=self.receipt(chunk), blamed=list(blamed))
+        """It was fetched, and these were found wanting."""
+        receipt = self.receipt(chunk, self.bytes[chunk], upload=1000 + chunk)
+        return FetchOutcome(1000 + chunk, receipt=receipt, blamed=list(blamed))
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def world() -> Market:
+    return Market()
 
 
 def code_of(outcome: FetchOutcome) -> str:
@@ -161,17 +105,17 @@ def code_of(outcome: FetchOutcome) -> str:
     return outcome.failure.code
 
 
-def test_shards_of_one_source_come_in_one_message_and_are_receipted(world: World) -> None:
+def test_shards_of_one_source_come_in_one_message_and_are_receipted(world: Market) -> None:
     shards = [world.shard(chunk, 1, 2) for chunk in range(10, 15)]
     assert world.outcomes(1, *shards) == [world.got(chunk) for chunk in range(10, 15)]
     assert [len(asked.shards) for asked in world.sources[0].asked] == [5]
     assert not world.sources[1].asked
 
 
-def test_what_was_receipted_is_durable(world: World) -> None:
+def test_what_was_receipted_is_durable(world: Market) -> None:
     world.outcomes(1, world.shard(10, 1))
-    world.sim.crash(world.name, power_loss=True)
-    world.start()
+    world.sim.crash(world.spec.name, power_loss=True)
+    world.up()
     world.sources[0].answer = None
     assert world.outcomes(2, world.shard(10, 1)) == [world.got(10)], "it is there, and need not travel"
 
@@ -186,26 +130,22 @@ def test_what_was_receipted_is_durable(world: World) -> None:
     ],
     ids=["silent", "absent", "damaged", "short"],
 )
-def test_a_bad_source_is_blamed_and_the_next_one_asked(world: World, answer: Answer | None) -> None:
+def test_a_bad_source_is_blamed_and_the_next_one_asked(world: Market, answer: Answer | None) -> None:
     world.sources[0].answer = answer
     assert world.outcomes(1, world.shard(10, 1, 2), world.shard(11, 2)) == [world.got(10, 1), world.got(11)]
 
 
-def test_without_a_good_source_the_shard_fails_and_the_others_do_not(world: World) -> None:
+def test_without_a_good_source_the_shard_fails_and_the_others_do_not(world: Market) -> None:
     for source in world.sources:
         source.answer = lambda grant: b"x" * 1000 if grant.chunk == 10 else world.bytes[grant.chunk]
     bad, good = world.outcomes(1, world.shard(10, 1, 2), world.shard(11, 2))
     assert (code_of(bad), bad.blamed, good) == ("corrupt", [1, 2], world.got(11))
 
 
-def test_a_shard_may_come_from_another_chunk_of_the_same_node(world: World) -> None:
+def test_a_shard_may_come_from_another_chunk_of_the_same_node(world: Market) -> None:
     world.outcomes(1, world.shard(10, 1))
     world.bytes[11] = world.bytes[10]
-    mac = grant_mac(
-        KEY, READ, cluster=CLUSTER, node=NODE, store_id=world.master.store_id, upload=0, chunk=10, index=0, length=1000,
-        expires_s=LATER_S,
-    )  # fmt: skip
-    own = ShardSource(NODE, 10, 0, 1000, LATER_S, mac)
+    own = ShardSource(NODE, 10, 0, 1000, LATER_S, world.mac(READ, 10, 1000))
     assert world.outcomes(2, world.shard(11, sources=[own])) == [world.got(11)]
     assert len(world.sources[0].asked) == 1
 
@@ -215,14 +155,14 @@ def test_a_shard_may_come_from_another_chunk_of_the_same_node(world: World) -> N
     [{"hash": b""}, {"length": 0}, {"index": -1}, {"index": 999}, {"length": 1 << 40}, {"sources": []}],
     ids=lambda changes: next(iter(changes)),
 )
-def test_nonsense_is_answered(world: World, changes: dict[str, Any]) -> None:
+def test_nonsense_is_answered(world: Market, changes: dict[str, Any]) -> None:
     shard = world.shard(10, 1, **changes)
     (outcome,) = world.outcomes(1, shard)
     assert code_of(outcome) in ("invalid", "unavailable")
     assert not world.sources[0].asked
 
 
-def test_a_command_is_carried_out_once_and_a_repeat_gets_the_same_answer(world: World) -> None:
+def test_a_command_is_carried_out_once_and_a_repeat_gets_the_same_answer(world: Market) -> None:
     first = world.outcomes(1, world.shard(10, 1))
     world.fetch(1, world.shard(10, 1))
     world.sim.run_until(lambda: len(world.answers(1)) == 2, 5 * SECOND)
@@ -230,7 +170,7 @@ def test_a_command_is_carried_out_once_and_a_repeat_gets_the_same_answer(world: 
     assert len(world.sources[0].asked) == 1
 
 
-def test_a_repeat_of_what_is_at_work_is_ignored(world: World) -> None:
+def test_a_repeat_of_what_is_at_work_is_ignored(world: Market) -> None:
     for _ in range(3):
         world.fetch(1, world.shard(10, 1))
     world.sim.run_for(SECOND)
@@ -238,11 +178,11 @@ def test_a_repeat_of_what_is_at_work_is_ignored(world: World) -> None:
     assert len(world.sources[0].asked) == 1
 
 
-def test_a_late_command_does_not_bring_back_what_was_dropped(world: World) -> None:
+def test_a_late_command_does_not_bring_back_what_was_dropped(world: Market) -> None:
     for number in range(1, 11):
         world.outcomes(number, world.shard(9 + number, 1))
     world.tell(Drop(1, TERM, [ShardRef(10, 0)]))
-    world.sim.run_until(lambda: any(isinstance(each, Dropped) for each in world.master.heard), 5 * SECOND)
+    world.sim.run_until(lambda: world.master.of(Dropped), 5 * SECOND)
     asked = len(world.sources[0].asked)
     world.fetch(1, world.shard(10, 1))
     world.sim.run_for(SECOND)
@@ -250,19 +190,19 @@ def test_a_late_command_does_not_bring_back_what_was_dropped(world: World) -> No
     assert len(world.sources[0].asked) == asked
 
 
-def test_an_older_master_is_not_obeyed(world: World) -> None:
+def test_an_older_master_is_not_obeyed(world: Market) -> None:
     world.fetch(1, world.shard(10, 1), term=TERM - 1)
     world.sim.run_for(SECOND)
     assert not world.answers(1)
     assert not world.sources[0].asked
 
 
-def test_too_much_at_once_is_refused(world: World) -> None:
+def test_too_much_at_once_is_refused(world: Market) -> None:
     shards = [world.shard(chunk, 1, length=4 << 20, chunk_length=4 << 20) for chunk in range(10, 15)]
     assert {code_of(outcome) for outcome in world.outcomes(1, *shards)} == {"invalid"}
 
 
-def test_a_full_node_says_so(world: World) -> None:
+def test_a_full_node_says_so(world: Market) -> None:
     world.bytes = {chunk: random.Random(chunk).randbytes(50_000) for chunk in range(100, 200)}
     sources = [[ShardSource(1, chunk, 1, 50_000, LATER_S, b"m" * 16)] for chunk in world.bytes]
     shards = [
