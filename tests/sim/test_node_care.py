@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -10,11 +9,7 @@ from typing import Any
 import pytest
 from blake3 import blake3
 
-from actors.core import ActorSpec, Address, Context
-from actors.sim.disk import SimDisk
 from actors.sim.process import EPOCH_NS
-from actors.sim.runtime import SimHandle, SimRuntime
-from actors.testing import Probe, Received
 from dsa_zmq.errors import Corrupt
 from dsa_zmq.model.pace import CarePace
 from dsa_zmq.node.damage import SHARDS_AT_ONCE
@@ -22,36 +17,27 @@ from dsa_zmq.node.disk_store import DiskStore
 from dsa_zmq.node.identity import open_identity
 from dsa_zmq.node.jobs import READ, WRITE, PutBatch
 from dsa_zmq.node.scrub_steps import SaveScrub, ScrubState, save_scrub
-from dsa_zmq.node.service import NodeSettings, node_spec
 from dsa_zmq.node.store import NewShard, ShardKey
-from dsa_zmq.protocol.codec import CODEC
-from dsa_zmq.protocol.messages import Damage, Heartbeat, Hint, Noted, Register, Registered, Scrub
+from dsa_zmq.protocol.messages import Damage, Heartbeat, Noted, Scrub
+from tests.sim.conftest import SECOND, NodeWorld
 
-SECOND = 1_000_000_000
-MASTER = Address("tcp://master:7700")
 CAPACITY, SEGMENT = 16 << 20, 256 << 10
 
 
-class Scene:
-    """One node on a disk that holds shards 1, 2, 3 ..., and a master that registers it and notes damage if ``notes``."""
+class Scene(NodeWorld):
+    """A node on a disk that holds shards 1, 2, 3 ..., and a master that notes damage unless that is taken away from it."""
 
     def __init__(self, sizes: Sequence[int], **pace: Any) -> None:
-        self.sim = SimRuntime(1, keep_events=300)
-        self.disk = SimDisk(random.Random(1))
-        self.draw = random.Random(2)
         self.pace = CarePace(**pace)
-        self.notes = True
-        self.term = 3
-        self.heartbeat_ms = 100
-        self.contents = {number: self.draw.randbytes(size) for number, size in enumerate(sizes, 1)}
-        open_identity(self.disk, self.draw, "n1")
+        super().__init__(capacity=CAPACITY, segment_bytes=SEGMENT, pace=self.pace)
+        self.contents = {number: self.rng.randbytes(size) for number, size in enumerate(sizes, 1)}
+        open_identity(self.disk, self.rng, "n3")
         self.with_store(lambda store: store.put([self.shard(number) for number in self.contents]))
-        self.master = Probe(
-            reply=self._reply, at_start=lambda ctx: ctx.set_timer("hint", 0), at_timer=lambda ctx, _: self._hint(ctx)
-        )
-        feeds = Address("tcp://master:1"), Address("tcp://master:2")
-        self.handle = self.sim.spawn(ActorSpec("master", 1, self.master, CODEC, {}, MASTER, *feeds))
-        self.node: SimHandle
+        self.master.answers[Damage] = self.noted
+        self.keep_hinting()
+
+    def noted(self, damage: Damage) -> Noted:
+        return Noted(damage.number)
 
     def shard(self, number: int) -> NewShard:
         data = self.contents[number]
@@ -59,62 +45,23 @@ class Scene:
 
     def with_store(self, work: Callable[[DiskStore], Any]) -> Any:
         """While the node is not running."""
-        store = DiskStore(self.disk, capacity=CAPACITY, reserve=0, segment_bytes=SEGMENT, rng=self.draw)
+        store = DiskStore(self.disk, capacity=CAPACITY, reserve=0, segment_bytes=SEGMENT, rng=self.rng)
         try:
             return work(store)
         finally:
             store.close()
 
-    def start(self) -> Scene:
-        """Start the node; until it is registered."""
-        settings = NodeSettings(MASTER, "n1", Address("tcp://node:1"), CAPACITY, segment_bytes=SEGMENT, pace=self.pace)
-        spec = node_spec(settings, self.disk, self.draw)
-        self.actor: Any = spec.actor
-        self.node = self.sim.spawn(spec, disks=[self.disk])
-        self.lanes = spec.lanes
-        self.sim.run_until(lambda: self.actor._data.authority is not None)
-        return self
-
     def restart(self) -> None:
         self.node.stop(10.0)
-        self.start()
-
-    def _hint(self, ctx: Context) -> None:
-        ctx.publish("hint", Hint(b"c" * 16, self.term, b"m" * 16))
-        ctx.set_timer("hint", self.heartbeat_ms * 1_000_000)
-
-    def _reply(self, ctx: Context, got: Received) -> None:
-        match got.message:
-            case Register() as asked:
-                self.peer = got.sender.address
-                feeds = "tcp://master:2", "tcp://master:1"
-                ctx.send(
-                    self.peer,
-                    Registered(asked.number, b"c" * 16, 1, self.term, b"m" * 16, b"k" * 32, *feeds, self.heartbeat_ms),
-                )
-            case Damage() as damage if self.notes:
-                ctx.send(got.sender.address, Noted(damage.number))
-
-    def tell(self, message: Any) -> None:
-        self.handle.call(lambda ctx: ctx.send(self.peer, message))
-
-    def heard(self, kind: type[Any]) -> list[Any]:
-        return [got.message for got in self.master.messages if isinstance(got.message, kind)]
+        self.up()
 
     def told(self) -> list[list[int]]:
         """The chunks of each Damage."""
-        return [[shard.chunk for shard in damage.shards] for damage in self.heard(Damage)]
+        return [[shard.chunk for shard in damage.shards] for damage in self.master.of(Damage)]
 
-    def rot(self, *numbers: int) -> None:
-        """Turn a bit in the bytes of these shards."""
+    def rot_shards(self, *numbers: int) -> None:
         for number in numbers:
-            for name in self.disk.listdir("segments"):
-                at = self.disk.read_bytes(f"segments/{name}").find(self.contents[number])
-                if at >= 0:
-                    self.disk.flip_bit(f"segments/{name}", at + len(self.contents[number]) // 2)
-                    break
-            else:
-                raise AssertionError(f"shard {number} is nowhere")
+            self.rot(self.contents[number])
 
     def run_for(self, seconds: float) -> None:
         self.sim.run_for(int(seconds * SECOND))
@@ -133,7 +80,7 @@ class Scene:
     @property
     def beat(self) -> Heartbeat:
         """The last one."""
-        return next((beat for beat in reversed(self.heard(Heartbeat))), Heartbeat(0, 0, 0, 0, 0, 0, 0))
+        return next((beat for beat in reversed(self.master.of(Heartbeat))), Heartbeat(0, 0, 0, 0, 0, 0, 0))
 
 
 # --- scrub ------------------------------------------------------------------------------------------------------------
@@ -141,9 +88,9 @@ class Scene:
 
 def test_everything_is_verified_and_what_rots_unread_is_told() -> None:
     scene = Scene([5000] * 300)
-    scene.rot(7, 250)
-    scene.start()
-    scene.until(lambda: scene.heard(Damage))
+    scene.rot_shards(7, 250)
+    scene.up()
+    scene.until(lambda: scene.master.of(Damage))
     scene.until(lambda: scene.verified == 300)
     scene.run_for(10.0)
     assert {chunk for told in scene.told() for chunk in told} == {7, 250}
@@ -154,7 +101,7 @@ def test_everything_is_verified_and_what_rots_unread_is_told() -> None:
 
 
 def test_a_round_goes_at_the_rate_and_progress_is_told() -> None:
-    scene = Scene([50_000] * 100, scrub_bytes_s=1_000_000, step_bytes=100_000).start()
+    scene = Scene([50_000] * 100, scrub_bytes_s=1_000_000, step_bytes=100_000).up()
     scene.until(lambda: scene.verified >= 50)
     assert 350 <= scene.beat.scrub_permille <= 650
     assert scene.beat.scrubbed_s == 0
@@ -163,7 +110,7 @@ def test_a_round_goes_at_the_rate_and_progress_is_told() -> None:
 
 
 def test_while_somebody_waits_it_is_slower() -> None:
-    scene = Scene([50_000] * 100, scrub_bytes_s=1_000_000, step_bytes=100_000).start()
+    scene = Scene([50_000] * 100, scrub_bytes_s=1_000_000, step_bytes=100_000).up()
     scene.until(lambda: scene.verified >= 10)
     scene.actor._data._under_way[-1] = SimpleNamespace(lane=READ, weight=1)  # a read that takes long
     scene.actor._data.pending[READ] += 1
@@ -173,16 +120,16 @@ def test_while_somebody_waits_it_is_slower() -> None:
 
 
 def test_a_restart_goes_on_where_it_was_kept() -> None:
-    scene = Scene([50_000] * 100, scrub_bytes_s=1_000_000, step_bytes=100_000, scrub_save_s=0.5).start()
+    scene = Scene([50_000] * 100, scrub_bytes_s=1_000_000, step_bytes=100_000, scrub_save_s=0.5).up()
     scene.until(lambda: scene.verified >= 60)
-    scene.sim.crash(scene.node._process.name)
-    scene.start()
+    scene.sim.crash(scene.spec.name)
+    scene.up()
     scene.until(lambda: scene.beat.scrubbed_s and not scene.beat.scrub_permille)
     assert 35 <= scene.verified <= 55, "what was verified in the last half second is verified again"
 
 
 def test_the_next_round_begins_a_day_later_also_after_a_restart() -> None:
-    scene = Scene([5000] * 10).start()
+    scene = Scene([5000] * 10).up()
     scene.until(lambda: scene.beat.scrubbed_s)
     scene.heartbeat_ms = 100_000
     scene.restart()
@@ -192,41 +139,41 @@ def test_the_next_round_begins_a_day_later_also_after_a_restart() -> None:
 
 
 def test_the_master_orders_a_round_once_and_it_begins_at_the_beginning_as_fast_as_it_can() -> None:
-    scene = Scene([50_000] * 100, scrub_bytes_s=100_000, step_bytes=100_000).start()
+    scene = Scene([50_000] * 100, scrub_bytes_s=100_000, step_bytes=100_000).up()
     scene.until(lambda: scene.verified >= 10)
     before = scene.verified
     scene.tell(Scrub(77, scene.term))
     took = scene.until(lambda: scene.verified >= before + 100)
     assert took < 2.0
-    scene.until(lambda: Noted(77) in scene.heard(Noted))
+    scene.until(lambda: Noted(77) in scene.master.of(Noted))
     scene.run_for(1.0)
     verified = scene.verified
     scene.tell(Scrub(77, scene.term))
     scene.run_for(5.0)
     assert scene.verified == verified, "the same command again begins nothing"
-    assert scene.heard(Noted) == [Noted(77), Noted(77)]
+    assert scene.master.of(Noted) == [Noted(77), Noted(77)]
     scene.restart()
     scene.run_for(1.0)
     scene.tell(Scrub(77, scene.term))
     scene.run_for(5.0)
-    assert (scene.verified, scene.heard(Noted)) == (0, [Noted(77)] * 3), "nor does it in the next process"
+    assert (scene.verified, scene.master.of(Noted)) == (0, [Noted(77)] * 3), "nor does it in the next process"
 
 
 def test_a_former_masters_order_is_not_obeyed() -> None:
-    scene = Scene([5000] * 10).start()
+    scene = Scene([5000] * 10).up()
     scene.until(lambda: scene.verified == 10)
     scene.tell(Scrub(5, scene.term - 1))
     scene.run_for(5.0)
-    assert (scene.verified, scene.heard(Noted)) == (10, [])
+    assert (scene.verified, scene.master.of(Noted)) == (10, [])
 
 
 def test_what_is_damaged_already_is_not_read_again() -> None:
     scene = Scene([5000] * 10)
-    scene.rot(4)
-    scene.start()
+    scene.rot_shards(4)
+    scene.up()
     scene.until(lambda: scene.verified == 10)
     scene.tell(Scrub(1, scene.term))
-    scene.until(lambda: Noted(1) in scene.heard(Noted))
+    scene.until(lambda: Noted(1) in scene.master.of(Noted))
     scene.run_for(2.0)
     assert scene.verified == 19
 
@@ -237,7 +184,7 @@ def test_what_is_damaged_already_is_not_read_again() -> None:
 def damaged(count: int, *bad: int, **pace: Any) -> Scene:
     """A node whose store found these damaged before it started."""
     scene = Scene([100] * count, **pace)
-    scene.rot(*bad)
+    scene.rot_shards(*bad)
 
     def read(store: DiskStore) -> None:
         for number in bad:
@@ -252,7 +199,7 @@ def damaged(count: int, *bad: int, **pace: Any) -> Scene:
 
 def test_damage_is_told_after_each_registration_and_then_no_more() -> None:
     scene = damaged(10, 3, 5)
-    scene.start()
+    scene.up()
     scene.run_for(30.0)
     assert scene.told() == [[3, 5]]
     scene.term += 1
@@ -263,24 +210,24 @@ def test_damage_is_told_after_each_registration_and_then_no_more() -> None:
 
 def test_damage_is_repeated_until_it_is_noted() -> None:
     scene = damaged(10, 3, damage_repeat_s=2.0)
-    scene.notes = False
-    scene.start()
+    del scene.master.answers[Damage]
+    scene.up()
     scene.run_for(9.0)
     assert len(scene.told()) == 5
-    assert [damage.number for damage in scene.heard(Damage)] == [1, 2, 3, 4, 5]
+    assert [damage.number for damage in scene.master.of(Damage)] == [1, 2, 3, 4, 5]
     scene.tell(Noted(4))
     scene.run_for(0.5)
-    scene.notes = True
+    scene.master.answers[Damage] = scene.noted
     scene.run_for(10.0)
     assert len(scene.told()) == 6, "only the number that is out counts"
 
 
 def test_what_was_mended_meanwhile_is_left_out_of_a_repeat() -> None:
     scene = damaged(10, 3, 5, damage_repeat_s=2.0)
-    scene.notes = False
-    scene.start()
+    del scene.master.answers[Damage]
+    scene.up()
     scene.until(lambda: scene.told() == [[3, 5]])
-    scene.lanes[WRITE].handler([PutBatch((scene.shard(3),))])
+    scene.spec.lanes[WRITE].handler([PutBatch((scene.shard(3),))])
     scene.run_for(5.0)
     assert scene.told()[1:] == [[5]] * len(scene.told()[1:])
 
@@ -288,6 +235,6 @@ def test_what_was_mended_meanwhile_is_left_out_of_a_repeat() -> None:
 def test_much_damage_is_told_in_pages() -> None:
     bad = range(2, SHARDS_AT_ONCE + 12)
     scene = damaged(SHARDS_AT_ONCE + 20, *bad)
-    scene.start()
+    scene.up()
     scene.run_for(20.0)
     assert scene.told() == [list(bad)[:SHARDS_AT_ONCE], list(bad)[SHARDS_AT_ONCE:]]
