@@ -7,7 +7,6 @@ import random
 from typing import Any
 
 import pytest
-from blake3 import blake3
 
 from actors.sim.disk import SimDisk
 from dsa_zmq.errors import Corrupt, DSAError, Unavailable
@@ -15,42 +14,28 @@ from dsa_zmq.model.inventory import digests
 from dsa_zmq.node.compactor import Rewritten, Share, emptiest
 from dsa_zmq.node.disk_store import DiskStore
 from dsa_zmq.node.index import SegmentState
-from dsa_zmq.node.space import MIN_BALLAST_BYTES, MIN_WAL_PAGES, PAGE_BYTES
-from dsa_zmq.node.store import NewShard, ShardInfo, ShardKey
+from dsa_zmq.node.store import ShardInfo, ShardKey
+from tests.unit.disk_store.conftest import (
+    CAPACITY,
+    SEGMENT,
+    contents,
+    crash,
+    drop,
+    lose_index,
+    open_store,
+    put,
+    rot,
+    shard,
+)
 
-SEGMENT = 8 << 10
-CAPACITY = MIN_BALLAST_BYTES + 2 * MIN_WAL_PAGES * PAGE_BYTES + 40 * SEGMENT
 STEP = 2 << 10  #: so that a segment takes several
 
 
-def shard(chunk: int, size: int = 1000) -> NewShard:
-    data = blake3(f"{chunk} {size}".encode()).digest(size)
-    return NewShard(ShardKey(chunk, 0), size, blake3(data).digest(), data)
+def wanted(*chunks: int, size: int = 1000) -> dict[ShardKey, bytes]:
+    return {ShardKey(chunk, 0): bytes(shard(chunk, size).data) for chunk in chunks}
 
 
-def open_store(disk: SimDisk, seed: int = 1, capacity: int = CAPACITY, segment: int = SEGMENT) -> DiskStore:
-    return DiskStore(disk, capacity=capacity, reserve=0, segment_bytes=segment, rng=random.Random(seed))
-
-
-def put(store: DiskStore, *chunks: int, size: int = 1000) -> None:
-    outcomes = store.put([shard(chunk, size) for chunk in chunks])
-    assert all(isinstance(outcome, ShardInfo) for outcome in outcomes), outcomes
-
-
-def drop(store: DiskStore, *chunks: int) -> None:
-    keys = [ShardKey(chunk, 0) for chunk in chunks]
-    assert store.drop(keys) == keys
-
-
-def contents(store: DiskStore) -> dict[int, bytes]:
-    return {info.key.chunk: store.get(info.key)[1] for info in store.list(None, 10_000)}
-
-
-def wanted(*chunks: int, size: int = 1000) -> dict[int, bytes]:
-    return {chunk: bytes(shard(chunk, size).data) for chunk in chunks}
-
-
-def segments(store: DiskStore) -> dict[int, SegmentState]:
+def states(store: DiskStore) -> dict[int, SegmentState]:
     return store._writer.segments
 
 
@@ -75,28 +60,19 @@ def compact(store: DiskStore, share: float = 0.25, between: Any = lambda: None) 
     raise AssertionError("compaction does not come to an end")
 
 
-def check(store: DiskStore, expected: dict[int, bytes]) -> None:
+def check(store: DiskStore, expected: dict[ShardKey, bytes]) -> None:
     assert contents(store) == expected
-    keys = [info.key for info in store.list(None, 10_000)]
-    assert store.digests(0) == digests(keys, 0)
+    assert store.digests(0) == digests(expected, 0)
     assert store.usage().shards == len(expected)
-    for state in segments(store).values():
+    for state in states(store).values():
         assert 0 <= state.live_bytes <= state.written
 
 
 def rebuilt(disk: SimDisk, store: DiskStore) -> DiskStore:
     """The same after the index was lost."""
     store.close()
-    for name in ("index.sqlite", "index.sqlite-wal"):
-        if disk.exists(name):
-            disk.unlink(name)
-    disk.sync_dir("")
+    lose_index(disk)
     return open_store(disk, seed=9)
-
-
-@pytest.fixture
-def disk() -> SimDisk:
-    return SimDisk(random.Random(5))
 
 
 def test_space_comes_back_and_all_that_lives_is_there(disk: SimDisk) -> None:
@@ -108,7 +84,7 @@ def test_space_comes_back_and_all_that_lives_is_there(disk: SimDisk) -> None:
     assert compact(store) >= 6
     after = store.usage()
     assert after.free > before.free + 4 * SEGMENT
-    assert after.garbage < 0.25 * SEGMENT * len(segments(store))
+    assert after.garbage < 0.25 * SEGMENT * len(states(store))
     check(store, wanted(*range(3, 61, 3)))
     check(rebuilt(disk, store), wanted(*range(3, 61, 3)))
 
@@ -128,9 +104,9 @@ def test_it_comes_to_an_end_although_the_last_records_do_not_fill_a_segment(disk
     put(store, *range(1, 31), size=2500)
     drop(store, *range(1, 31, 3))
     compact(store)
-    state = dict(segments(store))
+    state = dict(states(store))
     assert compact(store) == 0
-    assert segments(store) == state
+    assert states(store) == state
     check(store, wanted(*(chunk for chunk in range(1, 31) if chunk % 3 != 1), size=2500))
 
 
@@ -176,8 +152,7 @@ def test_damage_is_not_copied_and_its_segment_waits_until_it_is_dropped(disk: Si
     put(store, *range(1, 15))
     drop(store, 2, 3, 4)
     path = f"segments/{disk.listdir('segments')[0]}"
-    file = disk.open(path, readonly=True)
-    disk.flip_bit(path, file.pread(file.size(), 0).find(bytes(shard(1).data)))
+    rot(disk, shard(1))
     assert compact(store) == 0
     with pytest.raises(Corrupt):
         store.get(ShardKey(1, 0))
@@ -197,16 +172,16 @@ def keeps_dead(disk: SimDisk) -> tuple[DiskStore, set[int]]:
     drop(store, 1)
     put(store, *range(12, 40))
     drop(store, *range(8, 14))
-    assert any(store._books.victims(number) for number in segments(store))
+    assert any(store._books.victims(number) for number in states(store))
     return store, set(range(2, 8)) | set(range(14, 40))
 
 
 def test_records_that_keep_older_ones_dead_are_carried_on(disk: SimDisk) -> None:
     store, alive = keeps_dead(disk)
-    killers = [number for number in segments(store) if 1 in store._books.victims(number)]
+    killers = [number for number in states(store) if 1 in store._books.victims(number)]
     assert compact(store) >= 1
-    assert any(number not in segments(store) for number in killers), "the one that kept it dead was rewritten"
-    assert 1 in segments(store), "the older one is still there"
+    assert any(number not in states(store) for number in killers), "the one that kept it dead was rewritten"
+    assert 1 in states(store), "the older one is still there"
     check(store, wanted(*alive))
     check(rebuilt(disk, store), wanted(*alive))
 
@@ -218,7 +193,7 @@ def test_only_what_keeps_something_dead_is_carried_on(disk: SimDisk) -> None:
     drop(store, *range(100, 120), *(info.key.chunk for info in store.list(None, 100) if info.key.chunk < 100))
     put(store, *range(200, 208))
     compact(store, share=0.01)
-    assert sum(state.drops for state in segments(store).values() if state.sealed) <= 1
+    assert sum(state.drops for state in states(store).values() if state.sealed) <= 1
     check(rebuilt(disk, store), wanted(*range(200, 208)))
 
 
@@ -246,11 +221,7 @@ def test_a_crash_at_any_disk_operation_loses_nothing_and_raises_nobody(make: Any
         except DSAError:
             finished = False
             store.close()
-        if power:
-            disk.power_loss()
-        else:
-            disk.process_crash()
-        store = open_store(disk, seed=2)
+        store = crash(disk, power=power)
         check(store, wanted(*alive))
         compact(store)
         check(store, wanted(*alive))
@@ -266,7 +237,7 @@ def empty_all_but_the_oldest(disk: SimDisk, store: DiskStore, alive: set[int]) -
     put(store, *range(60, 68))
     drop(store, *range(60, 68))
     put(store, *range(70, 78))
-    assert 1 in segments(store)
+    assert 1 in states(store)
     check(rebuilt(disk, store), wanted(*range(2, 8), *range(70, 78)))
 
 
@@ -298,7 +269,7 @@ def test_after_a_crash_what_was_carried_on_still_stays(power: bool) -> None:
 
 
 def test_a_full_store_gets_room_by_compaction_and_drops_still_find_theirs(disk: SimDisk) -> None:
-    store = open_store(disk, capacity=4 * CAPACITY, segment=4 * SEGMENT)
+    store = open_store(disk, capacity=4 * CAPACITY, segment_bytes=4 * SEGMENT)
     chunk = 0
     while True:
         chunk += 1
