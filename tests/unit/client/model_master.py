@@ -1,0 +1,259 @@
+"""A master in a few lines: sessions and kept answers, receipts that bind an incarnation, pages before the commit.
+
+It complains when the client breaks one of these rules.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from blake3 import blake3
+
+from actors.core import Message
+from dsa_zmq.protocol import operations as op
+from dsa_zmq.protocol.messages import Answer, Answers, Calls, Hello, Welcome
+from dsa_zmq.protocol.values import (
+    Attributes,
+    ChunkPlaces,
+    ChunkPlan,
+    Failure,
+    NodeAddress,
+    NodeInfo,
+    Place,
+    PlacedShard,
+    StagedChunk,
+    UploadSlot,
+)
+from tests.unit.client.model_node import mac_of
+
+if TYPE_CHECKING:
+    from tests.unit.client.world import World
+
+PAGE_CHUNKS = 4  # set by the fixture
+
+
+@dataclass
+class _Upload:
+    plans: dict[int, dict[int, int]] = field(default_factory=dict)  # chunk -> index -> node
+    pages: dict[int, list[StagedChunk]] = field(default_factory=dict)
+    born_ns: int = -1  #: of a slot: when it was given
+
+
+class ModelMaster:
+    def __init__(self, world: World, copies: int) -> None:
+        self.world, self.copies = world, copies
+        self.term = 1
+        self.ids = itertools.count(100)
+        self.sessions: dict[int, dict[int, Any]] = {}
+        self.uploads: dict[int, _Upload] = {}
+        self.files: dict[str, tuple[Attributes, list[StagedChunk]]] = {}
+        self.contents: dict[int, list[StagedChunk]] = {}
+        self.calls: list[op.Operation] = []
+        self.messages = 0
+        self.commits = 0
+        self.slots_last_ms = 60_000
+        self.given: set[int] = set()  # slots
+        self.returned: set[int] = set()
+
+    def handle(self, message: Message, payload: list[bytes]) -> tuple[Message, list[bytes]] | None:
+        if isinstance(message, Hello):
+            return Welcome(message.number, 1, b"c" * 16, self.term, "master"), []
+        assert isinstance(message, Calls)
+        self.messages += 1
+        answers = []
+        for call in message.calls:
+            self.calls.append(call.operation)
+            if isinstance(call.operation, op.STORED):
+                kept = self.sessions.get(message.session)
+                if kept is None:
+                    answers.append(Answer(call.number, Failure("outcome-unknown", "no such session")))
+                    continue
+                for number in [number for number in kept if number < message.done_below]:
+                    del kept[number]
+                if call.number not in kept:
+                    kept[call.number] = self.run(call.operation)
+                answers.append(Answer(call.number, kept[call.number]))
+            else:
+                answers.append(Answer(call.number, self.run(call.operation)))
+        return Answers(self.term, answers), []
+
+    def run(self, operation: op.Operation) -> op.Result:
+        return getattr(self, "on_" + type(operation).__name__.lower())(operation)
+
+    def on_opensession(self, operation: op.OpenSession) -> op.Result:
+        session = next(self.ids)
+        self.sessions[session] = {}
+        return op.SessionOpened(session)
+
+    def on_closesession(self, operation: op.CloseSession) -> op.Result:
+        return op.Done(int(self.sessions.pop(operation.session, None) is not None))
+
+    def on_report(self, operation: op.Report) -> op.Result:
+        return op.Done()
+
+    def on_renew(self, operation: op.Renew) -> op.Result:
+        return op.Done(len(operation.uploads))
+
+    def on_listnodes(self, operation: op.ListNodes) -> op.Result:
+        nodes = self.world.nodes.values()
+        return op.Nodes(
+            [
+                NodeInfo(node.number, f"n{node.number}", "up", node.address, "", "", 0, 0, 0, 0, node.incarnation)
+                for node in nodes
+            ]
+        )
+
+    def addresses(self) -> list[NodeAddress]:
+        nodes = self.world.nodes.values()
+        return [NodeAddress(node.number, node.address, node.incarnation, f"n{node.number}") for node in nodes]
+
+    def choose(self, count: int, barred: set[int], avoid: list[int]) -> list[int]:
+        usable = [number for number in self.world.nodes if number not in barred]
+        good = [number for number in usable if number not in avoid]
+        rest = [number for number in usable if number in avoid]
+        self.world.rng.shuffle(good)
+        return (good + rest)[:count]
+
+    def on_allocate(self, operation: op.Allocate) -> op.Result:
+        number = operation.upload or next(self.ids)
+        upload = self.uploads.setdefault(number, _Upload())
+        copies = int(operation.redundancy.removeprefix("copies=") or self.copies)
+        plans = []
+        for _ in operation.lengths:
+            chosen = self.choose(copies, set(), operation.avoid)
+            if len(chosen) < copies:
+                return Failure("too-few-nodes", "too few nodes")
+            chunk = next(self.ids)
+            upload.plans[chunk] = dict(enumerate(chosen))
+            plans.append(ChunkPlan(chunk, [Place(node, index, b"m" * 16) for index, node in enumerate(chosen)]))
+        return op.Allocated(number, f"copies={copies}", plans, self.addresses(), 0)
+
+    def on_allocateslots(self, operation: op.AllocateSlots) -> op.Result:
+        copies = int(operation.redundancy.removeprefix("copies="))
+        slots = []
+        for _ in range(operation.count):
+            chosen = self.choose(copies, set(), operation.avoid)
+            if len(chosen) < copies:
+                return Failure("too-few-nodes", "too few nodes")
+            number, chunk = next(self.ids), next(self.ids)
+            self.uploads[number] = _Upload({chunk: dict(enumerate(chosen))}, born_ns=self.world.now)
+            self.given.add(number)
+            places = [Place(node, index, b"m" * 16) for index, node in enumerate(chosen)]
+            slots.append(UploadSlot(number, chunk, places))
+        return op.AllocatedSlots(slots, self.addresses(), 0, self.slots_last_ms)
+
+    def on_returnslots(self, operation: op.ReturnSlots) -> op.Result:
+        for number in operation.uploads:
+            assert number in self.given
+            assert number not in self.contents, "a slot was returned that was used"
+            self.returned.add(number)
+        return op.Done(sum(self.uploads.pop(number, None) is not None for number in operation.uploads))
+
+    def on_reallocate(self, operation: op.Reallocate) -> op.Result:
+        upload = self.uploads.get(operation.upload)
+        if upload is None:
+            return Failure("outdated", "upload expired")
+        places = []
+        for shard, held in zip(operation.shards, operation.held, strict=True):
+            others = {node for index, node in upload.plans[shard.chunk].items() if index != shard.index}
+            others |= {node for moved, node in places if moved.chunk == shard.chunk}
+            chosen = self.choose(1, set(held) | others, operation.avoid)
+            if not chosen:
+                return Failure("too-few-nodes", "no other node")
+            places.append((shard, chosen[0]))
+        for shard, node in places:
+            upload.plans[shard.chunk][shard.index] = node
+        answer = [Place(node, shard.index, b"m" * 16) for shard, node in places]
+        return op.Reallocated(answer, self.addresses(), 0)
+
+    def check(self, number: int, redundancy: str, chunks: list[StagedChunk]) -> op.Result | None:
+        """Confirm if receipts are of earlier incarnations; Denied if they are wrong."""
+        assert number not in self.returned, "a slot was used that had been returned"
+        assert number not in self.contents, "an upload is published twice"
+        stale: list[PlacedShard] = []
+        for chunk in chunks:
+            nodes = {receipt.node for receipt in chunk.receipts}
+            assert redundancy == f"copies={len(nodes)}" == f"copies={len(chunk.receipts)}"
+            for receipt in chunk.receipts:
+                node = self.world.nodes[receipt.node]
+                if receipt.incarnation != node.incarnation:
+                    stale.append(PlacedShard(chunk.chunk, receipt.index, receipt.node))
+                    continue
+                said = (receipt.node, receipt.incarnation, number, chunk.chunk, receipt.index, chunk.hash)
+                assert receipt.mac == mac_of(*said), "a receipt for something else"
+        if stale:
+            return op.Confirm(stale, [b"m" * 16] * len(stale), self.addresses(), 0)
+        return None
+
+    def on_stage(self, operation: op.Stage) -> op.Result:
+        upload = self.uploads.get(operation.upload)
+        if upload is None:
+            return Failure("conflict", "upload expired")
+        assert len(operation.chunks) == PAGE_CHUNKS, "a staged page is full"
+        if operation.page not in upload.pages:
+            confirm = self.check(operation.upload, operation.redundancy, operation.chunks)
+            if confirm is not None:
+                return confirm
+            upload.pages[operation.page] = operation.chunks
+        return op.Staged(operation.upload, operation.page)
+
+    def on_commit(self, operation: op.Commit) -> op.Result:
+        if operation.if_absent and operation.path in self.files:
+            return Failure("already-exists", "taken")
+        rows: list[StagedChunk] = []
+        if operation.upload:
+            if operation.upload in self.contents:
+                return Failure("conflict", "published already")
+            if operation.inherits and operation.redundancy != f"copies={self.copies}":
+                return Failure("outdated", "another redundancy")
+            upload = self.uploads.get(operation.upload)
+            if upload is None:
+                return Failure("outdated", "upload expired")
+            confirm = self.check(operation.upload, operation.redundancy, operation.chunks)
+            if confirm is not None:
+                return confirm
+            rows = [row for page in sorted(upload.pages) for row in upload.pages[page]] + operation.chunks
+            assert sorted(upload.pages) == list(range(len(upload.pages)))
+            del self.uploads[operation.upload]
+        assert len(rows) == operation.chunk_count
+        assert sum(row.length for row in rows) == operation.length
+        self.commits += 1
+        attributes = Attributes(
+            "file", 7, operation.length, operation.mtime_ns, operation.mode, self.commits, operation.upload,
+            operation.chunk_bytes, operation.chunk_count, operation.redundancy,
+        )  # fmt: skip
+        self.files[operation.path] = attributes, rows
+        self.contents[operation.upload] = rows
+        return op.Found(attributes)
+
+    def on_abort(self, operation: op.Abort) -> op.Result:
+        assert operation.upload not in {attributes.content for attributes, _ in self.files.values()}, "aborted a file"
+        return op.Done(int(self.uploads.pop(operation.upload, None) is not None))
+
+    def on_stat(self, operation: op.Stat) -> op.Result:
+        found = self.files.get(operation.path)
+        return op.Found(found[0]) if found else Failure("not-found", "no such file", path=operation.path)
+
+    def on_locate(self, operation: op.Locate) -> op.Result:
+        found = self.files.get(operation.path)
+        if found is None:
+            return Failure("not-found", "no such file", path=operation.path)
+        rows = found[1][operation.page * PAGE_CHUNKS :][:PAGE_CHUNKS]
+        chunks = []
+        for row in rows:
+            places = [Place(receipt.node, receipt.index, b"m" * 16) for receipt in row.receipts]
+            chunks.append(ChunkPlaces(row.chunk, row.length, row.hash, places))
+        pages = -(-len(found[1]) // PAGE_CHUNKS)
+        return op.Located(found[0], operation.page, pages, chunks, self.addresses(), 0)
+
+    def bytes_of(self, path: str) -> bytes:
+        """The content as any one copy of each chunk has it; every copy must be right."""
+        parts = []
+        for row in self.files[path][1]:
+            for receipt in row.receipts:
+                data = self.world.nodes[receipt.node].shards[row.chunk, receipt.index]
+                assert blake3(data).digest() == row.hash
+            parts.append(data)
+        return b"".join(parts)
