@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from dsa_zmq.protocol.messages import (
-    Drop,
-    Dropped,
-)
+from dsa_zmq.protocol.messages import Drop, Dropped
 from dsa_zmq.protocol.values import ShardRef
 from tests.sim.conftest import SECOND, NodeWorld
 

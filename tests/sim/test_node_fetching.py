@@ -12,16 +12,7 @@ from blake3 import blake3
 from actors.core import ActorSpec, Address, Message
 from dsa_zmq.model.macs import READ
 from dsa_zmq.protocol.codec import CODEC
-from dsa_zmq.protocol.messages import (
-    Drop,
-    Dropped,
-    Fetch,
-    Fetched,
-    GetShards,
-    GotShard,
-    ShardData,
-    ShardGrant,
-)
+from dsa_zmq.protocol.messages import Drop, Dropped, Fetch, Fetched, GetShards, GotShard, ShardData, ShardGrant
 from dsa_zmq.protocol.values import Failure, FetchOutcome, FetchShard, NodeAddress, ShardRef, ShardSource
 from tests.sim.conftest import DATA, LATER_S, NODE, SECOND, TERM, NodeWorld, Script
 

@@ -10,12 +10,7 @@ from blake3 import blake3
 
 from dsa_zmq.model.limits import GRANT_SLACK_S
 from dsa_zmq.model.macs import READ, WRITE
-from dsa_zmq.protocol.messages import (
-    ConfirmShards,
-    PutShard,
-    PutShards,
-    ShardGrant,
-)
+from dsa_zmq.protocol.messages import ConfirmShards, PutShard, PutShards, ShardGrant
 from tests.sim.conftest import LATER_S, NODE, NOW_S, UPLOAD, NodeWorld
 
 FORGERIES: dict[str, dict[str, Any]] = {

@@ -5,12 +5,7 @@ from __future__ import annotations
 from blake3 import blake3
 
 from dsa_zmq.model.macs import WRITE
-from dsa_zmq.protocol.messages import (
-    ConfirmShards,
-    Heartbeat,
-    PutOutcome,
-    PutShards,
-)
+from dsa_zmq.protocol.messages import ConfirmShards, Heartbeat, PutOutcome, PutShards
 from tests.sim.conftest import NodeWorld
 
 

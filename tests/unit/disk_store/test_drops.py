@@ -6,15 +6,7 @@ import pytest
 
 from actors.sim.disk import SimDisk
 from dsa_zmq.node.store import ShardKey
-from tests.unit.disk_store.conftest import (
-    contents,
-    crash,
-    drop,
-    lose_index,
-    open_store,
-    put,
-    segments,
-)
+from tests.unit.disk_store.conftest import contents, crash, drop, lose_index, open_store, put, segments
 
 
 def test_dropped_shards_stay_dropped_without_the_index(disk: SimDisk) -> None:

@@ -12,13 +12,7 @@ from actors.sim.disk import SimDisk
 from dsa_zmq.errors import Unavailable
 from dsa_zmq.node.failure import FAILED
 from dsa_zmq.node.store import ShardKey
-from tests.unit.disk_store.conftest import (
-    contents,
-    crash,
-    open_store,
-    put_all,
-    shard,
-)
+from tests.unit.disk_store.conftest import contents, crash, open_store, put_all, shard
 
 
 def test_a_batch_is_one_write_and_one_sync(disk: SimDisk) -> None:
