@@ -14,14 +14,11 @@ from dsa_zmq.model.limits import MIN_CHUNK_BYTES as CHUNK
 from dsa_zmq.model.limits import SLOT_SIZES
 from dsa_zmq.protocol import operations as op
 from dsa_zmq.protocol.messages import PutShards
+from tests.unit.client.world import content
 
 SECOND = 1_000_000_000
 MANY = 60
 unharried = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-def content(size, seed=1):
-    return random.Random(seed).randbytes(size)
 
 
 def finish(world, *tickets):

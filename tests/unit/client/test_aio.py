@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import random
 import threading
 
 import pytest
@@ -14,10 +13,7 @@ from dsa_zmq.client.calls import AskMaster, Cancel, StartDownload, StartUpload
 from dsa_zmq.errors import DSAError, Invalid, NotFound
 from dsa_zmq.model.limits import MIN_CHUNK_BYTES as CHUNK
 from dsa_zmq.model.stat import Stat
-
-
-def content(size, seed=1):
-    return random.Random(seed).randbytes(size)
+from tests.unit.client.world import content
 
 
 def run(body):

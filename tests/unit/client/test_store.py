@@ -15,12 +15,9 @@ from dsa_zmq.client.calls import Cancel, Consumed, StartUpload
 from dsa_zmq.client.store import Store, set_connector
 from dsa_zmq.errors import AlreadyExists, Corrupt, Invalid, IsADirectory, LocalError, NotFound
 from dsa_zmq.model.limits import MIN_CHUNK_BYTES as CHUNK
+from tests.unit.client.world import content
 
 SIZES = [0, 1, CHUNK, CHUNK + 1, 9 * CHUNK + 7]
-
-
-def content(size, seed=1):
-    return random.Random(seed).randbytes(size)
 
 
 def damage(store, path):

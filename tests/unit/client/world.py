@@ -215,7 +215,23 @@ class World:
     def store(self, path: str, data: bytes) -> None:
         """A file that is there, without faults on the way."""
         faults, self.faults = self.faults, Faults()
-        ticket = self.upload(path, data)
-        self.run_until(lambda: ticket.result is not None)
-        assert not isinstance(ticket.result, DSAError), ticket.result
+        result = finish(self, self.upload(path, data))
+        assert not isinstance(result, DSAError), result
         self.faults = faults
+
+
+def content(size: int, seed: int = 1) -> bytes:
+    return random.Random(seed).randbytes(size)
+
+
+def finish(world: World, ticket: ListTicket) -> Any:
+    """Until a call is over: what it came to."""
+    world.run_until(lambda: ticket.result is not None)
+    return ticket.result
+
+
+def nothing_left(world: World) -> None:
+    """All books are balanced."""
+    world.drain()
+    assert world.client.held_bytes == 0
+    assert world.client.credit_out == 0
