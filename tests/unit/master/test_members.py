@@ -2,81 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from actors.core import Address
 from actors.liveness import Sign
 from dsa_zmq.master.catalog.jobs import NodeRow
 from dsa_zmq.master.members import DOWN, FAILED, SUSPECT, UP, Members
 from dsa_zmq.model.ids import NONCE_BITS, next_incarnation
 from dsa_zmq.model.upkeep import Standing
-from dsa_zmq.protocol.messages import Heartbeat, Register
+from tests.unit.master.conftest import (
+    DOWN_NS,
+    SUSPECT_NS,
+    heartbeat,
+    node_row,
+    peer_of,
+    registered,
+    registration,
+)
 
-SUSPECT_NS, DOWN_NS = 30, 100
-CAPACITY = 1_000
 LATER = 2 << NONCE_BITS  #: an incarnation of the second start
 NONCES = st.sampled_from((0, 0xABC, (1 << NONCE_BITS) - 1))
-
-
-def node_row(node: int, **changes: Any) -> NodeRow:
-    row = NodeRow(
-        node=node,
-        name=f"n{node}",
-        store_id=bytes([node]) * 16,
-        incarnation=next_incarnation(0, 0xABC),
-        generation=1,
-        zone="",
-        host=f"host{node}",
-        path="/data",
-        disk=f"disk{node}",
-        address=f"tcp://10.0.0.{node}:7710",
-        capacity=CAPACITY,
-    )
-    return msgspec.structs.replace(row, **changes)
-
-
-def registration(row: NodeRow, **changes: Any) -> Register:
-    message = Register(
-        number=1,
-        version=1,
-        oldest=1,
-        cluster=b"",
-        name=row.name,
-        store_id=row.store_id,
-        incarnation=row.incarnation,
-        address=row.address,
-        zone=row.zone,
-        host=row.host,
-        path=row.path,
-        disk=row.disk,
-        capacity=row.capacity,
-        used=100,
-        free=900,
-        seen_term=0,
-        seen_master=b"",
-    )
-    return msgspec.structs.replace(message, **changes)
-
-
-def heartbeat(row: NodeRow, **changes: Any) -> Heartbeat:
-    beat = Heartbeat(row.node, row.incarnation, term=1, used=200, free=800, shards=3, pending_bytes=0)
-    return msgspec.structs.replace(beat, **changes)
-
-
-def peer_of(row: NodeRow) -> Address:
-    return Address(f"node-{row.name}/{row.incarnation}")
-
-
-def registered(*rows: NodeRow, now: int = 0) -> Members:
-    members = Members(SUSPECT_NS, DOWN_NS)
-    for row in rows:
-        members.register(row, peer_of(row), registration(row), now)
-    return members
 
 
 class MembersMachine(RuleBasedStateMachine):
