@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from msgspec import structs
 
-from actors.core import Address
 from dsa_zmq.master.catalog.health import Tally
-from dsa_zmq.master.catalog.jobs import NodeRow, Totals
+from dsa_zmq.master.catalog.jobs import Totals
 from dsa_zmq.master.catalog.tables import HolderRow
 from dsa_zmq.master.health import Healing, complete_capacity, notes, report
 from dsa_zmq.master.members import Members
 from dsa_zmq.master.uploads import Uploads
-from dsa_zmq.protocol.messages import Heartbeat, Register
+from dsa_zmq.protocol.messages import Heartbeat
+from tests.unit.master.conftest import node_row, register
 
 SECOND = 10**9
 
@@ -19,13 +19,8 @@ SECOND = 10**9
 def members(*hosts: str, disk: str = "", free: int = 100) -> Members:
     table = Members(3 * SECOND, 10 * SECOND)
     for node, host in enumerate(hosts, 1):
-        name = f"n{node}"
-        store = bytes([node]) * 16
-        row = NodeRow(node, name, store, 1, 1, "", host, f"/d{node}", disk or name, "tcp://h:1", 1000)
-        message = Register(
-            1, 1, 1, b"", name, store, 1, "tcp://h:1", "", host, row.path, row.disk, 1000, 10, free, 0, b""
-        )
-        table.register(row, Address(f"{name}/1"), message, 0)
+        row = node_row(node, incarnation=1, host=host, path=f"/d{node}", disk=disk or f"n{node}")
+        register(table, row, used=10, free=free)
     return table
 
 
