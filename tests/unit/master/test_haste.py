@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from actors.core import Address
-from dsa_zmq.master.catalog.jobs import NodeRow
 from dsa_zmq.master.haste import Haste
 from dsa_zmq.master.members import Members
 from dsa_zmq.model.pace import HealingPace
-from dsa_zmq.protocol.messages import Heartbeat, Register
+from tests.unit.master.conftest import heartbeat, node_row, register
 
 SECOND = 10**9
 PACE = HealingPace()
@@ -24,18 +22,14 @@ class Scene:
         self.haste = Haste(self.members, PACE, lambda: self.missed_ns)
         self.now = 0
         self.alive = set(range(1, count + 1)) if registered else set[int]()
-        self.rows = {
-            n: NodeRow(n, f"n{n}", bytes([n]) * 16, 1, 1, "", f"h{n}", "/d", "", "a", 99) for n in range(1, count + 1)
-        }
+        self.rows = {node: node_row(node) for node in range(1, count + 1)}
         self.members.load(self.rows.values(), 0)
         for node in sorted(self.alive):
             self.register(node)
         self.members.look(0)
 
     def register(self, node: int) -> None:
-        row = self.rows[node]
-        form = Register(1, 1, 1, b"", row.name, row.store_id, 1, "a", "", row.host, "/d", "", 99, 0, 99, 0, b"")
-        self.members.register(row, Address(f"{row.name}/1"), form, self.now)
+        register(self.members, self.rows[node], self.now)
         self.alive.add(node)
 
     def run(self, seconds: int) -> str:
@@ -43,7 +37,7 @@ class Scene:
         for _ in range(seconds):
             self.now += SECOND
             for node in self.alive:
-                self.members.heartbeat(Heartbeat(node, 1, 1, 0, 99, 0, 0), self.now)
+                self.members.heartbeat(heartbeat(self.rows[node]), self.now)
             for change in self.members.look(self.now):
                 self.haste.changed(change, self.now)
         return self.haste.held(self.now)
