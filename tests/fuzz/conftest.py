@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import json
 import os
 import types
 import typing
@@ -14,6 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 import zmq
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 import dsa_zmq
@@ -24,7 +26,18 @@ from dsa_zmq.protocol.messages import Answer, Answers, Call, Calls, Hello, Welco
 from dsa_zmq.protocol.operations import OpenSession, Operation, SessionOpened
 
 WAIT_MS = 5000
+GROWTH_BYTES = 50 << 20  #: of a process, by one test
+BOTH = pytest.mark.parametrize("to", ["master", "node"])
+GOOD = [  # bodies: each message as it is on the wire
+    bytes.fromhex(text)
+    for text in json.loads((Path(__file__).parents[1] / "golden" / "protocol_v1.json").read_text()).values()
+]
+quickly = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 _numbers = itertools.count(1)
+
+
+def process_of(to: str) -> str:
+    return "master" if to == "master" else "node-1"
 
 
 class Stranger:
@@ -147,6 +160,20 @@ def besieged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Besieged]:
         besieged = Besieged(cluster, context)
         yield besieged
         besieged.dismiss()
+
+
+@pytest.fixture
+def unharmed(besieged: Besieged, request: pytest.FixtureRequest) -> Iterator[None]:
+    """Before and after each test the cluster serves; and no test makes a process grow much."""
+    besieged.serves()
+    before = {name: besieged.memory(name) for name in besieged.pids}
+    yield
+    besieged.dismiss()
+    besieged.serves()
+    grown = {name: besieged.memory(name) - before[name] for name in besieged.pids}
+    if "never_read_their_shards" not in request.node.name:  # which has a bound of its own
+        assert max(grown.values()) < GROWTH_BYTES, grown
+    assert "Traceback" not in besieged.log("master") + besieged.log("node-1")
 
 
 # --- values that no peer of ours would send ---------------------------------------------------------------------------

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import random
-from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.errors import ProtocolError
 from dsa_zmq.protocol.codec import CODEC
-
-GOOD = [
-    bytes.fromhex(text)
-    for text in json.loads((Path(__file__).parents[1] / "golden" / "protocol_v1.json").read_text()).values()
-]
+from tests.fuzz.conftest import GOOD
 
 
 def survives(data: bytes) -> bool:
