@@ -13,12 +13,13 @@ from actors.core import Job
 from actors.sim.disk import SimDisk
 from dsa_zmq.master.catalog.catalog import Catalog
 from dsa_zmq.master.catalog.jobs import CollectGarbage, DropsDone, LoadDrops, NodeRow, RegisterNode, Request
-from dsa_zmq.master.catalog.places import fold_places, tally
+from dsa_zmq.master.catalog.places import PlaceChange, change_places, fold_places, tally
 from dsa_zmq.master.catalog.rows import Missing, Rows
-from dsa_zmq.master.catalog.tables import HOLDERS, INVENTORIES, SESSIONS, TABLES
+from dsa_zmq.master.catalog.tables import CHUNKS, HOLDERS, INVENTORIES, PLACES, SESSIONS, TABLES, PlaceRow
 from dsa_zmq.model.ids import NONCE_BITS
 from dsa_zmq.model.macs import node_key, receipt_mac
 from dsa_zmq.model.redundancy import parse_redundancy
+from dsa_zmq.model.upkeep import Standing
 from dsa_zmq.protocol.messages import Register
 from dsa_zmq.protocol.operations import Commit, OpenSession, Operation, Stage
 from dsa_zmq.protocol.values import Failure, Receipt, StagedChunk
@@ -27,6 +28,7 @@ SECRET = b"\x5a" * 32
 CHUNK_BYTES = 4096  #: the smallest there is
 CLIENT = b"client-0123456789"[:16]
 FOR_EVER = 1 << 62
+ALL_UP = dict.fromkeys(range(1, 5), Standing.KEEPS)  #: the nodes of a kit
 
 
 class Kit:
@@ -205,6 +207,15 @@ class Kit:
         self.audit()
         return result
 
+    def add_place(self, chunk: int, node: int, shard: int) -> None:
+        """One more, as a move that has arrived would leave it."""
+
+        def rule(rows: Rows) -> None:
+            before = rows.group(PLACES, chunk)
+            change_places(rows, [PlaceChange(rows.get(CHUNKS, chunk), before, [*before, PlaceRow(chunk, node, shard)])])
+
+        self.decide(rule)
+
     def sessions(self) -> list[Any]:
         return self.dump()[SESSIONS.name]
 
@@ -254,6 +265,19 @@ def kit() -> Iterator[Kit]:
     made = Kit()
     yield made
     made.audit()
+
+
+@pytest.fixture
+def staged(kit: Kit) -> StagedChunk:
+    """A chunk with two shards."""
+    commit = kit.commit("/file", redundancy="copies=2")
+    kit.good(commit)
+    return commit.chunks[0]
+
+
+def spare(staged: StagedChunk) -> int:
+    """The first node that has no shard of this chunk."""
+    return next(node for node in range(1, 5) if node not in {receipt.node for receipt in staged.receipts})
 
 
 @pytest.fixture(scope="session")

@@ -11,20 +11,9 @@ from dsa_zmq.master.catalog.tables import BAD_PLACE, CHUNKS, DROPS, MOVES, PLACE
 from dsa_zmq.model.upkeep import Standing, Why
 from dsa_zmq.protocol.operations import Remove
 from dsa_zmq.protocol.values import ShardRef
+from tests.unit.catalog.conftest import ALL_UP, spare
 
-ALL_UP = dict.fromkeys(range(1, 5), Standing.KEEPS)
 NOTHING = DamageTaken([], 0)
-
-
-@pytest.fixture
-def staged(kit):
-    commit = kit.commit("/file", redundancy="copies=2")
-    kit.good(commit)
-    return commit.chunks[0]
-
-
-def spare(staged):
-    return next(node for node in range(1, 5) if node not in {receipt.node for receipt in staged.receipts})
 
 
 def tell(kit, node, *shards, standings=ALL_UP):

@@ -14,33 +14,19 @@ from dsa_zmq.master.catalog.examine_rules import (
     SettleReleases,
 )
 from dsa_zmq.master.catalog.jobs import LoadDrops
-from dsa_zmq.master.catalog.places import PlaceChange, change_places, release, view_of
-from dsa_zmq.master.catalog.tables import BAD_PLACE, CHUNKS, LIVE_PLACE, PLACES, PlaceRow
+from dsa_zmq.master.catalog.places import release, view_of
+from dsa_zmq.master.catalog.tables import BAD_PLACE, LIVE_PLACE
 from dsa_zmq.model.upkeep import Placed, Standing
 from dsa_zmq.protocol.operations import Remove
 from dsa_zmq.protocol.values import ShardRef
-
-ALL_UP = dict.fromkeys(range(1, 5), Standing.KEEPS)
+from tests.unit.catalog.conftest import ALL_UP, spare
 
 
 @pytest.fixture
-def staged(kit):
-    """A chunk with two shards, and one of them on a third node, too."""
-    commit = kit.commit("/file", redundancy="copies=2")
-    kit.good(commit)
-    (chunk,) = commit.chunks
-
-    def rule(rows):
-        before = rows.group(PLACES, chunk.chunk)
-        more = PlaceRow(chunk.chunk, spare(chunk), chunk.receipts[1].index)
-        change_places(rows, [PlaceChange(rows.get(CHUNKS, chunk.chunk), before, [*before, more])])
-
-    kit.decide(rule)
-    return chunk
-
-
-def spare(staged):
-    return next(node for node in range(1, 5) if node not in {receipt.node for receipt in staged.receipts})
+def staged(kit, staged):
+    """With one of its shards on a third node, too."""
+    kit.add_place(staged.chunk, spare(staged), staged.receipts[1].index)
+    return staged
 
 
 def places(kit):

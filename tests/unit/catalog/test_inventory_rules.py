@@ -16,23 +16,11 @@ from dsa_zmq.model.inventory import SHARDS, bucket_of, digests, id_range
 from dsa_zmq.model.upkeep import Standing, Why
 from dsa_zmq.protocol.operations import Remove
 from dsa_zmq.protocol.values import ShardRef
-
-ALL_UP = dict.fromkeys(range(1, 5), Standing.KEEPS)
-
-
-@pytest.fixture
-def staged(kit):
-    commit = kit.commit("/file", redundancy="copies=2")
-    kit.good(commit)
-    return commit.chunks[0]
+from tests.unit.catalog.conftest import ALL_UP, spare
 
 
 def holders(staged):
     return [receipt.node for receipt in staged.receipts]
-
-
-def spare(staged):
-    return next(node for node in range(1, 5) if node not in holders(staged))
 
 
 def judge(kit, node, listed, *, buckets=(), standings=ALL_UP):

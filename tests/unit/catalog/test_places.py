@@ -8,33 +8,17 @@ from hypothesis import strategies as st
 
 from dsa_zmq.master.catalog.jobs import LoadDrops
 from dsa_zmq.master.catalog.places import PlaceChange, change_places, release, restore, send_off, view_of
-from dsa_zmq.master.catalog.tables import BAD_PLACE, CHUNKS, MOVES, PLACES, MoveRow, PlaceRow
+from dsa_zmq.master.catalog.tables import BAD_PLACE, CHUNKS, MOVES, PLACES, MoveRow
 from dsa_zmq.model.upkeep import Placed, Standing, Why
 from dsa_zmq.protocol.operations import Locate, Remove
-
-ALL_UP = dict.fromkeys(range(1, 5), Standing.KEEPS)
+from tests.unit.catalog.conftest import ALL_UP, spare
 
 
 @pytest.fixture
-def chunk(kit):
+def chunk(kit, staged):
     """A chunk with two shards, and one of them on a third node, too."""
-    commit = kit.commit("/file", redundancy="copies=2")
-    kit.good(commit)
-    (staged,) = commit.chunks
-    add(kit, staged.chunk, spare_of(staged), staged.receipts[1].index)
+    kit.add_place(staged.chunk, spare(staged), staged.receipts[1].index)
     return staged
-
-
-def spare_of(staged):
-    return next(node for node in range(1, 5) if node not in {receipt.node for receipt in staged.receipts})
-
-
-def add(kit, chunk, node, shard):
-    def rule(rows):
-        before = rows.group(PLACES, chunk)
-        change_places(rows, [PlaceChange(rows.get(CHUNKS, chunk), before, [*before, PlaceRow(chunk, node, shard)])])
-
-    kit.decide(rule)
 
 
 def nodes_of(kit, chunk):
@@ -46,7 +30,7 @@ def let_go(kit, chunk, node, standings=ALL_UP):
 
 
 def test_of_two_that_could_go_only_one_does(kit, chunk):
-    first, second = chunk.receipts[1].node, spare_of(chunk)
+    first, second = chunk.receipts[1].node, spare(chunk)
     assert let_go(kit, chunk.chunk, first) == [
         Placed(node, kit_index) for node, kit_index in sorted([(chunk.receipts[0].node, 0), (second, 1)])
     ]
@@ -56,11 +40,11 @@ def test_of_two_that_could_go_only_one_does(kit, chunk):
 
 @pytest.mark.parametrize("standing", [standing for standing in Standing if standing is not Standing.KEEPS])
 def test_nothing_goes_because_of_a_node_that_may_not_keep(kit, chunk, standing):
-    assert let_go(kit, chunk.chunk, spare_of(chunk), ALL_UP | {chunk.receipts[1].node: standing}) is None
+    assert let_go(kit, chunk.chunk, spare(chunk), ALL_UP | {chunk.receipts[1].node: standing}) is None
 
 
 def test_what_is_released_is_dropped_only_after_the_others_were_read(kit, chunk):
-    node, shard = spare_of(chunk), chunk.receipts[1].index
+    node, shard = spare(chunk), chunk.receipts[1].index
     kept = let_go(kit, chunk.chunk, node)
     assert kit.one(LoadDrops(node, 10)) == []
     assert kit.do(Locate("/file")).chunks[0][3] == [(place.node, place.index) for place in kept]
@@ -73,7 +57,7 @@ def test_what_is_released_is_dropped_only_after_the_others_were_read(kit, chunk)
 
 
 def test_what_was_released_is_a_place_again_if_another_proves_bad(kit, chunk):
-    node, shard = spare_of(chunk), chunk.receipts[1].index
+    node, shard = spare(chunk), chunk.receipts[1].index
     before = kit.dump()
     let_go(kit, chunk.chunk, node)
     assert kit.decide(lambda rows: restore(rows, chunk.chunk, node, shard))
@@ -81,7 +65,7 @@ def test_what_was_released_is_a_place_again_if_another_proves_bad(kit, chunk):
 
 
 def test_between_mark_and_word_a_keeper_may_have_gone(kit, chunk):
-    node, shard = spare_of(chunk), chunk.receipts[1].index
+    node, shard = spare(chunk), chunk.receipts[1].index
     kept = let_go(kit, chunk.chunk, node)
     down = ALL_UP | {chunk.receipts[0].node: Standing.AWAY}
     assert not kit.decide(lambda rows: send_off(rows, chunk.chunk, node, shard, kept, view_of(rows, down)))
@@ -98,7 +82,7 @@ def test_a_bad_place_counts_nowhere_and_goes_when_the_chunk_is_healthy_without_i
 
     kit.decide(rule)
     assert bad not in [node for node, _ in kit.do(Locate("/file")).chunks[0][3]]
-    assert let_go(kit, chunk.chunk, spare_of(chunk)) is None, "the bad one does not keep anything"
+    assert let_go(kit, chunk.chunk, spare(chunk)) is None, "the bad one does not keep anything"
     assert let_go(kit, chunk.chunk, bad) is not None
     assert [ref.chunk for ref in kit.one(LoadDrops(bad, 10))] == [chunk.chunk]
 
@@ -107,7 +91,7 @@ def test_a_chunk_that_is_let_go_takes_its_moves_along(kit):
     commit = kit.commit("/file")
     kit.good(commit)
     (staged,) = commit.chunks
-    target = spare_of(staged)
+    target = spare(staged)
     move = MoveRow(staged.chunk, target, 0, kit.new_id(), Why.REPAIR, staged.chunk, 0)
     kit.decide(lambda rows: rows.put(MOVES, move))
     kit.good(Remove("/file"))
@@ -127,7 +111,7 @@ def test_in_whatever_order_places_go_and_come_both_shards_stay_somewhere(new_kit
     kit.good(commit)
     (staged,) = commit.chunks
     for node in {1, 2, 3, 4} - {receipt.node for receipt in staged.receipts}:
-        add(kit, staged.chunk, node, node % 2)
+        kit.add_place(staged.chunk, node, node % 2)
     shard_of = {row[1]: row[2] for row in kit.dump()["places"]}
     now = dict(enumerate(standings, 1))
     for step, node in steps:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from dsa_zmq.master.catalog.places import PlaceChange, change_places, release, send_off, view_of
-from dsa_zmq.master.catalog.tables import CHUNKS, MOVES, PLACES, MoveRow, PlaceRow
+from dsa_zmq.master.catalog.places import release, send_off, view_of
+from dsa_zmq.master.catalog.tables import MOVES, MoveRow
 from dsa_zmq.master.catalog.task_jobs import FindPlaces, FinishTask, LookAtTasks, PlanTask, TaskRequest, View
 from dsa_zmq.master.catalog.task_rules import KEEP_ENDED
 from dsa_zmq.model.upkeep import Standing, Why
@@ -59,7 +59,7 @@ def empty(kit, node):
             continue
         others = {row[1] for row in kit.dump()["places"] if row[0] == chunk}
         target = next(number for number in range(1, 5) if number not in others)
-        add_place(kit, chunk, target, shard)
+        kit.add_place(chunk, target, shard)
         standings = dict.fromkeys(range(1, 5), Standing.KEEPS) | {node: Standing.LEAVES}
 
         def let_go(rows, chunk=chunk, shard=shard, standings=standings):
@@ -74,14 +74,6 @@ def empty(kit, node):
                 rows, chunk, node, shard, kept, view_of(rows, standings)
             )
         )
-
-
-def add_place(kit, chunk, node, shard):
-    def rule(rows):
-        before = rows.group(PLACES, chunk)
-        change_places(rows, [PlaceChange(rows.get(CHUNKS, chunk), before, [*before, PlaceRow(chunk, node, shard)])])
-
-    kit.decide(rule)
 
 
 @pytest.fixture
