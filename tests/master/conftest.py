@@ -42,10 +42,8 @@ from dsa_zmq.protocol.messages import (
     Register,
     Registered,
 )
-from dsa_zmq.protocol.messages import (
-    Probe as ProbeOrder,
-)
-from dsa_zmq.protocol.operations import Allocate, Commit, ListNodes, OpenSession, Operation
+from dsa_zmq.protocol.messages import Probe as ProbeOrder
+from dsa_zmq.protocol.operations import Allocate, Commit, ListNodes, Locate, OpenSession, Operation
 from dsa_zmq.protocol.values import ProbeOutcome, Receipt, ShardRef, StagedChunk
 
 CONTROL = Address("tcp://10.0.0.1:7700")
@@ -116,6 +114,11 @@ class Client:
     def states(self) -> dict[str, str]:
         """Of the nodes, by name, as the master shows them."""
         return {node.name: node.state for node in self.ask(ListNodes()).nodes}
+
+    def where(self, path: str = "/file") -> tuple[int, dict[int, int]]:
+        """Of a file of one chunk: its id, and node -> index of the shards that can be read."""
+        (chunk,) = self.ask(Locate(path)).chunks
+        return chunk.chunk, {place.node: place.index for place in chunk.places}
 
     def open_session(self, incarnation: int = 1) -> None:
         self.session = self.ask(OpenSession(self.handle._process.name.encode().ljust(16, b"."), incarnation)).session

@@ -9,7 +9,7 @@ import pytest
 from dsa_zmq.master.catalog.catalog import CATALOG_FILE
 from dsa_zmq.master.catalog.sql import Database
 from dsa_zmq.protocol.messages import Damage, Heartbeat, Noted, Scrub
-from dsa_zmq.protocol.operations import Found, Locate
+from dsa_zmq.protocol.operations import Found
 from dsa_zmq.protocol.values import ShardRef
 
 
@@ -22,11 +22,6 @@ def scene(world):
     changed = []
     world.actor._office.when_places.append(lambda ctx, chunks: changed.append(list(chunks)))
     return world, nodes, client, changed
-
-
-def where(client):
-    (chunk,) = client.ask(Locate("/file")).chunks
-    return chunk.chunk, {place.node: place.index for place in chunk.places}
 
 
 def tell(world, node, *messages):
@@ -47,18 +42,18 @@ def states(world):
 
 def test_what_a_node_tells_is_bad_from_then_on_and_the_survey_hears_of_it(scene):
     world, nodes, client, changed = scene
-    chunk, places = where(client)
+    chunk, places = client.where()
     node = min(places)
     tell(world, nodes[node - 1], Damage(1, [ShardRef(chunk, places[node])]))
     assert nodes[node - 1].received(Noted) == [Noted(1)]
-    assert set(where(client)[1]) == {max(places)}, "nobody is sent to read it"
+    assert set(client.where()[1]) == {max(places)}, "nobody is sent to read it"
     assert changed == [[chunk]]
     assert states(world) == {(node, places[node]): 1, (max(places), places[max(places)]): 0}
 
 
 def test_it_is_noted_again_when_it_is_told_again_and_changes_nothing(scene):
     world, nodes, client, changed = scene
-    chunk, places = where(client)
+    chunk, places = client.where()
     node = min(places)
     shard = ShardRef(chunk, places[node])
     tell(world, nodes[node - 1], Damage(1, [shard]))
@@ -69,24 +64,24 @@ def test_it_is_noted_again_when_it_is_told_again_and_changes_nothing(scene):
 
 def test_a_message_that_comes_a_second_time_later_does_not_hit_what_was_mended(scene):
     world, nodes, client, changed = scene
-    chunk, places = where(client)
+    chunk, places = client.where()
     node = min(places)
     late = Damage(1, [ShardRef(chunk, places[node])])
     for message in (Damage(1, []), Damage(2, []), late):
         tell(world, nodes[node - 1], message)
-    assert set(where(client)[1]) == set(places)
+    assert set(client.where()[1]) == set(places)
     assert changed == []
     assert nodes[node - 1].received(Noted) == [Noted(1), Noted(2)]
 
 
 def test_nobody_can_damage_another_nodes_shards(scene):
     world, nodes, client, changed = scene
-    chunk, places = where(client)
+    chunk, places = client.where()
     (other,) = {1, 2, 3} - set(places)
     tell(world, nodes[other - 1], Damage(1, [ShardRef(chunk, index) for index in range(3)]))
     client.send(Damage(7, [ShardRef(chunk, index) for index in range(3)]))
     world.run_for(1.0)
-    assert set(where(client)[1]) == set(places)
+    assert set(client.where()[1]) == set(places)
     assert changed == []
 
 
@@ -96,24 +91,24 @@ def test_numbers_that_are_no_shards_are_no_reason_to_stop(scene):
     absurd = [ShardRef(1 << 63, 0), ShardRef(-1, 0), ShardRef(draw.getrandbits(63), 0), ShardRef(5, 1 << 40)]
     tell(world, nodes[0], Damage(1, absurd), Damage(-4, absurd), Damage(3, [ShardRef(1, 0)] * 5000))
     assert nodes[0].received(Noted) == [Noted(1)]
-    assert len(where(client)[1]) == 2
+    assert len(client.where()[1]) == 2
 
 
 def test_a_new_process_of_the_node_begins_to_count_anew(scene):
     world, nodes, client, _ = scene
-    chunk, places = where(client)
+    chunk, places = client.where()
     node = min(places)
     tell(world, nodes[node - 1], Damage(9, []))
     again = world.node(node, 2)
     again.register()
     tell(world, again, Damage(1, [ShardRef(chunk, places[node])]))
     assert again.received(Noted) == [Noted(1)]
-    assert set(where(client)[1]) == {max(places)}
+    assert set(client.where()[1]) == {max(places)}
 
 
 def test_a_failed_store_damages_nothing(scene):
     world, nodes, client, changed = scene
-    chunk, places = where(client)
+    chunk, places = client.where()
     node = nodes[min(places) - 1]
     world.actor._office.members.get(min(places)).failure = "the disk is gone"
     node.beats = False

@@ -28,7 +28,7 @@ from dsa_zmq.protocol.messages import (
     Examined,
     Inventory,
 )
-from dsa_zmq.protocol.operations import Found, Locate
+from dsa_zmq.protocol.operations import Found
 from dsa_zmq.protocol.values import PlacedShard, ShardRef
 
 
@@ -36,12 +36,7 @@ def uploaded(world, nodes, path="/file"):
     """The id of the only chunk of a new file, and the numbers of its nodes."""
     client = world.client(f"client-{path[1:]}")
     assert isinstance(client.upload(path, nodes), Found)
-    return located(client, path)
-
-
-def located(client, path="/file"):
-    (chunk,) = client.ask(Locate(path)).chunks
-    return chunk.chunk, {place.node: place.index for place in chunk.places}
+    return client.where(path)
 
 
 def compared(world):
@@ -89,10 +84,10 @@ def test_a_place_is_missing_only_when_the_node_itself_says_so(world):
     shard = ShardRef(chunk, places[1])
     back = again(world, nodes[0], inventory=lambda question: Inventory(question.number, [], []))
     assert [question.shards for question in back.received(Examine)] == [[shard]]
-    assert set(located(world.client("looker"))[1]) == {1, 2}
+    assert set(world.client("looker").where()[1]) == {1, 2}
     back.shards.discard(shard)
     again(world, back, 3)
-    assert set(located(world.client("looker-2"))[1]) == {2}
+    assert set(world.client("looker-2").where()[1]) == {2}
     assert world.ran(Declare) == 1
 
 
@@ -101,14 +96,14 @@ def test_what_is_wanted_and_found_on_a_node_counts_again(world):
     nodes = world.nodes(1)
     client = world.client()
     client.upload("/file", nodes, redundancy="copies=1")
-    chunk, places = located(client)
+    chunk, places = client.where()
     shard = ShardRef(chunk, places[1])
     nodes[0].shards.discard(shard)
     back = again(world, nodes[0])
-    assert located(world.client("looker"))[1] == {}
+    assert world.client("looker").where()[1] == {}
     back.shards.add(shard)
     back = again(world, back, 3)
-    assert located(world.client("looker-2"))[1] == {1: 0}
+    assert world.client("looker-2").where()[1] == {1: 0}
     assert [question.read for question in back.received(Examine)] == [True]
     assert world.ran(Adopt) == 1
 
@@ -121,7 +116,7 @@ def test_a_shard_that_vanishes_without_a_word_is_found_while_all_stands_still(ma
     compared(world)
     nodes[0].shards.discard(ShardRef(chunk, places[1]))
     world.wait(lambda: world.ran(Declare) == 1)
-    assert set(located(world.client("looker"))[1]) == {2}
+    assert set(world.client("looker").where()[1]) == {2}
 
 
 def test_a_comparison_goes_on_with_the_next_process_of_a_node_that_dies_in_it(world):
@@ -136,7 +131,7 @@ def test_a_comparison_goes_on_with_the_next_process_of_a_node_that_dies_in_it(wo
     assert world.ran(Declare) == 0
     world.wait(lambda: len(mute.received(AskInventory)) > 2)
     again(world, mute, 3)
-    assert set(located(world.client("looker"))[1]) == {2}
+    assert set(world.client("looker").where()[1]) == {2}
 
 
 # --- asking -----------------------------------------------------------------------------------------------------------
@@ -163,7 +158,7 @@ def test_a_node_that_does_not_answer_is_asked_until_it_is_down_and_then_decides_
     nodes[0].beats = False
     world.wait(lambda: ended)
     assert ended == [[UNREADABLE, GOOD]]
-    assert set(located(world.client("looker"))[1]) == {1, 2}
+    assert set(world.client("looker").where()[1]) == {1, 2}
 
 
 def test_an_answer_that_comes_late_or_from_another_or_twice_removes_nothing(world):
@@ -183,7 +178,7 @@ def test_an_answer_that_comes_late_or_from_another_or_twice_removes_nothing(worl
     nodes[0].send(Examined(number, [ABSENT]))
     world.run_for(0.5)
     assert ended == [[GOOD]]
-    assert set(located(world.client("looker"))[1]) == {1, 2}
+    assert set(world.client("looker").where()[1]) == {1, 2}
 
 
 def test_who_asks_hears_of_a_no_after_the_catalog_has_it(world):
@@ -199,7 +194,7 @@ def test_who_asks_hears_of_a_no_after_the_catalog_has_it(world):
     world.wait(lambda: ended)
     assert (ended, changed) == ([[DAMAGED]], [[chunk]])
     assert world.ran(Declare) == 1
-    assert set(located(world.client("looker"))[1]) == {2}
+    assert set(world.client("looker").where()[1]) == {2}
 
 
 # --- how much travels -------------------------------------------------------------------------------------------------

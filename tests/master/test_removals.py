@@ -11,7 +11,7 @@ from dsa_zmq.master.catalog.tables import DROPS, UNVERIFIED
 from dsa_zmq.model.pace import HealingPace
 from dsa_zmq.model.upkeep import Placed
 from dsa_zmq.protocol.messages import Drop, Examine
-from dsa_zmq.protocol.operations import Found, Locate
+from dsa_zmq.protocol.operations import Found
 from dsa_zmq.protocol.values import ShardRef
 
 
@@ -21,7 +21,7 @@ def scene(world):
     nodes = world.nodes(3)
     client = world.client()
     assert isinstance(client.upload("/file", nodes, redundancy="copies=2"), Found)
-    chunk, places = where(client)
+    chunk, places = client.where()
     (spare,) = {1, 2, 3} - set(places)
     shard = ShardRef(chunk, 0)
     nodes[spare - 1].shards.add(shard)
@@ -34,11 +34,6 @@ def scene(world):
     return world, nodes, spare, shard, places
 
 
-def where(client):
-    (chunk,) = client.ask(Locate("/file")).chunks
-    return chunk.chunk, {place.node: place.index for place in chunk.places}
-
-
 def test_what_an_earlier_master_left_open_goes_once_the_others_were_read(scene):
     world, nodes, spare, shard, places = scene
     world.start()
@@ -46,7 +41,7 @@ def test_what_an_earlier_master_left_open_goes_once_the_others_were_read(scene):
     for node in places:
         (question,) = nodes[node - 1].received(Examine)
         assert (question.read, question.shards) == (True, [ShardRef(shard.chunk, places[node])])
-    assert set(where(world.client("looker"))[1]) == set(places)
+    assert set(world.client("looker").where()[1]) == set(places)
 
 
 def test_it_is_a_place_again_if_one_of_the_others_does_not_have_its_shard(scene):
@@ -57,7 +52,7 @@ def test_it_is_a_place_again_if_one_of_the_others_does_not_have_its_shard(scene)
     nodes[gone - 1].shards.discard(ShardRef(shard.chunk, places[gone]))
     world.wait(lambda: world.ran(SettleReleases))
     world.run_for(3.0)
-    assert set(where(world.client("looker"))[1]) == {spare, max(places)}
+    assert set(world.client("looker").where()[1]) == {spare, max(places)}
     assert nodes[spare - 1].received(Drop) == []
 
 
@@ -72,7 +67,7 @@ def test_a_node_that_does_not_answer_before_it_is_down_lets_nothing_go(scene):
     world.wait(lambda: world.ran(SettleReleases))
     assert nodes[spare - 1].received(Drop) == []
     world.run_for(1.0)
-    assert set(where(world.client("looker"))[1]) >= {spare, min(places)}
+    assert set(world.client("looker").where()[1]) >= {spare, min(places)}
 
 
 def test_a_release_that_is_told_is_settled_at_once_and_once(scene):
