@@ -24,6 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import dsa_zmq
+from bench.filling import disk_bytes, files_below, fill
 from bench.workloads import SMALL_BYTES
 from dsa_zmq.app import tune_process
 from dsa_zmq.client.store import Store
@@ -110,11 +111,6 @@ class Foreground:
             thread.join()
 
 
-def disk_bytes(directory: Path) -> int:
-    """What the files below really take."""
-    return sum(path.stat().st_blocks * 512 for path in directory.rglob("*") if path.is_file())
-
-
 def heal(cluster: dsa_zmq.LocalCluster, store: Store, healing: Healing, patience_s: float) -> None:
     """Kill a node and watch; the figures go into ``healing``."""
     victim = cluster.names[0]
@@ -155,9 +151,9 @@ def measure(options: argparse.Namespace, scratch: Path, workload: str) -> list[H
         cluster.connect() as store,
         cluster.connect() as watcher,
     ):
-        empty = disk_bytes(scratch / workload)
+        empty = disk_bytes(files_below(scratch / workload))
         stored = STORE[workload](store, options)
-        taken = disk_bytes(scratch / workload)
+        taken = disk_bytes(files_below(scratch / workload))
         per_byte, net = taken / stored, (taken - empty) / stored
         print(
             f"{workload}: {stored / MIB:,.0f} MiB stored, {per_byte:.2f} bytes on disk for each of them, {net:.2f} without"
@@ -193,11 +189,7 @@ def store_big(store: Store, options: argparse.Namespace) -> int:
 
 def store_small(store: Store, options: argparse.Namespace) -> int:
     """Many files, in bulk."""
-    outcomes = store.put_many((os.urandom(SMALL_BYTES), f"/small/{n % 20}/{n}") for n in range(options.small))
-    for outcome in outcomes:
-        if isinstance(outcome, DSAError):
-            raise outcome
-    return int(options.small) * SMALL_BYTES
+    return fill(store, "/small", options.small, SMALL_BYTES)
 
 
 STORE: dict[str, Callable[[Store, argparse.Namespace], int]] = {"big file": store_big, "small files": store_small}

@@ -30,6 +30,13 @@ _HELP = {
     "moves": "Shards that are being made anew or moved, or wait for it.",
     "moves_bytes": "Bytes of those shards.",
     "moves_rate": "Bytes a second that moves have copied lately.",
+    "capacity_bytes": "What this node may take.",
+    "used_bytes": "What segments and index take on the disk.",
+    "free_bytes": "What new shards may still take, by capacity and disk, less the reserve; 0 if the disk has failed.",
+    "garbage_bytes": "What is dead in full segments; compaction brings it back.",
+    "shards_damaged": "Shards in quarantine.",
+    "scrubbed_bytes": "Verified by scrubbing, since the start.",
+    "compacted_bytes": "Appended anew by compaction, since the start.",
 }
 
 

@@ -309,8 +309,15 @@ class NodeActor(Actor):
         ctx.publish(HEARTBEAT_TOPIC, beat)
 
     def statistics(self) -> dict[str, int]:
-        """Sizes of what is held in memory, and counts of what was refused."""
+        """Its space as of the last heartbeat, sizes of what is held in memory, and counts of what was refused."""
+        usage = self._office.status.usage
         return {
+            "capacity_bytes": usage.capacity,
+            "used_bytes": usage.used,
+            "free_bytes": usage.free,
+            "garbage_bytes": usage.garbage,
+            "shards": usage.shards,
+            "shards_damaged": usage.damaged,
             "requests": len(self._data),
             "pending_put_bytes": self._data.pending[WRITE],
             "pending_get_bytes": self._data.pending[READ],

@@ -38,6 +38,7 @@ class Scrubbing(NodeDepartment):
         self._rest = 0  #: beats until the next try
         self._saved_ns = 0
         self._scrubbed = 0  #: shards so far
+        self._scrubbed_bytes = 0  #: of them
         self._beat: dict[str, int] = {}
 
     def orders(self) -> Mapping[type[Message], OnOrder]:
@@ -113,6 +114,7 @@ class Scrubbing(NodeDepartment):
             self._busy, self._rest = False, REST_BEATS
             return
         self._scrubbed += result.shards
+        self._scrubbed_bytes += result.bytes
         if result.damaged:
             ctx.log("scrub-found-damage", shards=result.damaged)
             self._tell(ctx)
@@ -172,7 +174,12 @@ class Scrubbing(NodeDepartment):
             self.office.tell_master(ctx, Noted(note))
 
     def statistics(self) -> Mapping[str, int]:
-        return {"scrubbed_shards": self._scrubbed}
+        running = self._state is not None and self._state.running
+        return {
+            "scrubbing": int(running),
+            "scrubbed_shards": self._scrubbed,
+            "scrubbed_bytes": self._scrubbed_bytes,
+        }
 
     def check_invariants(self) -> None:
         assert not self._busy or self._state is not None, "what goes on is known"

@@ -19,10 +19,10 @@ BULK = {"4 KiB up, bulk", "4 KiB down, bulk", "4 KiB down, bulk to files"}
 BIG = {"big file up", "big file down"}
 
 
-def run(tmp_path: Path, *options: str) -> tuple[dict[str, Any], str]:
+def run(tmp_path: Path, *options: str, module: str = "bench") -> tuple[Any, str]:
     """The figures and the table of one quick run."""
     figures = tmp_path / "figures.json"
-    command = [sys.executable, "-m", "bench", "--quick", "--scratch", str(tmp_path), "--json", str(figures), *options]
+    command = [sys.executable, "-m", module, "--quick", "--scratch", str(tmp_path), "--json", str(figures), *options]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=100)
     assert ended.returncode == 0, ended.stderr
@@ -54,3 +54,27 @@ def test_a_directory_is_measured_by_the_same_code(tmp_path: Path) -> None:
     assert {one["workload"] for one in figures["measures"]} == CALLS | BIG
     assert figures["target"].startswith("posix ")
     assert list((tmp_path / "shelf").iterdir()) == []
+
+
+def test_bytes_on_the_disks_are_told_by_what_they_are_for(tmp_path: Path) -> None:
+    figures, table = run(tmp_path, "--budget", "1000", module="bench.space")
+    taken, empty = figures["taken"], figures["empty"]
+    assert figures["stored_bytes"] == 500 * 4096
+    assert taken["segments"] >= 2 * figures["stored_bytes"]
+    assert set(taken) == {"segments", "ready", "index", "catalog", "logs", "ballast", "other"}
+    assert all(taken.values())
+    assert empty["segments"] < taken["segments"]
+    grown = sum(taken[name] for name in ("segments", "index", "catalog", "other"))
+    assert figures["per_byte"] == pytest.approx(grown / figures["stored_bytes"])
+    assert "all that grows" in table
+
+
+def test_scrubbing_is_measured_with_and_without_a_foreground(tmp_path: Path) -> None:
+    (figures,), table = run(tmp_path, "--kind", "scrub", "--only", "large", module="bench.upkeep")
+    assert (figures["files"], figures["kind"]) == ("1 MiB files", "scrub")
+    assert figures["quiet_bytes_s"] > 0
+    assert figures["busy_bytes_s"] > 0
+    kinds = {"4 KiB reads", "4 KiB writes", "1 MiB reads", "1 MiB writes"}
+    assert set(figures["alone"]) == set(figures["during"]) == kinds
+    assert all(rate > 0 for rate in figures["alone"].values())
+    assert all(kind in table for kind in kinds)
