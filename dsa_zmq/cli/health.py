@@ -16,6 +16,8 @@ from dsa_zmq.protocol.operations import HealthReport
 
 HEALTHY, DEGRADED, ENDANGERED = 0, 1, 2  #: exit statuses of ``dsa health``; the last one also for what is lost
 STATES = ("healthy", "degraded", "endangered", "lost")
+COLOURS = {"healthy": "green", "degraded": "yellow", "endangered": "red", "lost": "red"}
+OLD_MS = 10_000  #: counts of files that are older are shown with their age
 WATCH_S = 1.0  #: between two looks: tallies are no fresher than that
 CLEAR = "\x1b[H\x1b[2J"  #: the terminal: home, and erase all
 
@@ -117,39 +119,50 @@ def show(session: Session, report: HealthReport) -> int:
             moves_rate=report.moves_rate,
             seconds_left=report.seconds_left if report.seconds_left >= 0 else None,
             held=report.held,
+            waits=[{"node": wait.node, "chunks": wait.chunks, "seconds": wait.seconds} for wait in report.waits],
             nodes_up=report.nodes_up,
             nodes=report.nodes,
             notes=report.notes,
         )
         return status
-    output.line(f"{state}; {report.nodes_up} of {report.nodes} nodes up")
+    output.line(f"{output.in_colour(state, COLOURS[state])}; {report.nodes_up} of {report.nodes} nodes up")
     output.line()
     rows = [
         [name, f"{chunks[at]:,}", "-" if files is None else f"{files[at]:,}", format_size(sizes[at])]
         for at, name in enumerate(STATES)
     ]
-    for text in output.table(["STATE", "CHUNKS", "FILES", "BYTES"], rows, frozenset(("CHUNKS", "FILES", "BYTES"))):
-        output.line(text)
-    if files is not None and report.files_age_ms >= 10_000:
+    header, *lines = output.table(["STATE", "CHUNKS", "FILES", "BYTES"], rows, frozenset(("CHUNKS", "FILES", "BYTES")))
+    output.line(header)
+    for name, count, text in zip(STATES, chunks, lines, strict=True):
+        output.line(output.in_colour(text, COLOURS[name] if count else ""))
+    if files is not None and (report.files_age_ms >= OLD_MS or any(map(_differs, chunks, files))):
         output.line(f"(files as counted {format_duration(report.files_age_ms / 1000)} ago)")
-    said = repair_line(report)
-    if said:
-        output.line(said)
+    for text in repair_lines(report):
+        output.line(text)
     for note in report.notes:
         output.line(f"- {output.shown(note)}")
     return status
 
 
-def repair_line(report: HealthReport) -> str:
-    """What is being done about it, and how long it will take; "" if nothing is to be done."""
+def _differs(chunks: int, files: int) -> bool:
+    """Files are said to be in a state in which no chunk is any more: they were counted a moment ago."""
+    return bool(files) and not chunks
+
+
+def repair_lines(report: HealthReport) -> list[str]:
+    """What is being done about it and for how long still, and what will be done when. Empty if nothing is to be done."""
     if report.held:
-        return f"repair is held: {output.shown(report.held)}"
-    if not report.moves:
-        return ""
-    text = f"repairing: {counted(report.moves, 'shard')} with {format_size(report.moves_bytes)} to be copied"
-    if report.moves_rate > 0:
-        text += f", {format_rate(report.moves_rate)}"
-    return f"{text}, {time_left(report)}"
+        return [f"repair is held: {output.shown(report.held)}"]
+    lines = []
+    if report.moves:
+        text = f"repairing: {counted(report.moves, 'shard')} with {format_size(report.moves_bytes)} to be copied"
+        if report.moves_rate > 0:
+            text += f", {format_rate(report.moves_rate)}"
+        lines.append(f"{text}, {time_left(report)}")
+    for wait in report.waits:
+        of = f"{output.shown(wait.node)}'s {counted(wait.chunks, 'chunk')}"
+        lines.append(f"repair of {of} begins in {format_duration(max(1, wait.seconds))}, unless it is back by then")
+    return lines
 
 
 def time_left(report: HealthReport) -> str:

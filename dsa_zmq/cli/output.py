@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import stat as bits
 import sys
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+import click
 
 if TYPE_CHECKING:
     from dsa_zmq.model.stat import Stat
@@ -19,6 +22,13 @@ _GAP = "  "
 def is_terminal() -> bool:
     """Somebody reads stdout, rather than a program."""
     return sys.stdout.isatty()
+
+
+def in_colour(text: str, colour: str) -> str:
+    """The same in a colour where a person reads it, unless they do not want any (https://no-color.org)."""
+    if not colour or not is_terminal() or os.environ.get("NO_COLOR"):
+        return text
+    return click.style(text, fg=colour)
 
 
 def shown(text: str) -> str:

@@ -10,13 +10,14 @@ from dsa_zmq.master.catalog.census_rules import Present, judged
 from dsa_zmq.master.catalog.health import Tally
 from dsa_zmq.master.catalog.jobs import Totals
 from dsa_zmq.master.members import DOWN, FAILED, SUSPECT, UP, Members
+from dsa_zmq.master.settings import SECOND_NS
 from dsa_zmq.master.uploads import Uploads
 from dsa_zmq.model.capacity import storable_bytes
 from dsa_zmq.model.holders import Safety, groups_of, shards_held
 from dsa_zmq.model.redundancy import parse_redundancy
 from dsa_zmq.model.sizes import counted, format_duration
 from dsa_zmq.protocol.operations import Capacity, HealthReport
-from dsa_zmq.protocol.values import NodeInfo
+from dsa_zmq.protocol.values import NodeInfo, RepairWait
 
 
 @dataclass(slots=True)
@@ -28,6 +29,8 @@ class ChunkCount:
     missing_bytes: int = 0  #: of shards that can be made from others
     void: Counter[str] = field(default_factory=Counter)
     """Shards of chunks that are not healthy, on stores that are removed, by the name of their node."""
+    waiting: Counter[tuple[int, int]] = field(default_factory=Counter)
+    """Chunks whose repair waits for a node that may come back, by how long (ns) and the node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,8 @@ class Healing:
     rate: int = 0  #: bytes a second, lately
     stuck: int = 0  #: shards for which there is no node
     held: str = ""  #: why repair waits
+    delays: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    """For how long (ns) it waits for each node that may come back: where no redundancy is left, and elsewhere."""
 
 
 def present(members: Members, served_ns: int, without: Collection[int] = ()) -> Present:
@@ -50,8 +55,8 @@ def present(members: Members, served_ns: int, without: Collection[int] = ()) -> 
     )
 
 
-def count(tally: Tally, there: Present) -> ChunkCount:
-    """Judge all chunks, a row of the tally at a time."""
+def count(tally: Tally, there: Present, delays: Mapping[int, tuple[int, int]] | None = None) -> ChunkCount:
+    """Judge all chunks, a row of the tally at a time. ``delays`` as in :class:`Healing`."""
     result = ChunkCount()
     for row in tally.holders:
         redundancy = parse_redundancy(row.redundancy)
@@ -62,9 +67,25 @@ def count(tally: Tally, there: Present) -> ChunkCount:
         if state is not Safety.HEALTHY and tally.removed:
             for node in frozenset().union(*groups_of(row.holders)) & tally.removed.keys():
                 result.void[tally.removed[node]] += row.chunks
+        if delays and state in (Safety.DEGRADED, Safety.ENDANGERED):
+            for wait in _awaited(row.holders, there, delays, is_endangered=state is Safety.ENDANGERED):
+                result.waiting[wait] += row.chunks
         if state is not Safety.LOST:
             result.missing_bytes += redundancy.shard_bytes(row.bytes) * max(0, redundancy.shards - counting)
     return result
+
+
+def _awaited(
+    holders: str, there: Present, delays: Mapping[int, tuple[int, int]], *, is_endangered: bool
+) -> set[tuple[int, int]]:
+    """For how long (ns), and for which node, each shard waits that nobody has now: for the last of those that had it."""
+    found = set()
+    for group in groups_of(holders):
+        if group.isdisjoint(there.counting):
+            left_ns, node = max((delays.get(node, (0, 0))[not is_endangered], node) for node in group)
+            if left_ns:
+                found.add((left_ns, node))
+    return found
 
 
 def report(
@@ -76,7 +97,7 @@ def report(
     without: Collection[int] = (),
 ) -> HealthReport:
     """The whole answer, but for what the census adds. With ``without``: as if those nodes were lost now, too."""
-    result = count(tally, present(members, served_ns, without))
+    result = count(tally, present(members, served_ns, without), healing.delays)
     healthy, degraded, endangered, lost = result.chunks
     healthy_bytes, degraded_bytes, endangered_bytes, lost_bytes = result.bytes
     return HealthReport(
@@ -96,7 +117,16 @@ def report(
         moves_rate=healing.rate,
         seconds_left=_seconds_left(result.missing_bytes, healing),
         held=healing.held,
+        waits=[] if healing.held else _waits(result.waiting, members),
     )
+
+
+def _waits(waiting: Mapping[tuple[int, int], int], members: Members) -> list[RepairWait]:
+    """The first first. What has no redundancy left begins earlier than the rest, so a node may be there twice."""
+    names = {state.row.node: state.row.name for state in members}
+    return [
+        RepairWait(names[node], chunks, -(-left_ns // SECOND_NS)) for (left_ns, node), chunks in sorted(waiting.items())
+    ]
 
 
 def _seconds_left(missing_bytes: int, healing: Healing) -> int:

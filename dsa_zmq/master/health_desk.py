@@ -153,6 +153,7 @@ class HealthDesk(Department):
             moves["moves_rate"],
             office.survey.statistics()["survey_stuck"],
             office.haste.held(served_ns),
+            office.survey.delays(served_ns),
         )
         answer = report(tally, office.members, served_ns, office.settings.default_redundancy, healing, without)
         answer = office.converter.discounted(answer)

@@ -238,6 +238,17 @@ class SurveyDesk(Department):
         )
         return Goals(bool(self.office.haste.held(served_ns)), endangered, degraded, excess=self._excess)
 
+    def delays(self, served_ns: int) -> dict[int, tuple[int, int]]:
+        """How long, in nanoseconds, the repair of what lies on a node that is down still waits: of chunks without redundancy
+        left, and of the others. Nodes for which nothing waits are left out."""
+        found = {}
+        for node in self.office.members.down(served_ns):
+            since_ns = self._down_since.get(node, served_ns)  # the next tick will notice it
+            endangered, degraded = (max(0, since_ns + delay_ns - served_ns) for delay_ns in self._delays_ns)
+            if endangered or degraded:
+                found[node] = endangered, max(endangered, degraded)
+        return found
+
     def rooms(self, served_ns: int) -> dict[int, Room]:
         """What moves may put on nodes that keep."""
         office, pace = self.office, self.office.settings.pace

@@ -17,6 +17,7 @@ from dsa_zmq.protocol.values import (
     Place,
     PlacedShard,
     Plan,
+    RepairWait,
     RiskyFile,
     ShardRef,
     StagedChunk,
@@ -323,6 +324,7 @@ class HealthReport(Value, frozen=True, tag=45):
     moves_rate: int = 0  #: bytes a second, lately
     seconds_left: int = -1  #: until all are done; -1: not known
     held: str = ""  #: why repair waits
+    waits: list[RepairWait] = []  #: what of it begins later, the first first; empty while all is held
 
 
 class Allocated(Value, frozen=True, tag=46):

@@ -136,6 +136,14 @@ class NodeInfo(Value, frozen=True):
     scrub_permille: int = 0  #: of the scrub that goes on
 
 
+class RepairWait(Value, frozen=True):
+    """Chunks that lack a shard since a node is down, and are not made whole yet, since it may come back."""
+
+    node: str  #: its name
+    chunks: int
+    seconds: int  #: until repair begins
+
+
 class ShardSource(Value, frozen=True):
     """Where bytes for a shard can be read, with a read grant. Usually a copy of the very shard; for a shard that is to be
     made by a code, or of another chunk with the same bytes, whatever it names."""

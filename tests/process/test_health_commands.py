@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -49,6 +50,37 @@ def test_watch_tells_of_a_death_and_of_the_healing_until_ctrl_c() -> None:
             assert "Traceback" not in ran.stderr.read()
 
 
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="there are no pseudo-terminals here")
+def test_a_terminal_gets_colours_with_watch_and_without_unless_nobody_wants_them() -> None:
+    with dsa_zmq.LocalCluster(nodes=2) as cluster:
+        for words in (["health"], ["health", "--watch"]):
+            assert "\x1b[32mhealthy\x1b[0m; 2 of 2 nodes up" in on_a_terminal(cluster.url, words, {})
+            assert "\nhealthy; 2 of 2 nodes up" in "\n" + on_a_terminal(cluster.url, words, {"NO_COLOR": "1"}).replace(
+                "\x1b[H\x1b[2J", ""
+            )
+
+
+def on_a_terminal(url: str, words: list[str], changes: dict[str, str]) -> str:
+    """What a command shows on a terminal, up to its first empty line; then it is ended by Ctrl-C if it goes on."""
+    controller, terminal = os.openpty()
+    inherited = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    environment = {**inherited, "DSA_URL": url, "PYTHONPATH": os.pathsep.join(sys.path), **changes}
+    command = [sys.executable, "-m", "dsa_zmq", *words]
+    with subprocess.Popen(command, stdout=terminal, stderr=terminal, stdin=terminal, env=environment) as ran:
+        os.close(terminal)
+        shown = b""
+        deadline = time.monotonic() + 30
+        while b"\r\n\r\n" not in shown:
+            assert time.monotonic() < deadline, shown
+            shown += os.read(controller, 4096)
+        ran.send_signal(signal.SIGINT)
+        with contextlib.suppress(OSError):  # that is how it ends
+            while os.read(controller, 4096):
+                continue
+    os.close(controller)
+    return shown.decode()
+
+
 def test_master_and_node_serve_their_figures(tmp_path: Path) -> None:
     master = app.start(MasterOptions(dir=str(tmp_path / "m"), port=0, redundancy="copies=1", metrics=0).checked())
     try:
@@ -68,6 +100,13 @@ def test_master_and_node_serve_their_figures(tmp_path: Path) -> None:
                 assert 'dsa_master_stored_bytes{state="healthy"} 5000' in lines
                 assert 'dsa_master_stored_chunks{state="lost"} 0' in lines
                 assert any(line.startswith("dsa_node_requests ") for line in scraped(node))
+                (told,) = store.nodes()
+                wanted = {f"dsa_node_capacity_bytes {told.capacity}", "dsa_node_shards 1", "dsa_node_garbage_bytes 0"}
+                while not wanted <= set(lines := scraped(node)):
+                    assert time.monotonic() < deadline, lines
+                figures = dict(line.split() for line in lines if not line.startswith("#"))
+                assert 5000 < int(figures["dsa_node_used_bytes"]) < int(figures["dsa_node_capacity_bytes"])
+                assert 0 < int(figures["dsa_node_free_bytes"]) < int(figures["dsa_node_capacity_bytes"])
         finally:
             node.stop()
     finally:

@@ -11,6 +11,7 @@ from dsa_zmq.master.health import Healing, complete_capacity, notes, report
 from dsa_zmq.master.members import Members
 from dsa_zmq.master.uploads import Uploads
 from dsa_zmq.protocol.messages import Heartbeat
+from dsa_zmq.protocol.values import RepairWait
 from tests.unit.master.conftest import node_row, register
 
 SECOND = 10**9
@@ -124,3 +125,22 @@ def test_capacity_counts_room_on_nodes_that_are_up_less_what_is_promised_to_uplo
     capacity = complete_capacity(Totals("copies=2", 4, 44), table, uploads, 5 * SECOND)
     assert (capacity.capacity, capacity.used, capacity.free, capacity.storable) == (3000, 30, 600, 300)
     assert (capacity.nodes_up, capacity.nodes, capacity.files, capacity.content_bytes) == (2, 3, 4, 44)
+
+
+def test_repair_waits_for_the_last_of_the_nodes_that_had_a_shard() -> None:
+    table = members("a", "b", "c", "d")
+    for node in (3, 4):
+        table.heartbeat(Heartbeat(node, 1, 1, 0, 0, 0, 0), 9 * SECOND)  # the first two are down
+    rows = tally(
+        ("copies=2", "1;3", 1, 10),  # endangered
+        ("copies=3", "1;3;4", 2, 20),  # degraded
+        ("copies=2", "1,2;3", 4, 40),  # either of the two may bring the shard back
+        ("copies=2", "2;4", 8, 80),
+        ("copies=2", "1;2", 16, 160),  # lost: nothing can be made from it
+        ("copies=2", "3;4", 32, 320),
+    )
+    delays = {1: (0, 200 * SECOND), 2: (4 * SECOND - 1, 294 * SECOND)}
+    told = report(rows, table, 10 * SECOND, "copies=2", Healing(delays=delays))
+    assert told.waits == [RepairWait("n2", 12, 4), RepairWait("n1", 2, 200)]
+    assert report(rows, table, 10 * SECOND, "copies=2", Healing(delays=delays, held="a storm")).waits == []
+    assert report(rows, table, 10 * SECOND, "copies=2", Healing()).waits == []
