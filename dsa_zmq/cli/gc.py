@@ -37,4 +37,6 @@ def gc(session: Session, dry_run: bool) -> int:
         output.line(output.shown(line))
     if plan.bytes:
         output.line(f"about {format_size(plan.bytes)} come back")
+    if not dry_run:
+        output.line("begun; it goes on in the background")
     return 0

@@ -17,7 +17,7 @@ from dsa_zmq.master.drops import DROPS_AT_ONCE, Drops
 from dsa_zmq.master.members import UP
 from dsa_zmq.master.office import Office, TellPlan
 from dsa_zmq.master.settings import nanoseconds
-from dsa_zmq.model.sizes import format_size
+from dsa_zmq.model.sizes import counted, format_size
 from dsa_zmq.protocol.messages import Dropped
 from dsa_zmq.protocol.operations import MakePlan
 from dsa_zmq.protocol.values import Failure, Plan, ShardRef
@@ -26,7 +26,7 @@ _ROUND = ("garbage", "round")  #: the timer of the next round
 
 
 class Garbage(Department):
-    """See the module."""
+    """See the module. Others find it as ``office.garbage``."""
 
     name = "garbage"
 
@@ -36,7 +36,9 @@ class Garbage(Department):
         self._members = office.members
         self._drops = Drops(office.term)
         self._slices = 0  #: so far
+        self._is_collecting = False  #: a slice is at work
         self._planned = 0  #: plans so far
+        office.garbage = self
         office.when_registered.append(self._forget)
         office.plans["gc"] = self._plan
         office.when_begun["gc"] = lambda ctx: ctx.set_timer(_ROUND, 0)
@@ -49,11 +51,17 @@ class Garbage(Department):
         """The next round begins after the usual pause."""
         ctx.set_timer(_ROUND, nanoseconds(self._settings.gc_interval_s))
 
+    def hurry(self, ctx: Context) -> None:
+        """Somebody waits for drops: the next round begins now, unless one goes on."""
+        if not self._is_collecting:
+            ctx.set_timer(_ROUND, 0)
+
     def on_timer(self, ctx: Context, token: tuple[Any, ...]) -> None:
         self._collect(ctx)
 
     def _collect(self, ctx: Context) -> None:
         """One slice."""
+        self._is_collecting = True
         self._slices += 1
         job = CollectGarbage(
             limit=self._settings.gc_rows,
@@ -84,6 +92,7 @@ class Garbage(Department):
                 self._on_recorded(ctx, node, serial, result)
 
     def _on_slice(self, ctx: Context, result: GarbageProgress | Failure, served_ns: int) -> None:
+        self._is_collecting = False
         if isinstance(result, Failure):
             ctx.log("garbage-failed", why=result.message)
             self.start(ctx)
@@ -162,15 +171,17 @@ def in_words(counts: GarbageCounts, names: Mapping[int, str], grace_s: float) ->
     """A plan's lines. Counts that have reached their end are "at least"."""
     lines = []
     if counts.names:
-        lines.append(f"{_many(counts.names)} removed or overwritten names go {grace_s:g} s after their end")
+        lines.append(
+            f"{_many(counts.names, 'removed or overwritten name')} to be let go, each {grace_s:g} s after its end"
+        )
     if counts.contents:
         lines.append(
-            f"{_many(counts.contents)} contents that nobody refers to are let go: {format_size(counts.bytes)} on nodes"
+            f"{_many(counts.contents, 'content')} that nobody refers to, to be let go: {format_size(counts.bytes)} on nodes"
         )
     for node, count in sorted(counts.drops.items()):
-        lines.append(f"{_many(count)} shards are to be dropped by '{names.get(node, str(node))}'")
+        lines.append(f"{_many(count, 'shard')} to be dropped by '{names.get(node, str(node))}'")
     return lines or ["there is nothing to let go"]
 
 
-def _many(count: int) -> str:
-    return f"{count:,}" if count < MAX_COUNTED else f"at least {count:,}"
+def _many(count: int, what: str) -> str:
+    return counted(count, what) if count < MAX_COUNTED else f"at least {counted(count, what)}"

@@ -31,6 +31,7 @@ MakeAPlan = Callable[[Context, MakePlan, TellPlan], None]
 if TYPE_CHECKING:  # they are departments over this office
     from dsa_zmq.master.converter import Converter
     from dsa_zmq.master.examiner import Examiner
+    from dsa_zmq.master.garbage import Garbage
     from dsa_zmq.master.mover import Mover
     from dsa_zmq.master.probing import Prober
     from dsa_zmq.master.removals import Removals
@@ -63,6 +64,7 @@ class Office:
     examiner: Examiner = field(init=False)
     removals: Removals = field(init=False)
     scrubs: Scrubs = field(init=False)
+    garbage: Garbage = field(init=False)
     survey: SurveyDesk = field(init=False)
     mover: Mover = field(init=False)
     prober: Prober = field(init=False)

@@ -212,6 +212,8 @@ class TaskDesk(Department):
                 self._walk(ctx, task, each.node, (0, 0))
             if each.info.plan.kind == DRAIN:
                 self._look_again(ctx, each, watch, served_ns)
+                if each.busy and not each.shards_left:  # all that is left is drops, and their next round may be far
+                    self.office.garbage.hurry(ctx)
             if each.info.plan.kind == SCRUB:
                 self._scrub(ctx, task, each.node, watch)
         self._balance(ctx, seen, running)

@@ -34,6 +34,8 @@ from dsa_zmq.protocol.messages import (
     Examine,
     Examined,
     Fence,
+    Fetch,
+    Fetched,
     Heartbeat,
     Hint,
     Inventory,
@@ -44,7 +46,7 @@ from dsa_zmq.protocol.messages import (
 )
 from dsa_zmq.protocol.messages import Probe as ProbeOrder
 from dsa_zmq.protocol.operations import Allocate, Commit, ListNodes, Locate, OpenSession, Operation
-from dsa_zmq.protocol.values import ProbeOutcome, Receipt, ShardRef, StagedChunk
+from dsa_zmq.protocol.values import FetchOutcome, ProbeOutcome, Receipt, ShardRef, StagedChunk
 
 CONTROL = Address("tcp://10.0.0.1:7700")
 SETTINGS = MasterSettings(
@@ -151,6 +153,7 @@ class Node:
         self.world = world
         self.drops = True  #: answer Drop
         self.tells = True  #: answer Examine and AskInventory
+        self.fetches = False  #: have at once what the master says that it is to fetch
         self.beats = True
         self.reaches: Callable[[int], bool] = lambda node: True  #: other nodes' data ports, when the master asks
         self.hears = True  #: what the master asks about them
@@ -203,13 +206,19 @@ class Node:
             case Examine() as question if self.tells and self.registered:
                 states = [GOOD if shard in self.shards else ABSENT for shard in question.shards]
                 ctx.send(got.sender.address, Examined(question.number, states))
+            case Fetch() as fetch if self.fetches:
+                outcomes = [
+                    FetchOutcome(each.move, self.store(each.move, each.chunk, each.index, each.hash))
+                    for each in fetch.shards
+                ]
+                ctx.send(got.sender.address, Fetched(fetch.number, outcomes))
             case AskInventory() as question if self.tells and self.registered:
                 ctx.send(got.sender.address, self.inventory(question))
             case ProbeOrder() as probe if self.hears:
-                outcomes = [
+                reached = [
                     ProbeOutcome(node.node, node.incarnation if self.reaches(node.node) else 0) for node in probe.nodes
                 ]
-                ctx.send(got.sender.address, Probed(probe.number, outcomes))
+                ctx.send(got.sender.address, Probed(probe.number, reached))
             case Hint() as hint if self.registered and hint.term > self.registered.term:
                 ctx.send(CONTROL, self.form)
             case Fence():

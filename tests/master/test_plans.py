@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from dsa_zmq.protocol.operations import MakePlan, Planned, Remove
+from dsa_zmq.protocol.operations import BeginTask, ListTasks, MakePlan, Planned, Remove
 from dsa_zmq.protocol.values import Failure
+
+if TYPE_CHECKING:
+    from tests.master.conftest import MasterWorld
 
 
 def test_the_plan_of_a_collection_says_what_waits(world: Any) -> None:
@@ -33,3 +37,22 @@ def test_plans_that_nobody_waits_for_any_more_do_no_harm(world: Any) -> None:
     world.crash()
     world.start()
     assert isinstance(world.client("client-b").ask(MakePlan("gc")), Planned)
+
+
+def test_a_node_is_empty_as_soon_as_it_has_dropped_what_others_have_now(
+    make_world: Callable[..., MasterWorld],
+) -> None:
+    world = make_world(7)
+    world.start(gc_interval_s=3600.0)  # nobody waits for the next round of the collection
+    client, nodes = world.client(), world.nodes(3)
+    world.eventually(lambda: set(client.states().values()) == {"up"})
+    for number in range(6):
+        client.upload(f"/f{number}", nodes)
+    for node in nodes:
+        node.fetches = True
+    assert nodes[0].shards
+    client.ask(BeginTask("drain", "n1"))
+    world.eventually(lambda: client.ask(ListTasks()).tasks[0].state == "done", 10.0)
+    assert client.ask(ListTasks()).tasks[0].note == "may be switched off"
+    assert not nodes[0].shards
+    assert sum(len(node.shards) for node in nodes) == 12
