@@ -15,17 +15,15 @@ from dsa_zmq.protocol.values import NodeInfo
 
 @click.group(
     cls=CommandGroup,
-    invoke_without_command=True,
+    default="ls",
     examples="""
     dsa nodes
     dsa nodes ls --json
     dsa nodes drain -n node-2
     """,
 )
-@click.pass_context
-def nodes(context: click.Context) -> int:
+def nodes() -> None:
     """Show the nodes, empty one, forget one. (Without a further word: ls.)"""
-    return 0 if context.invoked_subcommand else _list_nodes(context.ensure_object(Session))
 
 
 @nodes.command(
@@ -39,10 +37,6 @@ def nodes(context: click.Context) -> int:
 @pass_session
 def list_nodes(session: Session) -> int:
     """List the nodes: state, address, zone, space, and for how long each has been silent."""
-    return _list_nodes(session)
-
-
-def _list_nodes(session: Session) -> int:
     with session.connect() as store:
         found = by_name(store.nodes())
     if session.json:
@@ -86,7 +80,7 @@ def _list_nodes(session: Session) -> int:
         if node.failure:
             output.line(f"{output.shown(node.name)} has failed: {output.shown(node.failure)}")
         if node.reach:
-            output.line(f"{output.shown(node.name)} is suspect: {output.shown(node.reach)}")
+            output.line(f"{output.shown(node.name)} is {node.state}: {output.shown(node.reach)}")
     return 0
 
 

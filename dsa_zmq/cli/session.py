@@ -93,4 +93,14 @@ class Command(click.Command):
 
 
 class CommandGroup(Command, click.Group):
-    """Several commands under one plural word, with the global options and examples."""
+    """Several commands under one plural word, with the global options and examples. The one named ``default`` is run if none
+    is said."""
+
+    def __init__(self, *args: Any, default: str = "", **settings: Any) -> None:
+        super().__init__(*args, invoke_without_command=bool(default), **settings)
+        self.default = default
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """The command that was said, or the default one."""
+        result = super().invoke(ctx)
+        return ctx.invoke(self.commands[self.default]) if ctx.invoked_subcommand is None else result

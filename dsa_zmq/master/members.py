@@ -56,6 +56,7 @@ class NodeState:
     proved: bool = False  #: some other node has reached the data port of this process
     fresh: bool = True  #: its last registration was the first of this process, or told another address
     deaf: bool = False  #: it does not answer the master, though its heartbeats come
+    is_told_to_scrub: bool = False  #: and its heartbeats may not show it yet
     shown: str = SUSPECT  #: the state at the last look, to tell changes
 
 
@@ -341,10 +342,16 @@ class Members:
                     garbage=max(0, said.garbage) if said else 0,
                     load=max(0, said.load) if said else 0,
                     scrubbed_s=max(0, said.scrubbed_s) if said else 0,
-                    scrub_permille=min(max(0, said.scrub_permille), 1000) if said else 0,
+                    scrub_permille=self._scrubbed(state, served_ns),
                 )
             )
         return sorted(infos, key=lambda info: (info.name, info.node))
+
+    def _scrubbed(self, state: NodeState, served_ns: int) -> int:
+        """Of the scrub that goes on, in thousandths; 1: just begun. What it said last may be of the one before."""
+        if state.is_told_to_scrub and self.state(state.row.node, served_ns) == UP:
+            return 1
+        return min(max(0, state.said.scrub_permille), 1000) if state.said else 0
 
     def __len__(self) -> int:
         return len(self._nodes)

@@ -170,7 +170,8 @@ class Prober(Department):
 
     def _in_words(self, verdict: Verdict) -> str:
         states = [self.office.members.get(prober) for prober in verdict.failed]
-        names = " and ".join(sorted(f"'{state.row.name}'" for state in states if state is not None)) or "another node"
+        *others, last = sorted(f"'{state.row.name}'" for state in states if state is not None) or ["another node"]
+        names = f"{', '.join(others)} and {last}" if others else last
         what = "reached another process" if verdict.other else "got no answer"
         return f"{names} {what} at {verdict.target.address}; see to its host, or to its --advertise"
 

@@ -2,7 +2,7 @@
 
 An order has a number that no other one ever has: nodes remember the last one that they have begun, so it can be repeated,
 also by the next master. A node has finished when it has noted the order, and no scrub goes on by its heartbeats since: not
-by the first of them, which may have been under way.
+by the first of them, which may have been under way. Until its heartbeats can tell, it is shown as just begun.
 """
 
 from __future__ import annotations
@@ -25,8 +25,14 @@ class _Order:
 
     told_ns: int
     noted: bool = False
+    seen: int = 0  #: heartbeats since it was noted
     beats: int = 0  #: in a row that no scrub goes on, since it was noted
     last: Heartbeat | None = None
+
+    @property
+    def is_news(self) -> bool:
+        """Whether the node's heartbeats may still be of before."""
+        return self.seen <= BEATS
 
 
 class Scrubs(Department):
@@ -50,6 +56,7 @@ class Scrubs(Department):
             if node not in orders:
                 orders[node] = _Order(served_ns)
                 self._tell(ctx, node, number)
+                self._show(node)
 
     def left(self, number: int) -> list[int]:
         """The nodes that have not finished. Those that are away are waited for."""
@@ -57,7 +64,8 @@ class Scrubs(Department):
 
     def end(self, number: int) -> None:
         """Nobody waits for it any more. What nodes have begun they finish."""
-        self._orders.pop(number, None)
+        for node in self._orders.pop(number, {}):
+            self._show(node)
 
     def _tell(self, ctx: Context, node: int, number: int) -> None:
         self.office.tell(ctx, node, Scrub(number, self.office.term))
@@ -74,6 +82,7 @@ class Scrubs(Department):
                     self._look(node, order)
                     if order.beats >= BEATS:
                         del orders[node]
+                    self._show(node)
                 elif served_ns - order.told_ns >= REPEAT_NS:
                     order.told_ns = served_ns
                     self._tell(ctx, node, number)
@@ -83,6 +92,13 @@ class Scrubs(Department):
         if state is not None and state.said is not None and state.said is not order.last:
             order.beats = 0 if state.said.scrub_permille else order.beats + (order.last is not None)
             order.last = state.said
+            order.seen += 1
+
+    def _show(self, node: int) -> None:
+        state = self.office.members.get(node)
+        if state is not None:
+            found = (orders.get(node) for orders in self._orders.values())
+            state.is_told_to_scrub = any(order is not None and order.is_news for order in found)
 
     def statistics(self) -> Mapping[str, int]:
         return {"scrubs": sum(map(len, self._orders.values()))}
