@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import dsa_zmq
+from dsa_zmq.client.scrubbing import begin_scrub
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 
@@ -59,3 +60,37 @@ def test_a_flipped_byte_is_not_served_and_mended_because_it_was_read(processes: 
         cluster.wait_healthy()
         cluster.kill(1)
         assert cluster.connect().read_bytes("/file") == data
+
+
+def test_what_has_rotted_at_the_end_of_a_node_that_was_stopped_is_found_by_a_scrub_and_mended(tmp_path: Path) -> None:
+    data = random.Random(8).randbytes(300_000)
+    with dsa_zmq.LocalCluster(nodes=2, directory=tmp_path) as cluster, cluster.connect() as store:
+        store.write_bytes("/file", data)
+    flip(tmp_path / "node-1", data)
+    with dsa_zmq.LocalCluster(nodes=2, directory=tmp_path) as cluster, cluster.connect() as store:
+        begin_scrub(store)
+        until(lambda: is_whole(tmp_path / "node-1", data), "it was not mended")
+        cluster.wait_healthy()
+        cluster.kill(1)
+        assert store.read_bytes("/file") == data
+
+
+def test_what_has_rotted_at_the_end_of_a_node_that_was_killed_is_missed_and_made_anew() -> None:
+    """There it looks like a write that was never done: the node says that it does not have it, when it is asked."""
+    data = random.Random(9).randbytes(300_000)
+    with dsa_zmq.LocalCluster(nodes=2, processes=True) as cluster, cluster.connect() as store:
+        store.write_bytes("/file", data)
+        cluster.kill(0)
+        for path in (cluster.directory / "node-1").glob("index.sqlite*"):
+            path.unlink()  # it may have been told of the record already: then this would be damage
+        flip(cluster.directory / "node-1", data)
+        cluster.restart(0)
+        assert "being written" in (cluster.directory / "run" / "node-1.log").read_text()
+        until(lambda: is_whole(cluster.directory / "node-1", data), "it was not made anew")
+        cluster.wait_healthy()
+        cluster.kill(1)
+        assert store.read_bytes("/file") == data
+
+
+def is_whole(node: Path, data: bytes) -> bool:
+    return any(data in path.read_bytes() for path in node.glob("**/*.seg"))

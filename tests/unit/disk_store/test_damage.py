@@ -13,9 +13,11 @@ from actors.sim.disk import SimDisk
 from dsa_zmq.errors import Corrupt, DSAError, NotFound
 from dsa_zmq.node import segment_files
 from dsa_zmq.node.index_file import PATH as INDEX
+from dsa_zmq.node.segments import RECORD_HEADER_BYTES
 from dsa_zmq.node.store import NewShard, ShardKey
 from tests.unit.disk_store.conftest import (
     contents,
+    crash,
     drop,
     image,
     lose_index,
@@ -42,6 +44,28 @@ def test_a_bad_sector_is_quarantined_and_told_and_survives_a_restart(disk: SimDi
     store = open_store(disk)
     assert [info.key for info in store.damaged()] == [ShardKey(2, 0)]
     assert contents(store) == {shard(1).key: shard(1).data}
+
+
+@pytest.mark.parametrize("offset", [0, -RECORD_HEADER_BYTES], ids=["payload", "header"])
+@pytest.mark.parametrize("size", [1000, 5000], ids=["open segment", "full segment"])
+def test_rot_at_the_very_end_after_an_orderly_stop_is_damage_and_no_torn_write(
+    disk: SimDisk, offset: int, size: int
+) -> None:
+    """The index was told of all records: what it knows was written, whatever stands there now."""
+    store = open_store(disk)
+    put_all(store, shard(1), shard(2, size))
+    path, at = place(disk, shard(2, size))
+    store.close()
+    disk.flip_bit(path, at + offset)
+    store = open_store(disk, seed=2)
+    assert not any("being written" in note for note in store.notes)
+    with pytest.raises(Corrupt):
+        store.get(ShardKey(2, 0))
+    assert [info.key for info in store.damaged()] == [ShardKey(2, 0)]
+    put(store, 3)
+    store = crash(disk, power=False)
+    assert [info.key for info in store.damaged()] == [ShardKey(2, 0)]
+    assert contents(store) == {each.key: each.data for each in (shard(1), shard(3))}
 
 
 def test_a_record_that_is_not_the_one_that_the_index_means_is_not_served(disk: SimDisk) -> None:
