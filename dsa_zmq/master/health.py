@@ -13,8 +13,8 @@ from dsa_zmq.master.members import DOWN, FAILED, SUSPECT, UP, Members
 from dsa_zmq.master.settings import SECOND_NS
 from dsa_zmq.master.uploads import Uploads
 from dsa_zmq.model.capacity import storable_bytes
-from dsa_zmq.model.holders import Safety, groups_of, shards_held
-from dsa_zmq.model.redundancy import parse_redundancy
+from dsa_zmq.model.holders import Safety, groups_of, nodes_of, shards_held
+from dsa_zmq.model.redundancy import Redundancy, parse_redundancy
 from dsa_zmq.model.sizes import counted, format_duration
 from dsa_zmq.protocol.operations import Capacity, HealthReport
 from dsa_zmq.protocol.values import NodeInfo, RepairWait
@@ -60,15 +60,15 @@ def count(tally: Tally, there: Present, delays: Mapping[int, tuple[int, int]] | 
     result = ChunkCount()
     for row in tally.holders:
         redundancy = parse_redundancy(row.redundancy)
-        counting = shards_held(row.holders, there.counting)
-        state = judged(counting, shards_held(row.holders, there.readable), redundancy)
+        counting = shards_held(row.holders, there.counting, redundancy)
+        state = judged(counting, shards_held(row.holders, there.readable, redundancy), redundancy)
         result.chunks[state] += row.chunks
         result.bytes[state] += row.bytes
         if state is not Safety.HEALTHY and tally.removed:
-            for node in frozenset().union(*groups_of(row.holders)) & tally.removed.keys():
+            for node in nodes_of(row.holders) & tally.removed.keys():
                 result.void[tally.removed[node]] += row.chunks
         if delays and state in (Safety.DEGRADED, Safety.ENDANGERED):
-            for wait in _awaited(row.holders, there, delays, is_endangered=state is Safety.ENDANGERED):
+            for wait in _awaited(row.holders, redundancy, there, delays, is_endangered=state is Safety.ENDANGERED):
                 result.waiting[wait] += row.chunks
         if state is not Safety.LOST:
             result.missing_bytes += redundancy.shard_bytes(row.bytes) * max(0, redundancy.shards - counting)
@@ -76,16 +76,25 @@ def count(tally: Tally, there: Present, delays: Mapping[int, tuple[int, int]] | 
 
 
 def _awaited(
-    holders: str, there: Present, delays: Mapping[int, tuple[int, int]], *, is_endangered: bool
+    holders: str,
+    redundancy: Redundancy,
+    there: Present,
+    delays: Mapping[int, tuple[int, int]],
+    *,
+    is_endangered: bool,
 ) -> set[tuple[int, int]]:
-    """For how long (ns), and for which node, each shard waits that nobody has now: for the last of those that had it."""
-    found = set()
-    for group in groups_of(holders):
-        if group.isdisjoint(there.counting):
-            left_ns, node = max((delays.get(node, (0, 0))[not is_endangered], node) for node in group)
-            if left_ns:
-                found.add((left_ns, node))
-    return found
+    """For how long (ns), and for which node, each shard waits that nobody has now: for the last of those that had it, or of
+    those that could stand in."""
+
+    def wait(node: int) -> tuple[int, int]:
+        return delays.get(node, (0, 0))[not is_endangered], node
+
+    if redundancy.alike:
+        missing = redundancy.shards - shards_held(holders, there.counting, redundancy)
+        found = sorted(map(wait, nodes_of(holders) - there.counting), reverse=True)[:missing]
+    else:
+        found = [max(map(wait, group)) for group in groups_of(holders) if group.isdisjoint(there.counting)]
+    return {(left_ns, node) for left_ns, node in found if left_ns}
 
 
 def report(

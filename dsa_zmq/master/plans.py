@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from dsa_zmq.errors import Conflict, DSAError, NoSpace, TooFewNodes, Unavailable
-from dsa_zmq.model.holders import groups_of, shards_held
+from dsa_zmq.model.holders import nodes_of, shards_held
 from dsa_zmq.model.redundancy import parse_redundancy
 from dsa_zmq.model.sizes import counted, format_duration, format_size
 from dsa_zmq.model.upkeep import Standing
@@ -98,7 +98,7 @@ def _drain_refusal(cluster: Cluster, node: PlannedNode, others: Sequence[Planned
             f"node '{node.name}' is not up, so nothing can be moved off it",
             f"start it; or, once all it held is made anew elsewhere, remove it: 'dsa nodes rm {node.name}'",
         )
-    there = [row for row in cluster.held if any(node.node in group for group in groups_of(row.holders))]
+    there = [row for row in cluster.held if node.node in nodes_of(row.holders)]
     widest = max((parse_redundancy(row.redundancy) for row in there), key=lambda each: each.shards, default=None)
     if widest is not None and widest.shards > len(others):
         lack = widest.shards - len(others)
@@ -178,14 +178,16 @@ def plan_remove(cluster: Cluster, node: PlannedNode, argument: str) -> Plan:
 
 def _is_last(row: Held, node: int, counting: frozenset[int]) -> bool:
     """Whether chunks held like this can be read, and not without this node."""
-    needed = parse_redundancy(row.redundancy).needed
-    return shards_held(row.holders, counting) >= needed > shards_held(row.holders, counting - {node})
+    redundancy = parse_redundancy(row.redundancy)
+    with_it, without = (shards_held(row.holders, nodes, redundancy) for nodes in (counting, counting - {node}))
+    return with_it >= redundancy.needed > without
 
 
 def _shrinks(row: Held, node: int, counting: frozenset[int]) -> bool:
     """Whether chunks held like this lack a shard because of this node."""
+    redundancy = parse_redundancy(row.redundancy)
     here = counting - {node}
-    return shards_held(row.holders, here | {node}) > shards_held(row.holders, here)
+    return shards_held(row.holders, here | {node}, redundancy) > shards_held(row.holders, here, redundancy)
 
 
 # --- rebalance --------------------------------------------------------------------------------------------------------

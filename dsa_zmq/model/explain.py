@@ -110,7 +110,8 @@ def _chunks(numbers: Sequence[int]) -> str:
 def _state(ways: Ways, redundancy: Redundancy, there: AbstractSet[int]) -> list[str]:
     counts = [0, 0, 0, 0]
     for groups, numbers in ways.items():
-        counts[safety(sum(not group.isdisjoint(there) for group in groups), redundancy)] += len(numbers)
+        held = [(node, index) for index, group in enumerate(groups) for node in group & there]
+        counts[safety(redundancy.covered(held), redundancy)] += len(numbers)
     total = sum(counts)
     if counts[Safety.LOST]:
         return [f"It cannot be read: of {counts[Safety.LOST]:,} of {counted(total, 'chunk')} too few shards are there."]

@@ -1,7 +1,8 @@
 """Who holds a chunk, as one short text, and what follows from it for its safety. Pure.
 
 ``1,5;3``: nodes 1 and 5 hold one of its shards, node 3 another. Which shard it is does not matter for counting, so that a
-few texts stand for all chunks of a cluster: six for two copies on four nodes. Empty: nobody holds anything.
+few texts stand for all chunks of a cluster: six for two copies on four nodes. Empty: nobody holds anything. Where shards
+are alike, not even joining them matters: a shard that is there twice stands in for one that is not there.
 """
 
 from __future__ import annotations
@@ -46,6 +47,14 @@ def groups_of(holders: str) -> tuple[frozenset[int], ...]:
     return tuple(frozenset(map(int, group.split(","))) for group in holders.split(";")) if holders else ()
 
 
-def shards_held(holders: str, nodes: AbstractSet[int]) -> int:
-    """How many different shards these nodes hold."""
+@lru_cache(maxsize=10_000)
+def nodes_of(holders: str) -> frozenset[int]:
+    """All that hold something."""
+    return frozenset().union(*groups_of(holders))
+
+
+def shards_held(holders: str, nodes: AbstractSet[int], redundancy: Redundancy) -> int:
+    """How many of the wanted shards these nodes hold."""
+    if redundancy.alike:
+        return min(redundancy.shards, len(nodes_of(holders) & nodes))
     return sum(1 for group in groups_of(holders) if not group.isdisjoint(nodes))

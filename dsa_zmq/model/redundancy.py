@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -29,6 +30,21 @@ class Redundancy:
     def tolerates(self) -> int:
         """How many of its shards may be lost."""
         return self.shards - self.needed
+
+    @property
+    def alike(self) -> bool:
+        """Whether each shard is the whole chunk: then any of them, on yet another node, stands in for any other."""
+        return self.needed == 1
+
+    def covered(self, held: Iterable[tuple[int, int]]) -> int:
+        """How many of the shards are there, by the (node, shard index) pairs of one chunk's live places.
+
+        Of shards that are alike it does not matter which they are: so many nodes are so many shards.
+        """
+        wanted = [(node, index) for node, index in held if 0 <= index < self.shards]
+        if self.alike:
+            return min(self.shards, len({node for node, _ in wanted}))
+        return len({index for _, index in wanted})
 
     def stored_bytes(self, length: int) -> int:
         """Payload bytes on all nodes together for ``length`` bytes of content."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from dsa_zmq.errors import NoSpace
 from dsa_zmq.model.placement import Member, place
 from dsa_zmq.model.redundancy import Redundancy
-from dsa_zmq.model.upkeep import NodeView, Placed, Standing, Why, keepers, live, remaining
+from dsa_zmq.model.upkeep import NodeView, Placed, Standing, Why, covered, keepers, live, remaining
 
 _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
@@ -93,6 +93,8 @@ Step = Add | Release | Stuck
 def steps(holding: Holding, ground: Ground) -> list[Step]:
     """All that is to be done now; empty if all is as it should be, or has to wait. Takes the room of what it adds."""
     added = list(_add_all(holding, ground))
+    if any(isinstance(step, Stuck) and step.why.heals for step in added):
+        added += _make_room(holding, ground)
     return added or list(_release_all(holding, ground))
 
 
@@ -106,27 +108,16 @@ def sources(places: Sequence[Placed], view: Mapping[int, NodeView]) -> list[Plac
 
 
 def _add_all(holding: Holding, ground: Ground) -> Iterator[Step]:
-    redundancy, view = holding.redundancy, ground.view
-    if len({each.index for each in sources(holding.places, view)}) < redundancy.needed:
+    if covered(sources(holding.places, ground.view), holding.redundancy) < holding.redundancy.needed:
         return  # nothing to make a shard from
-    there = live(holding.places, view)
-    under_way = {each.index for each in holding.pending}
     taken: list[Placed] = []
-    for index in range(redundancy.shards):
-        if index in under_way:
-            continue
-        held = [each for each in there if each.index == index]
-        if any(_stays(holding, ground, each) for each in held):
-            continue
-        why = _why(holding, ground, index, held)
-        if why is None:
-            continue
-        node = _target(holding, ground, index, why, taken)
-        if node is None:
+    for index, why in _to_be_made(holding, ground):
+        target = _target(holding, ground, index, why, taken)
+        if target is None:
             yield Stuck(index, why)
         else:
-            taken.append(Placed(node, index))
-            yield Add(index, node, why)
+            taken.append(target)
+            yield Add(target.index, target.node, why)
 
 
 def _stays(holding: Holding, ground: Ground, placed: Placed) -> bool:
@@ -135,40 +126,70 @@ def _stays(holding: Holding, ground: Ground, placed: Placed) -> bool:
     )
 
 
-def _why(holding: Holding, ground: Ground, index: int, held: Sequence[Placed]) -> Why | None:
-    """Why this shard is to be made; None while that has to wait."""
-    goals = ground.goals
-    if held:
-        if goals.held:
-            return None
-        leaves = any(ground.view[each.node].standing is Standing.LEAVES for each in held)
-        return Why.DRAIN if leaves else Why.REBALANCE
-    if any(each.index == index for each in holding.bad):
-        return Why.BAD
-    if goals.held:
-        return None
-    nodes = {each.node for each in holding.places if each.index == index}
-    if nodes & goals.just_away:
-        return None
-    if nodes & goals.briefly_away and remaining(holding.places, holding.redundancy, ground.view) > 0:
-        return None
-    return Why.REPAIR
+def _to_be_made(holding: Holding, ground: Ground) -> list[tuple[int, Why]]:
+    """Each shard that is to be made, and why.
+
+    Whatever may bear a shard is looked at in turn, the best first. It bears the shard that it is; if something better does
+    that already, and shards are alike, it stands in for one that nothing as good bears: so what is made is a shard that no
+    place has which stays.
+    """
+    redundancy = holding.redundancy
+    empty = set(range(redundancy.shards))
+    made: dict[int, Why] = {}
+    for why, places in _bearers(holding, ground):
+        own = {place.index for place in places} & empty
+        empty -= own
+        stand_ins = sum(0 <= place.index < redundancy.shards for place in places) - len(own) if redundancy.alike else 0
+        others = set(sorted(empty)[:stand_ins])
+        empty -= others
+        if why is not None:
+            made |= dict.fromkeys(own | others, why)
+    if not ground.goals.held:
+        made |= dict.fromkeys(empty, Why.REPAIR)
+    return sorted(made.items())
 
 
-def _target(holding: Holding, ground: Ground, index: int, why: Why, taken: Sequence[Placed]) -> int | None:
-    """Where to make it: by placement, with the other shards as held. A damaged shard may be mended where it is."""
+def _bearers(holding: Holding, ground: Ground) -> list[tuple[Why | None, list[Placed]]]:
+    """All that may bear a shard, the best first: with why the shard is to be made all the same. None: it is not, or not
+    now."""
+    view, goals = ground.view, ground.goals
+    there = live(holding.places, view)
+    staying = [each for each in there if _stays(holding, ground, each)]
+    leaving = [each for each in there if each not in staying]
+    drained = [each for each in leaving if view[each.node].standing is Standing.LEAVES]
+    given = [each for each in leaving if each not in drained]
+    waiting = goals.just_away
+    if remaining(holding.places, holding.redundancy, view) > 0:
+        waiting |= goals.briefly_away
+    mended = {each.node for each in holding.pending}
+    return [
+        (None, staying),
+        (None, list(holding.pending)),
+        (None if goals.held else Why.DRAIN, drained),
+        (None if goals.held else Why.REBALANCE, given),
+        (None, [each for each in holding.places if each not in there and each.node in waiting]),
+        (Why.BAD, [each for each in holding.bad if each.node not in mended]),
+    ]
+
+
+def _target(holding: Holding, ground: Ground, index: int, why: Why, taken: Sequence[Placed]) -> Placed | None:
+    """Where to make it: by placement, with the other shards as held. A damaged shard may be mended where it is: it, or of
+    shards that are alike whichever is there."""
     size = holding.redundancy.shard_bytes(holding.length)
     bad = {each.node for each in holding.bad}
     gone = {each.node for each in holding.places if not _counts_as_held(holding, ground, each)}
     held = {each.node for each in (*holding.places, *holding.pending, *taken)}
     members = [each for each in ground.members if each.node not in holding.dropping | bad | gone]
     node = _place(holding, ground, index, why, members, held, size)
-    mendable = _mendable(holding, ground, index, size)
-    if mendable is not None and (node is None or _shares_more(node, mendable.node, members, held, ground.view)):
-        node = mendable.node
-    if node is not None:
-        next(each for each in ground.members if each.node == node).free -= size
-    return node
+    target = None if node is None else Placed(node, index)
+    mendable = _mendable(holding, ground, index, size, held)
+    if mendable is not None and (
+        target is None or _shares_more(target.node, mendable.node, members, held, ground.view)
+    ):
+        target = mendable
+    if target is not None:
+        next(each for each in ground.members if each.node == target.node).free -= size
+    return target
 
 
 def _counts_as_held(holding: Holding, ground: Ground, placed: Placed) -> bool:
@@ -199,10 +220,11 @@ def _less(member: Member, spare: int) -> Member:
     return Member(member.node, member.name, member.capacity, member.free - spare, member.zone, member.host)
 
 
-def _mendable(holding: Holding, ground: Ground, index: int, size: int) -> Placed | None:
-    """The damaged place of this shard whose node can take the bytes once more."""
-    able = {each.node for each in ground.members if each.free >= size}
-    return next((each for each in holding.bad if each.index == index and each.node in able), None)
+def _mendable(holding: Holding, ground: Ground, index: int, size: int, held: AbstractSet[int]) -> Placed | None:
+    """The damaged place that may be mended, whose node can take the bytes once more."""
+    able = {each.node for each in ground.members if each.free >= size} - held
+    bad = sorted(holding.bad, key=lambda each: each.index != index)
+    return next((each for each in bad if each.node in able and (each.index == index or holding.redundancy.alike)), None)
 
 
 def _shares_more(
@@ -221,42 +243,64 @@ def _release_all(holding: Holding, ground: Ground) -> Iterator[Step]:
     if ground.goals.held:
         return
     left = list(holding.places)
-    bad = {each.node for each in holding.bad}
-    for candidates in (_void, _on_leaving_nodes, _surplus):
-        for node in candidates(holding, ground, left):
-            if keepers(left, node, holding.redundancy, ground.view, good=node not in bad) is not None:
-                left = [each for each in left if each.node != node]
-                yield Release(node)
+    for gone in (*holding.bad, *_void(ground, left), *_on_leaving_nodes(ground, left)):
+        if _is_superfluous(holding, ground, left, gone, good=gone not in holding.bad):
+            left = [each for each in left if each is not gone]
+            yield Release(gone.node)
+    while (surplus := _surplus(holding, ground, left)) is not None:
+        left.remove(surplus)
+        yield Release(surplus.node)
 
 
-def _void(holding: Holding, ground: Ground, left: Sequence[Placed]) -> list[int]:
-    """Damaged ones, and those of stores that others have taken the name of."""
-    return [each.node for each in holding.bad] + [each.node for each in left if each.node in ground.goals.removed]
+def _is_superfluous(
+    holding: Holding, ground: Ground, left: Sequence[Placed], gone: Placed, *, good: bool = True
+) -> bool:
+    """Whether the chunk is whole without it."""
+    kept = keepers(left, gone, holding.redundancy, ground.view, good=good)
+    return kept is not None and covered(kept, holding.redundancy) == holding.redundancy.shards
 
 
-def _on_leaving_nodes(holding: Holding, ground: Ground, left: Sequence[Placed]) -> list[int]:
-    return [each.node for each in live(left, ground.view) if ground.view[each.node].standing is Standing.LEAVES]
+def _void(ground: Ground, left: Sequence[Placed]) -> list[Placed]:
+    """Those of stores that others have taken the name of."""
+    return [each for each in left if each.node in ground.goals.removed]
 
 
-def _surplus(holding: Holding, ground: Ground, left: Sequence[Placed]) -> list[int]:
-    """All but one for each shard. First what is to leave, then what hurts domains least, then the fullest node's."""
-    view = ground.view
+def _on_leaving_nodes(ground: Ground, left: Sequence[Placed]) -> list[Placed]:
+    return [each for each in live(left, ground.view) if ground.view[each.node].standing is Standing.LEAVES]
+
+
+def _surplus(holding: Holding, ground: Ground, left: Sequence[Placed]) -> Placed | None:
+    """The one of which there is too much and that goes first, if any may."""
+    return next((each for each in _twice(holding, ground, left) if _is_superfluous(holding, ground, left, each)), None)
+
+
+def _twice(holding: Holding, ground: Ground, left: Sequence[Placed]) -> list[Placed]:
+    """Places on nodes that keep, without which others that do cover as much. First what is to leave, then what hurts domains
+    least, then what is there twice by its index, then the fullest node's."""
+    view, redundancy = ground.view, holding.redundancy
     free = {each.node: each.free / (each.capacity or 1) for each in ground.members}
-    found: list[int] = []
     kept = [each for each in left if each.node in view and view[each.node].standing is Standing.KEEPS]
-    for index in range(holding.redundancy.shards):
-        while sum(each.index == index for each in kept) > 1:
+    much = covered(kept, redundancy)
 
-            def rank(each: Placed) -> tuple[bool, int, int, float, int]:
-                others = [view[other.node] for other in kept if other is not each]
-                leaving = ground.goals.leaving(holding.chunk, each.node)
-                zones, hosts = len({other.zone for other in others}), len({other.host for other in others})
-                return not leaving, -zones, -hosts, free.get(each.node, 0.0), each.node
+    def rank(each: Placed) -> tuple[bool, int, int, bool, float, int]:
+        others = [view[other.node] for other in kept if other is not each]
+        leaving = ground.goals.leaving(holding.chunk, each.node)
+        zones, hosts = len({other.zone for other in others}), len({other.host for other in others})
+        is_alone = sum(other.index == each.index for other in kept) == 1
+        return not leaving, -zones, -hosts, is_alone, free.get(each.node, 0.0), each.node
 
-            first = min((each for each in kept if each.index == index), key=rank)
-            kept.remove(first)
-            found.append(first.node)
-    return found
+    twice = [each for each in kept if covered([other for other in kept if other is not each], redundancy) == much]
+    return sorted(twice, key=rank)
+
+
+def _make_room(holding: Holding, ground: Ground) -> list[Release]:
+    """A shard is missing, and whoever could take it has another of this chunk. What is there twice goes, so that its node
+    can have the missing one; one at a time."""
+    if ground.goals.held or holding.redundancy.alike:
+        return []  # if shards are alike, what is there twice stands in already
+    size = holding.redundancy.shard_bytes(holding.length)
+    roomy = {each.node for each in ground.members if each.free >= size}
+    return [Release(each.node) for each in _twice(holding, ground, holding.places) if each.node in roomy][:1]
 
 
 def _mix(value: int) -> int:

@@ -72,27 +72,40 @@ def live(places: Sequence[Placed], view: Mapping[int, NodeView]) -> list[Placed]
 
 def remaining(places: Sequence[Placed], redundancy: Redundancy, view: Mapping[int, NodeView]) -> int:
     """How many more shards may be lost: below 0 the chunk cannot be read, at 0 it is endangered."""
-    wanted = range(redundancy.shards)
-    return len({place.index for place in live(places, view) if place.index in wanted}) - redundancy.needed
+    return covered(live(places, view), redundancy) - redundancy.needed
+
+
+def covered(places: Sequence[Placed], redundancy: Redundancy) -> int:
+    """How many of the wanted shards these places cover, see :meth:`Redundancy.covered`."""
+    return redundancy.covered([(place.node, place.index) for place in places])
 
 
 def keepers(
-    places: Sequence[Placed], leaving: int, redundancy: Redundancy, view: Mapping[int, NodeView], *, good: bool = True
+    places: Sequence[Placed],
+    leaving: Placed,
+    redundancy: Redundancy,
+    view: Mapping[int, NodeView],
+    *,
+    good: bool = True,
 ) -> list[Placed] | None:
-    """The places that make the one on node ``leaving`` superfluous, or None if it must stay.
+    """The places that make ``leaving`` superfluous, or None if it must stay. Whether it is among ``places`` is the same.
 
-    They are on nodes that keep, have every wanted shard between them, and lie in as many zones and hosts as together with
+    They are on nodes that keep, cover every wanted shard between them, and lie in as many zones and hosts as together with
     the one that goes, if that is ``good``: a damaged one protects nothing. Before its bytes are dropped, one for each
     shard has to be read and found good.
+
+    While a shard is missing, a good one may go that one of them has, too: nothing is covered because of it, and its node
+    may be the only one that can take what is missing. Of shards that are alike none is like that.
     """
     kept = [
         place
         for place in places
-        if place.node != leaving and place.node in view and view[place.node].standing is Standing.KEEPS
+        if place.node != leaving.node and place.node in view and view[place.node].standing is Standing.KEEPS
     ]
-    if not {place.index for place in kept} >= set(range(redundancy.shards)):
-        return None
-    gone = view.get(leaving)
+    if covered(kept, redundancy) < redundancy.shards:
+        is_twice = not redundancy.alike and any(place.index == leaving.index for place in kept)
+        return kept if good and is_twice else None
+    gone = view.get(leaving.node)
     if gone is not None and gone.standing.counts and good:
         others = [view[place.node] for place in kept]
         zones, hosts = {each.zone for each in others}, {each.host for each in others}

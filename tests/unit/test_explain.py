@@ -123,6 +123,12 @@ def test_sentences(given: Layout, seen: dict[int, NodeSeen], said: list[str]) ->
     assert explain(given, seen) == said
 
 
+def test_a_copy_that_is_there_twice_is_two_copies() -> None:
+    assert explain(layout("copies=2", "1,3 2"), nodes("up", "down", "up"))[2:] == [
+        "It survives the loss of any one node; not of node-1 and node-3 together."
+    ]
+
+
 def test_if_a_node_were_lost() -> None:
     said = explain(layout("copies=2", "1 2"), nodes(*UP4), lost=[1])
     assert "Chunk 1 lies on node-1 (lost) and node-2." in said

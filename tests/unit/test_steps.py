@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsa_zmq.model.placement import Member
-from dsa_zmq.model.redundancy import parse_redundancy
+from dsa_zmq.model.redundancy import Redundancy, parse_redundancy
 from dsa_zmq.model.steps import Add, Goals, Ground, Holding, Release, Stuck, sources, steps
-from dsa_zmq.model.upkeep import NodeView, Placed, Standing, Why, live
+from dsa_zmq.model.upkeep import NodeView, Placed, Standing, Why, covered, live
 
 KEEPS, LEAVES, SILENT, FAILED, AWAY = Standing
 TWO = parse_redundancy("copies=2")
@@ -169,69 +169,161 @@ def test_silent_nodes_are_read_from_last_of_those_that_are_up() -> None:
     assert [place.node for place in sources(places, at.view)] == [4, 3, 1, 5]
 
 
+# --- shards that are there twice --------------------------------------------------------------------------------------
+
+CODE = Redundancy(shards=3, needed=2)  #: a code, made up: its shards are not alike
+
+
+def coded(*places: tuple[int, int], **fields: object) -> Holding:
+    return dataclasses.replace(holding(*places, **fields), redundancy=CODE)
+
+
+def test_a_copy_that_is_there_twice_stands_in_for_one_that_is_gone() -> None:
+    """Node 1 was away while node 3 got its copy, and is back; node 2 dies. Two copies are there."""
+    assert steps(holding((1, 0), (3, 0), (2, 1)), ground([KEEPS, AWAY, KEEPS])) == []
+    assert steps(holding((1, 0), (3, 0)), ground([KEEPS] * 4)) == []
+
+
+@pytest.mark.parametrize("zones", [["", "", ""], ["a", "b", "a"], ["a", "a", "b"]])
+def test_when_the_third_is_back_one_of_the_same_goes(zones: list[str]) -> None:
+    at = ground([KEEPS] * 3, zones=zones)
+    at.members[1].free = 10  # fuller than the others
+    (step,) = steps(holding((1, 0), (3, 0), (2, 1)), at)
+    assert step in ([Release(1), Release(3)] if zones != ["a", "a", "b"] else [Release(1)])
+
+
+def test_a_stand_in_is_not_let_go() -> None:
+    for standing in (AWAY, SILENT, FAILED):
+        assert steps(holding((1, 0), (3, 0), (2, 1)), ground([KEEPS, standing, KEEPS])) == []
+    assert steps(holding((1, 0), (3, 0), (2, 1)), ground([KEEPS, LEAVES, KEEPS])) == [Release(2)]
+
+
+def test_what_is_made_anew_is_a_copy_that_nobody_has() -> None:
+    three = dataclasses.replace(holding((1, 0), (3, 0), (2, 1)), redundancy=parse_redundancy("copies=3"))
+    assert steps(three, ground([KEEPS] * 4)) == []
+    assert steps(three, ground([KEEPS, AWAY, KEEPS, KEEPS])) == [Add(2, 4, Why.REPAIR)], "one is missing, not two"
+    assert steps(three, ground([KEEPS, LEAVES, KEEPS, KEEPS])) == [Add(2, 4, Why.DRAIN)]
+    assert steps(holding((1, 0), (3, 0)), ground([LEAVES, AWAY, KEEPS, KEEPS])) == [Add(1, 4, Why.DRAIN)]
+
+
+def test_what_stands_in_and_leaves_is_replaced() -> None:
+    at = ground([KEEPS, AWAY, LEAVES, KEEPS])
+    assert steps(holding((1, 0), (3, 0)), at) == [Add(1, 4, Why.DRAIN)]
+    assert steps(holding((1, 0), (3, 0), (4, 1)), at) == [Release(3)]
+
+
+def test_who_has_just_gone_is_waited_for_also_if_it_stood_in() -> None:
+    at = ground([KEEPS, AWAY, AWAY, KEEPS], Goals(just_away=frozenset((3,))))
+    assert steps(holding((1, 0), (3, 0), (2, 1)), at) == []
+    at = ground([KEEPS, AWAY, AWAY, KEEPS])
+    assert steps(holding((1, 0), (3, 0), (2, 1)), at) == [Add(1, 4, Why.REPAIR)]
+
+
+def test_a_damaged_stand_in_is_mended_as_what_it_is() -> None:
+    assert steps(holding((1, 0), bad=((2, 0),)), ground([KEEPS] * 2)) == [Add(0, 2, Why.BAD)]
+    assert steps(holding((1, 0), bad=((2, 0),)), ground([KEEPS] * 3)) == [Add(1, 3, Why.BAD)]
+    mended = holding((1, 0), bad=((2, 0),), pending=(Placed(2, 0),))
+    assert steps(dataclasses.replace(mended, redundancy=parse_redundancy("copies=3")), ground([KEEPS] * 2)) == [
+        Stuck(2, Why.REPAIR)
+    ]
+
+
+def test_a_shard_of_a_code_that_is_there_twice_stands_in_for_nothing() -> None:
+    assert steps(coded((1, 0), (2, 1), (3, 1)), ground([KEEPS] * 4)) == [Add(2, 4, Why.REPAIR)]
+
+
+def test_a_shard_of_a_code_that_is_there_twice_makes_room_for_the_missing_one() -> None:
+    """With no node to spare one of the two goes, and the missing one is made where it was."""
+    (stuck, step) = steps(coded((1, 0), (2, 1), (3, 1)), ground([KEEPS] * 3))
+    assert stuck == Stuck(2, Why.REPAIR)
+    assert step in (Release(2), Release(3))
+    assert steps(coded((1, 0), (2, 1), dropping=frozenset((3,))), ground([KEEPS] * 3)) == [stuck]
+    assert steps(coded((1, 0), (2, 1)), ground([KEEPS] * 3)) == [Add(2, 3, Why.REPAIR)]
+
+
+@pytest.mark.parametrize("standing", [AWAY, SILENT, FAILED, LEAVES])
+def test_no_room_is_made_by_a_shard_whose_double_may_not_keep(standing: Standing) -> None:
+    assert steps(coded((1, 0), (2, 1), (3, 1)), ground([KEEPS, KEEPS, standing])) == [Stuck(2, Why.REPAIR)]
+
+
+def test_no_room_is_made_while_healing_is_held_or_where_the_missing_one_would_not_fit() -> None:
+    assert steps(coded((1, 0), (2, 1), (3, 1)), ground([KEEPS] * 3, Goals(held=True))) == []
+    assert steps(coded((1, 0), (2, 1), (3, 1)), ground([KEEPS] * 3, room=10)) == [Stuck(2, Why.REPAIR)]
+
+
 # --- any history ------------------------------------------------------------------------------------------------------
 
 standing = st.sampled_from([KEEPS, KEEPS, KEEPS, LEAVES, SILENT, FAILED, AWAY])
 
 
 @st.composite
-def histories(draw: st.DrawFn) -> tuple[int, int, list[str], list[tuple[list[Standing], int, int]]]:
-    """Copies, nodes, zones, and rounds of (standings, which pending move arrives, which place goes bad)."""
-    copies = draw(st.integers(1, 3))
-    nodes = draw(st.integers(copies + 1, 7))
+def histories(draw: st.DrawFn) -> tuple[Redundancy, int, list[str], list[tuple[list[Standing], int, int]]]:
+    """Redundancy, nodes, zones, and rounds of (standings, which pending move arrives, which place goes bad)."""
+    shards = draw(st.integers(1, 4))
+    redundancy = Redundancy(shards, draw(st.integers(1, min(2, shards))))
+    nodes = draw(st.integers(shards + 1, 7))
     zones = draw(st.lists(st.sampled_from("ab"), min_size=nodes, max_size=nodes))
     rounds = st.tuples(
         st.lists(standing, min_size=nodes, max_size=nodes), st.integers(0, 2), st.sampled_from([-1] * 6 + [0, 1])
     )
-    return copies, nodes, zones, draw(st.lists(rounds, max_size=8))
+    return redundancy, nodes, zones, draw(st.lists(rounds, max_size=8))
 
 
 @given(histories())
 def test_whatever_happens_no_shard_is_lost_by_healing_and_in_the_end_each_is_there_once(history) -> None:
-    copies, nodes, zones, rounds = history
-    redundancy = parse_redundancy(f"copies={copies}")
-    chunk = Holding(77, 4096, redundancy, tuple(Placed(index + 1, index) for index in range(copies)))
+    redundancy, nodes, zones, rounds = history
+    chunk = Holding(77, 4096, redundancy, tuple(Placed(index + 1, index) for index in range(redundancy.shards)))
+    has_rotted = False
     for standings, arrivals, rots in rounds:
         at = ground(standings, zones=zones)
         good = live(chunk.places, at.view)
-        if 0 <= rots < len(chunk.places) and len(good) > 1 and chunk.places[rots] in good:
+        if (
+            0 <= rots < len(chunk.places)
+            and covered(good, redundancy) > redundancy.needed
+            and chunk.places[rots] in good
+        ):
+            has_rotted = True
             rotten = chunk.places[rots]
             rest = tuple(place for place in chunk.places if place is not rotten)
             chunk = dataclasses.replace(chunk, places=rest, bad=(*chunk.bad, rotten))
         chunk = carried_out(chunk, at, arrivals)
-    for _ in range(12):
+    for _ in range(20):
         at = ground([KEEPS] * nodes, zones=zones)
         before = chunk
         chunk = carried_out(chunk, at, 9)
         if chunk == before:
             break
     assert steps(chunk, at) == [] or any(isinstance(step, Stuck) for step in steps(chunk, at))
-    if nodes >= 2 * copies and chunk.places:
-        assert sorted(place.index for place in chunk.places) == list(range(copies))
+    if redundancy.alike or not has_rotted or nodes >= 2 * redundancy.shards:
+        assert len(chunk.places) == covered(chunk.places, redundancy) == redundancy.shards
         assert not chunk.bad
         assert not chunk.pending
 
 
 def carried_out(chunk: Holding, at: Ground, arrivals: int) -> Holding:
     """The chunk after one round of steps, of whose moves so many arrive."""
-    readable = {place.index for place in sources(chunk.places, at.view)}
+    redundancy = chunk.redundancy
+    readable = covered(sources(chunk.places, at.view), redundancy)
     places, bad, pending = list(chunk.places), list(chunk.bad), list(chunk.pending)
     for step in steps(chunk, at):
         if isinstance(step, Add):
             assert at.view[step.node].standing is KEEPS
-            assert readable, "there is a source"
+            assert readable >= redundancy.needed, "there is a source"
             assert step.node not in {place.node for place in (*places, *pending)}
             pending.append(Placed(step.node, step.index))
         elif isinstance(step, Release):
+            gone = [place for place in places if place.node == step.node]
             places = [place for place in places if place.node != step.node]
             bad = [place for place in bad if place.node != step.node]
-            keeping = {place.index for place in places if at.view[place.node].standing is KEEPS}
-            assert keeping >= set(range(chunk.redundancy.shards)), "all shards are on nodes that keep"
+            keeping = [place for place in places if at.view[place.node].standing is KEEPS]
+            if covered(keeping, redundancy) < redundancy.shards:
+                assert covered([*keeping, *gone], redundancy) == covered(keeping, redundancy), "nothing less is kept"
+                assert gone, "damaged bytes stay until all shards are on nodes that keep"
     for place in pending[:arrivals]:
         pending.remove(place)
         if at.view[place.node].standing is KEEPS:
             places.append(place)
             bad = [other for other in bad if other.node != place.node]
     after = dataclasses.replace(chunk, places=tuple(places), bad=tuple(bad), pending=tuple(pending))
-    assert readable <= {place.index for place in sources(after.places, at.view)}
+    assert readable <= covered(sources(after.places, at.view), redundancy)
     return after

@@ -145,10 +145,11 @@ def _count(rows: Rows, wanted: list[tuple[int, int]], present: Present) -> dict[
         if chunk is None:
             states[number] = Safety.LOST
             continue
-        live = [place for place in places if place.state == LIVE_PLACE]
-        counting = len({place.shard for place in live if place.node in present.counting})
-        readable = len({place.shard for place in live if place.node in present.readable})
-        states[number] = judged(counting, readable, parse_redundancy(chunk.redundancy))
+        redundancy = parse_redundancy(chunk.redundancy)
+        live = [(place.node, place.shard) for place in places if place.state == LIVE_PLACE]
+        counting = redundancy.covered(place for place in live if place[0] in present.counting)
+        readable = redundancy.covered(place for place in live if place[0] in present.readable)
+        states[number] = judged(counting, readable, redundancy)
     counted = {}
     for key, chunks in ids.items():
         sums = [0, 0, 0, 0]

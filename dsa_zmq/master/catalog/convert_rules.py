@@ -259,8 +259,8 @@ def check_page(rows: Rows, facts: Facts, job: CheckPage) -> bool | None:
     chunks = rows.get_all(CHUNKS, ids)
     for chunk, group in zip(chunks, rows.group_all(PLACES, ids), strict=True):
         assert chunk is not None, "a page names its chunks"
-        there = {row.shard for row in group if row.state == LIVE_PLACE}
-        if not there >= set(range(parse_redundancy(chunk.redundancy).shards)):
+        redundancy = parse_redundancy(chunk.redundancy)
+        if redundancy.covered((row.node, row.shard) for row in group if row.state == LIVE_PLACE) < redundancy.shards:
             return False
     return True
 

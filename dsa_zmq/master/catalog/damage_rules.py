@@ -19,17 +19,30 @@ again and again: what is above the horizon today is below it another day.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import msgspec
 
 from actors.core import Job
 from dsa_zmq.master.catalog.examine_rules import DROPS_OF_CHUNK, Declare, declare
 from dsa_zmq.master.catalog.facts import Facts
-from dsa_zmq.master.catalog.inventory_rules import is_wanted
 from dsa_zmq.master.catalog.node_rules import ALL_NODES
 from dsa_zmq.master.catalog.places import view_of
 from dsa_zmq.master.catalog.rows import Rows
-from dsa_zmq.master.catalog.tables import CHUNKS, DROPS, HORIZON, MOVES, PLACES, SENT_OFF, DropRow
-from dsa_zmq.model.upkeep import Standing
+from dsa_zmq.master.catalog.tables import (
+    CHUNKS,
+    DROPS,
+    HORIZON,
+    LIVE_PLACE,
+    MOVES,
+    PLACES,
+    SENT_OFF,
+    ChunkRow,
+    DropRow,
+    PlaceRow,
+)
+from dsa_zmq.model.redundancy import parse_redundancy
+from dsa_zmq.model.upkeep import NodeView, Standing
 from dsa_zmq.protocol.values import ShardRef
 
 
@@ -65,9 +78,23 @@ def take_damage(rows: Rows, facts: Facts, job: TakeDamage) -> DamageTaken:
         if chunk is None:
             if 0 < shard.chunk < horizon:
                 useless.append(shard)
-        elif is_wanted(chunk, places[shard.chunk], shard.index, view) is False:
+        elif _is_useless(chunk, places[shard.chunk], shard.index, view):
             useless.append(shard)
     bad = declare(rows, facts, Declare(job.node, [], job.shards))
     for shard in useless:
         rows.put(DROPS, DropRow(job.node, shard.chunk, shard.index, SENT_OFF))
     return DamageTaken(bad, len(useless))
+
+
+def _is_useless(chunk: ChunkRow, places: Sequence[PlaceRow], shard: int, view: Mapping[int, NodeView]) -> bool:
+    """Whether it is no shard of the chunk, or a node that keeps has it. What could stand in for another were it good is not
+    waited for: once its node gets that other one, nobody would ever drop it."""
+    if not 0 <= shard < parse_redundancy(chunk.redundancy).shards:
+        return True
+    return any(
+        place.shard == shard
+        and place.state == LIVE_PLACE
+        and place.node in view
+        and view[place.node].standing is Standing.KEEPS
+        for place in places
+    )

@@ -131,7 +131,7 @@ def find_unverified(rows: Rows, facts: Facts, job: FindUnverified) -> Unverified
     ids = [drop.chunk for drop in open_ones]
     found = []
     for drop, chunk, places in zip(open_ones, rows.get_all(CHUNKS, ids), rows.group_all(PLACES, ids), strict=True):
-        kept = keepers_of(chunk, places, drop.node, view) if chunk is not None else None
+        kept = keepers_of(chunk, places, Placed(drop.node, drop.shard), view) if chunk is not None else None
         found.append(Released(drop.chunk, drop.node, drop.shard, kept or []))
     return Unverified(found, drops[-1][:3] if len(drops) == _SCANNED else None)
 

@@ -8,7 +8,8 @@ a place, a pending move or a drop of the chunk there         nothing: its own co
 no chunk row, id below the horizon                           an orphan: to be dropped
 no chunk row, id above                                       an upload under way: nothing
 a chunk row, no place; nobody that stays has the shard       to be read, and then a place: what is wanted counts
-a chunk row, no place; a node that keeps has it              to be dropped
+a chunk row, no place; a node that keeps has it              to be dropped; of shards that are alike, only if there are
+                                                             enough of them
 not listed, but a live place                                 the node is asked
 ===========================================================  ===================================================
 """
@@ -168,15 +169,16 @@ def judge_inventory(rows: Rows, facts: Facts, job: JudgeInventory) -> Judged:
 
 
 def is_wanted(chunk: ChunkRow, places: Sequence[PlaceRow], shard: int, view: dict[int, NodeView]) -> bool | None:
-    """Whether a shard that is no place should be one. None: that cannot be said now."""
-    if not 0 <= shard < parse_redundancy(chunk.redundancy).shards:
-        return False
-    standings = [
-        view[place.node].standing
-        for place in places
-        if place.shard == shard and place.state == LIVE_PLACE and place.node in view
-    ]
-    best = min(standings, default=Standing.AWAY)
-    if best is Standing.SILENT:
-        return None
-    return best is not Standing.KEEPS
+    """Whether a shard of a node without a place should be one: whether more is covered with it. None: that cannot be said
+    now, since it depends on nodes that are silent."""
+    redundancy = parse_redundancy(chunk.redundancy)
+    there = [place for place in places if place.state == LIVE_PLACE and place.node in view]
+    held: list[tuple[int, int]] = []
+    for standing in (Standing.KEEPS, Standing.SILENT):
+        held += [(place.node, place.shard) for place in there if view[place.node].standing is standing]
+        if redundancy.covered([*held, (_YET_ANOTHER, shard)]) == redundancy.covered(held):
+            return False if standing is Standing.KEEPS else None
+    return True
+
+
+_YET_ANOTHER = 0  #: no node has this number

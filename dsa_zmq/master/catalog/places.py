@@ -168,7 +168,7 @@ def release(rows: Rows, chunk_id: int, node: int, view: Mapping[int, NodeView]) 
     place = next((place for place in places if place.node == node), None)
     if chunk is None or place is None:
         return None
-    kept = keepers_of(chunk, places, node, view)
+    kept = keepers_of(chunk, places, Placed(node, place.shard), view)
     if kept is None:
         return None
     change_places(rows, [PlaceChange(chunk, places, [other for other in places if other.node != node])])
@@ -190,7 +190,7 @@ def send_off(
     if chunk is not None:
         read = set(good)
         places = [place for place in rows.group(PLACES, chunk_id) if Placed(place.node, place.shard) in read]
-        if keepers_of(chunk, places, node, view) is None:
+        if keepers_of(chunk, places, Placed(node, shard), view) is None:
             return False
     rows.put(DROPS, drop._replace(state=SENT_OFF))
     return True
@@ -210,9 +210,9 @@ def restore(rows: Rows, chunk_id: int, node: int, shard: int) -> bool:
 
 
 def keepers_of(
-    chunk: ChunkRow, places: Sequence[PlaceRow], leaving: int, view: Mapping[int, NodeView]
+    chunk: ChunkRow, places: Sequence[PlaceRow], leaving: Placed, view: Mapping[int, NodeView]
 ) -> list[Placed] | None:
-    """Those of the places that make the one on node ``leaving`` superfluous, see :func:`dsa_zmq.model.upkeep.keepers`."""
+    """Those of the places that make ``leaving`` superfluous, see :func:`dsa_zmq.model.upkeep.keepers`."""
     there = [Placed(place.node, place.shard) for place in places if place.state == LIVE_PLACE]
-    good = not any(place.node == leaving and place.state == BAD_PLACE for place in places)
+    good = not any(place.node == leaving.node and place.state == BAD_PLACE for place in places)
     return keepers(there, leaving, parse_redundancy(chunk.redundancy), view, good=good)

@@ -7,6 +7,7 @@ A slice looks at the chunks after a cursor, or at those that it is told. What is
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -35,9 +36,9 @@ from dsa_zmq.master.catalog.tables import (
     PlaceRow,
     StoreRow,
 )
-from dsa_zmq.model.holders import groups_of, shards_held
+from dsa_zmq.model.holders import groups_of, nodes_of, shards_held
 from dsa_zmq.model.placement import Member
-from dsa_zmq.model.redundancy import parse_redundancy
+from dsa_zmq.model.redundancy import Redundancy, parse_redundancy
 from dsa_zmq.model.steps import Add, Goals, Ground, Holding, Release, Step, Stuck, steps
 from dsa_zmq.model.upkeep import NodeView, Placed, Standing, Why, remaining
 
@@ -129,14 +130,22 @@ def take_stock(rows: Rows, facts: Facts, job: TakeStock) -> StockTaken:
     untidy = bool(rows.scan(SOME_BAD))  # holders do not tell of those
     for row in rows.scan(ALL_HOLDERS):
         redundancy = parse_redundancy(row.redundancy)
-        held = shards_held(row.holders, counting)
+        held = shards_held(row.holders, counting, redundancy)
         left = held - redundancy.needed
         chunks[left] = chunks.get(left, 0) + row.chunks
         if held < redundancy.shards:
             short[left] = short.get(left, 0) + row.chunks
-        for group in groups_of(row.holders):
-            untidy = untidy or len(group & staying) != 1 or not group.isdisjoint(unwanted)
+        untidy = (
+            untidy or _is_untidy(row.holders, redundancy, staying) or not nodes_of(row.holders).isdisjoint(unwanted)
+        )
     return StockTaken(chunks, short, untidy)
+
+
+def _is_untidy(holders: str, redundancy: Redundancy, staying: AbstractSet[int]) -> bool:
+    """Whether more or fewer nodes that stay have something than is wanted."""
+    if redundancy.alike:
+        return len(nodes_of(holders) & staying) != redundancy.shards
+    return any(len(group & staying) != 1 for group in groups_of(holders))
 
 
 class _Shards(NamedTuple):
@@ -189,10 +198,10 @@ def survey(rows: Rows, facts: Facts, job: Survey) -> SurveyDone:
 
 def _is_settled(chunk: ChunkRow, shards: _Shards, staying: frozenset[int]) -> bool:
     """Whether each shard lies once, where it may stay: for nearly all chunks that is soon seen."""
-    places = shards.places
-    if shards.moves or shards.drops or len(places) != parse_redundancy(chunk.redundancy).shards:
+    places, redundancy = shards.places, parse_redundancy(chunk.redundancy)
+    if shards.moves or shards.drops or len(places) != redundancy.shards:
         return False
-    return len({row.shard for row in places}) == len(places) and all(
+    return (redundancy.alike or len({row.shard for row in places}) == len(places)) and all(
         row.state == LIVE_PLACE and row.node in staying for row in places
     )
 

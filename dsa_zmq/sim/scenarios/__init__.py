@@ -16,12 +16,13 @@ from dsa_zmq.sim.scenarios.repair import REPAIR
 from dsa_zmq.sim.scenarios.returning import EMPTY, INCARNATION, OLDER, STALE, UNMOUNTED
 from dsa_zmq.sim.scenarios.rot import ROTTING
 from dsa_zmq.sim.scenarios.space import COMPACTION, FULL, LATE
+from dsa_zmq.sim.scenarios.spreading import SPREADING
 from dsa_zmq.sim.scenarios.stalled import LINK, MASTER, NODE
 from dsa_zmq.sim.scenarios.storm import POWER, STORM
 
 SCENARIOS: tuple[Scenario, ...] = (
     CALM, MEETING, STORM, POWER, ANSWER, COMMIT, COUNT, NODE, MASTER, LINK, INCARNATION, OLDER, EMPTY, STALE, LYING, ROT,
     SYNC, UNMOUNTED, AHEAD, COMPACTION, FULL, LATE, *REPAIR, *INVENTORIES,
-    *NOTICED, *ROTTING, *GROWING,
+    *NOTICED, *ROTTING, *GROWING, *SPREADING,
 )  # fmt: skip
 """All of them."""

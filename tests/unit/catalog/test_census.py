@@ -9,6 +9,8 @@ import pytest
 from dsa_zmq.errors import Conflict, Invalid
 from dsa_zmq.master.catalog.census_rules import Present
 from dsa_zmq.master.catalog.health import TakeTally
+from dsa_zmq.master.catalog.places import PlaceChange, change_places
+from dsa_zmq.master.catalog.tables import CHUNKS, PLACES
 from dsa_zmq.master.census import MOST_STANDS, Census, Search, Searches, Walk
 from dsa_zmq.master.health import count
 from dsa_zmq.model.holders import Safety, safety
@@ -19,7 +21,8 @@ STATES = [state.name.lower() for state in Safety]
 
 
 def filled(kit, seed=0):
-    """Files in a tree, of all redundancies and sizes, one a copy of another; their chunks."""
+    """Files in a tree, of all redundancies and sizes, one a copy of another; their chunks. Of some all copies are of one
+    index: they stand in for each other."""
     rng = random.Random(seed)
     chunks = {}
     for name in ("a", "a/b", "c"):
@@ -30,9 +33,17 @@ def filled(kit, seed=0):
         commit = kit.commit(f"{folder}/f{number}", rng.randint(0, 20_000), redundancy=redundancy)
         kit.good(commit)
         chunks[commit.path] = [(each.chunk, redundancy) for each in commit.chunks]
+    for held in chunks.values():
+        for chunk, _ in held[::2]:
+            kit.decide(lambda rows, chunk=chunk: all_alike(rows, chunk))
     kit.good(Copy("/" + next(path for path in chunks if chunks[path])[1:], "/copied"))
     chunks["/copied"] = next(each for each in chunks.values() if each)
     return chunks
+
+
+def all_alike(rows, chunk):
+    before = rows.group(PLACES, chunk)
+    change_places(rows, [PlaceChange(rows.get(CHUNKS, chunk), before, [row._replace(shard=0) for row in before])])
 
 
 def states_by_places(kit, chunks, there):

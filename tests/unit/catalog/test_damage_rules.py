@@ -47,6 +47,13 @@ def test_what_is_no_place_goes_if_a_good_node_has_the_shard(kit, staged):
     assert tell(kit, node, (staged.chunk, index)) == NOTHING, "its drop goes on"
 
 
+def test_damaged_bytes_stand_in_for_nothing(kit, staged):
+    """Else they would be there for ever once their node has got the copy that is missing."""
+    kept, lost = staged.receipts
+    away = {**ALL_UP, lost.node: Standing.AWAY}
+    assert tell(kit, spare(staged), (staged.chunk, kept.index), standings=away) == DamageTaken([], 1)
+
+
 @pytest.mark.parametrize("standing", [Standing.SILENT, Standing.FAILED, Standing.AWAY, Standing.LEAVES])
 def test_damaged_bytes_are_kept_while_there_may_be_no_others(kit, staged, standing):
     node, holder = spare(staged), staged.receipts[0]

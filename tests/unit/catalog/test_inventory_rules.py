@@ -109,6 +109,15 @@ def test_what_another_node_has_goes_only_if_that_one_keeps(kit, staged, standing
     assert (judged.dropping, len(judged.adoptable)) == {"drop": (1, 0), "adopt": (0, 1), "wait": (0, 0)}[outcome]
 
 
+def test_a_copy_that_stands_in_for_a_missing_one_is_wanted(kit, staged):
+    kept, lost = staged.receipts
+    judged = judge(kit, spare(staged), [(staged.chunk, kept.index)], standings=ALL_UP | {lost.node: Standing.AWAY})
+    assert judged == Judged([], [ShardRef(staged.chunk, kept.index)], 0)
+    silent = ALL_UP | {lost.node: Standing.SILENT}
+    assert judge(kit, spare(staged), [(staged.chunk, kept.index)], standings=silent) == Judged([], [], 0)
+    assert judge(kit, spare(staged), [(staged.chunk, kept.index)]).dropping == 1
+
+
 def test_a_bad_place_elsewhere_does_not_make_a_shard_superfluous(kit, staged):
     other = staged.receipts[0]
     change(

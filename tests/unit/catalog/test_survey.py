@@ -273,3 +273,23 @@ def test_the_places_of_a_store_that_was_replaced_go_once_all_is_whole_without_th
         arrive(files, move)
     _, released = survey(files, standings)
     assert {(each.chunk, each.node) for each in released} == {(chunk, 2) for chunk in lost}
+
+
+def test_a_copy_that_is_there_twice_stands_in_for_one_that_is_gone_for_good(new_kit):
+    """Of three nodes one is away until its copies are made anew, and is back; before any is let go, another dies."""
+    kit = new_kit(nodes=3)
+    for number in range(8):
+        kit.good(kit.commit(f"/f{number}", 9000))
+    moves, _ = survey(kit, without(1))
+    for move in moves:
+        arrive(kit, move)
+    twice = {move.chunk for move in moves}
+    lost = sorted(held_by(kit, 2) & twice)
+    assert lost
+    assert not any(chunk in kit.one(TakeStock(without(2))).short for chunk in lost)
+    assert survey(kit, without(2), chunks=tuple(lost)) == ([], [])
+    back, released = survey(kit)
+    assert not back
+    assert {each.chunk for each in released} == twice, "the third goes once all three are there"
+    stock = kit.one(TakeStock(UP))
+    assert (stock.short, stock.untidy) == ({}, False)

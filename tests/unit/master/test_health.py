@@ -127,6 +127,14 @@ def test_capacity_counts_room_on_nodes_that_are_up_less_what_is_promised_to_uplo
     assert (capacity.nodes_up, capacity.nodes, capacity.files, capacity.content_bytes) == (2, 3, 4, 44)
 
 
+def test_repair_waits_for_a_copy_that_stood_in_for_one_that_is_long_gone() -> None:
+    table = members("a", "b")
+    table.heartbeat(Heartbeat(2, 1, 1, 0, 0, 0, 0), 9 * SECOND)  # the first one is down
+    delays = {1: (4 * SECOND, 294 * SECOND)}
+    told = report(tally(("copies=2", "1,2;9", 3, 30)), table, 10 * SECOND, "copies=2", Healing(delays=delays))
+    assert told.waits == [RepairWait("n1", 3, 4)]
+
+
 def test_repair_waits_for_the_last_of_the_nodes_that_had_a_shard() -> None:
     table = members("a", "b", "c", "d")
     for node in (3, 4):
