@@ -8,8 +8,9 @@ from typing import Protocol, TypeVar
 from dsa_zmq.errors import Conflict, IsADirectory, NotFound
 from dsa_zmq.model import limits
 from dsa_zmq.model.explain import Layout, NodeSeen, explain
+from dsa_zmq.model.pace import HealingPace
 from dsa_zmq.protocol import operations as op
-from dsa_zmq.protocol.values import ChunkPlaces, RiskyFile
+from dsa_zmq.protocol.values import ChunkPlaces, NodeInfo, RiskyFile
 
 MOST_TRIES = 5  #: to see one version of a file whole while others write it
 
@@ -59,11 +60,17 @@ def _groups(chunk: ChunkPlaces) -> tuple[frozenset[int], ...]:
     return tuple(frozenset(group) for group in nodes.values())
 
 
+def _takes(node: NodeInfo) -> bool:
+    """Whether shards that could lie better may go there, as far as a client can tell."""
+    reserve = (1 - HealingPace().fill_other) * (node.used + node.free)
+    return node.state == "up" and not node.draining and node.free > reserve
+
+
 def explain_file(ask: Ask, path: str, without: Sequence[str]) -> list[str]:
     """The sentences of :func:`dsa_zmq.model.explain.explain` about a file, as if the nodes of these names were lost."""
     layout = layout_of(ask, path)
     nodes = ask(op.ListNodes(), op.Nodes).nodes
-    seen = {node.node: NodeSeen(node.name, node.state, node.zone, node.host) for node in nodes}
+    seen = {node.node: NodeSeen(node.name, node.state, node.zone, node.host, _takes(node)) for node in nodes}
     lost = {node.node for node in nodes if node.name in without}
     if unknown := set(without) - {node.name for node in nodes}:
         raise NotFound(f"there is no node '{min(unknown)}'", "see 'dsa nodes' for their names")

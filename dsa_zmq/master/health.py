@@ -41,6 +41,7 @@ class Healing:
     moves_bytes: int = 0
     rate: int = 0  #: bytes a second, lately
     stuck: int = 0  #: shards for which there is no node
+    apart: int = 0  #: chunks that could be spread better
     held: str = ""  #: why repair waits
     delays: Mapping[int, tuple[int, int]] = field(default_factory=dict)
     """For how long (ns) it waits for each node that may come back: where no redundancy is left, and elsewhere."""
@@ -116,7 +117,10 @@ def report(
         lost_chunks=lost,
         nodes_up=sum(state.row.node not in without for state in members.all_up(served_ns)),
         nodes=len(members),
-        notes=notes(members, served_ns, default_redundancy) + _void(result.void) + _stuck(healing.stuck),
+        notes=notes(members, served_ns, default_redundancy)
+        + _void(result.void)
+        + _stuck(healing.stuck)
+        + _apart(healing),
         healthy_bytes=healthy_bytes,
         degraded_bytes=degraded_bytes,
         endangered_bytes=endangered_bytes,
@@ -204,6 +208,17 @@ def _stuck(shards: int) -> list[str]:
         return []
     are = "is" if shards == 1 else "are"
     return [f"{counted(shards, 'shard')} {are} missing and no node can take them: start another node, or free space"]
+
+
+def _apart(healing: Healing) -> list[str]:
+    """One sentence if shards share a zone or a host and need not."""
+    if not healing.apart:
+        return []
+    each = "its shards share" if healing.apart == 1 else "shards of each share"
+    return [
+        f"{counted(healing.apart, 'chunk')} could be spread better: {each} a zone or a host while others have room; "
+        "that is done in the background, some minutes after zones have changed"
+    ]
 
 
 def _shared_fate(members: Members) -> list[str]:

@@ -21,6 +21,8 @@ from dsa_zmq.master.department import CATALOG_LANE, Department, OnOperation
 from dsa_zmq.master.health import Healing, count, present, report
 from dsa_zmq.master.office import Office
 from dsa_zmq.model.holders import Safety
+from dsa_zmq.model.spread import chunks_apart
+from dsa_zmq.model.upkeep import NodeView
 from dsa_zmq.protocol.operations import FilesAtRisk, Health, HealthReport, Operation
 from dsa_zmq.protocol.values import Failure
 
@@ -152,12 +154,21 @@ class HealthDesk(Department):
             moves["moves_bytes"],
             moves["moves_rate"],
             office.survey.statistics()["survey_stuck"],
+            0 if without else self._count_apart(tally, served_ns),
             office.haste.held(served_ns),
             office.survey.delays(served_ns),
         )
         answer = report(tally, office.members, served_ns, office.settings.default_redundancy, healing, without)
         answer = office.converter.discounted(answer)
         return answer if without else self._with_files(ctx, tally, answer)
+
+    def _count_apart(self, tally: Tally, served_ns: int) -> int:
+        members = self.office.members
+        view = {
+            state.row.node: NodeView(members.standing(state.row.node, served_ns), state.row.zone, state.row.host)
+            for state in members
+        }
+        return chunks_apart(tally.holders, view, self.office.survey.rooms_apart(served_ns))
 
     def statistics(self) -> Mapping[str, int]:
         return self._figures

@@ -384,8 +384,8 @@ class Moves:
         return standings.get(node) is Standing.KEEPS and self._budget.may_be_target(node, now_ns)
 
     def _may_trickle(self, pending: Pending, now_ns: int) -> bool:
-        """Rebalancing that nobody asked for goes at a fraction of the rate."""
-        if pending.plan.why != Why.REBALANCE or pending.plan.task:
+        """What could only lie better goes at a fraction of the rate, if nobody has asked for it."""
+        if not Why(pending.plan.why).can_wait or pending.plan.task:
             return True
         if not self._budget.may_trickle(pending.plan.node, now_ns):
             return False

@@ -2,9 +2,9 @@
 
 An event (a node is down for long enough, back, failed, draining; places are found to be others) only makes it begin. First
 the tallies tell how many chunks have how much redundancy left; then there is one pass over the catalog for each such class,
-the lowest first, and a last one for all that is superfluous or on nodes that are to be emptied. Slices follow each other
-only as fast as the catalog answers, so clients' requests go in between. While enough moves are pending, it pauses where
-it is.
+the lowest first, and a last one for all that is superfluous, on nodes that are to be emptied, or could be spread better.
+Slices follow each other only as fast as the catalog answers, so clients' requests go in between. While enough moves are
+pending, it pauses where it is.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ from dsa_zmq.master.department import CATALOG_LANE, Department
 from dsa_zmq.master.members import DOWN, SUSPECT, Change
 from dsa_zmq.master.office import Office
 from dsa_zmq.master.settings import nanoseconds
+from dsa_zmq.model.placement import honours_domains
 from dsa_zmq.model.steps import Goals
+from dsa_zmq.model.upkeep import Why
 from dsa_zmq.protocol.values import Failure
 
 CHUNKS_AT_ONCE = 100  #: named ones in a slice: each is a few queries of its own
@@ -61,6 +63,13 @@ class SurveyDesk(Department):
         self._resting: dict[int, None] = {}  #: to be named at the next tick
         self._stuck = 0  #: shards without a node for them, in the passes that are made
         self._short = 0  #: chunks that can be read and are not whole, by the last stock
+        self._apart = 0  #: chunks that could be spread better, by the last stock
+        self._apart_in_vain = 0  #: so many of them were there when a whole pass could do nothing about it
+        self._spread = 0  #: moves planned for that, in the passes that are made
+        self._spread_delay_ns = nanoseconds(pace.spread_delay_s)
+        self._homes: frozenset[tuple[int, str, str]] = frozenset()  #: all nodes with zone and host
+        self._homes_ns = 0  #: when they have changed, serving time
+        self._look_ns = self._delays_ns[1]  #: when to take stock although nothing has happened: room may have come
         self._slices = 0
         self._planned = 0
         self._released = 0
@@ -117,6 +126,7 @@ class SurveyDesk(Department):
 
     def on_tick(self, ctx: Context, served_ns: int) -> None:
         """Delays run out; a hold ends."""
+        self._look_at_homes(ctx, served_ns)
         held, goals = self.office.haste.held(served_ns), self._goals(served_ns)
         if held != self._held:
             ctx.log("healing-held", why=held or "not any more")
@@ -125,9 +135,19 @@ class SurveyDesk(Department):
         if goals != self._delayed:
             self._delayed = goals
             self.begin(ctx)
+        if served_ns >= self._look_ns and self.is_idle:
+            self.begin(ctx)
         if self._resting:
             resting, self._resting = self._resting, {}
             self.look_at(ctx, resting)
+
+    def _look_at_homes(self, ctx: Context, served_ns: int) -> None:
+        """What was to move because of other zones and hosts than those that are said now is to be thought about anew."""
+        homes = frozenset((state.row.node, state.row.zone, state.row.host) for state in self.office.members)
+        if homes != self._homes:
+            if self._homes:  # else this master has just learnt them: what an earlier one has planned goes on
+                self.office.mover.call_off(ctx, Why.SPREAD)
+            self._homes, self._homes_ns, self._apart_in_vain = homes, served_ns, 0
 
     def on_timer(self, ctx: Context, token: tuple[Any, ...]) -> None:
         """What could not be done some time ago may be possible now."""
@@ -161,7 +181,9 @@ class SurveyDesk(Department):
         served_ns = self.office.at(ctx).served_ns
         if self._wanted:
             self._wanted = False
-            self._run(ctx, ("survey", "stock"), TakeStock(self.office.members.standings(served_ns)))
+            rooms = self.rooms_apart(served_ns) if self._goals(served_ns).spread else {}
+            stock = TakeStock(self.office.members.standings(served_ns), rooms)
+            self._run(ctx, ("survey", "stock"), stock)
         elif self._named and heal and other:
             chunks = tuple(self._named)[:CHUNKS_AT_ONCE]
             for chunk in chunks:
@@ -185,10 +207,13 @@ class SurveyDesk(Department):
             return
         at_risk = sorted(left for left in result.short if left >= 0)
         self._short = sum(result.short[left] for left in at_risk)
+        self._apart = result.apart
         self._passes = list(at_risk)
-        if at_risk or result.untidy or self._thorough or self._excess:
+        is_apart = result.apart > 0 and result.apart != self._apart_in_vain
+        if at_risk or result.untidy or self._thorough or self._excess or is_apart:
             self._passes.append(None)
-        self._after = self._stuck = 0
+        self._after = self._stuck = self._spread = 0
+        self._look_ns = self.office.at(ctx).served_ns + self._delays_ns[1]
         self._thorough = self._thorough and bool(self.office.haste.held(self.office.at(ctx).served_ns))
 
     def _on_slice(self, ctx: Context, result: SurveyDone | Failure) -> None:
@@ -204,7 +229,8 @@ class SurveyDesk(Department):
 
     def _finish(self, ctx: Context) -> None:
         ctx.log("surveyed", short=self._short, stuck=self._stuck, moves=len(self.office.mover.moves))
-        if self._stuck or self._short:
+        self._apart_in_vain = 0 if self._spread else self._apart
+        if self._stuck or self._short or self._spread:
             ctx.set_timer(_AGAIN, self._again_ns)
 
     def _on_named(self, ctx: Context, chunks: tuple[int, ...], result: SurveyDone | Failure) -> None:
@@ -219,6 +245,7 @@ class SurveyDesk(Department):
         self._slices += 1
         self._stuck += result.stuck
         self._planned += len(result.moves)
+        self._spread += sum(move.why == Why.SPREAD for move in result.moves)
         self._released += len(result.released)
         self.office.mover.moves.rank(result.known)
         if result.moves:
@@ -236,7 +263,8 @@ class SurveyDesk(Department):
             frozenset(node for node, since in self._down_since.items() if served_ns - since < delay_ns)
             for delay_ns in self._delays_ns
         )
-        return Goals(bool(self.office.haste.held(served_ns)), endangered, degraded, excess=self._excess)
+        held, spread = bool(self.office.haste.held(served_ns)), served_ns - self._homes_ns >= self._spread_delay_ns
+        return Goals(held, endangered, degraded, spread=spread, excess=self._excess)
 
     def delays(self, served_ns: int) -> dict[int, tuple[int, int]]:
         """How long, in nanoseconds, the repair of what lies on a node that is down still waits: of chunks without redundancy
@@ -261,6 +289,12 @@ class SurveyDesk(Department):
             )
         return rooms
 
+    def rooms_apart(self, served_ns: int) -> dict[int, int]:
+        """The bytes that nodes may take of shards that could lie in another zone or on another host."""
+        if not honours_domains(self.office.settings.placement):
+            return {}
+        return {node: room.other for node, room in self.rooms(served_ns).items() if not self._excess.get(node)}
+
     def conditions(self, served_ns: int) -> Conditions:
         """What decisions about places depend on, frozen for one job."""
         office = self.office
@@ -278,6 +312,7 @@ class SurveyDesk(Department):
             "survey_planned": self._planned,
             "survey_released": self._released,
             "survey_stuck": self._stuck,
+            "survey_apart": self._apart,
             "survey_named": len(self._named),
         }
 

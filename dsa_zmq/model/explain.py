@@ -11,6 +11,7 @@ from typing import TypeVar
 from dsa_zmq.model.holders import Safety, safety
 from dsa_zmq.model.redundancy import Redundancy, parse_redundancy
 from dsa_zmq.model.sizes import counted, format_size
+from dsa_zmq.model.spread import Spread
 
 SHOWN = 5  #: sets of nodes, or ways to be held, that are named one by one
 MOST_TRIED = 100_000  #: combinations: what one file's nodes can be, not what a large cluster could
@@ -28,6 +29,7 @@ class NodeSeen:
     state: str  #: up, suspect, failed, down
     zone: str = ""
     host: str = ""
+    takes: bool = False  #: whether shards that could lie better may go there
 
     @property
     def is_there(self) -> bool:
@@ -58,6 +60,7 @@ def explain(layout: Layout, nodes: Mapping[int, NodeSeen], lost: Collection[int]
         *_where(ways, nodes, lost),
         *_state(ways, redundancy, there),
         *_survives(ways, redundancy, there, nodes),
+        *([] if lost else _apart(ways, redundancy, there & nodes.keys(), nodes)),
     ]
 
 
@@ -138,6 +141,21 @@ def _survives(ways: Ways, redundancy: Redundancy, there: AbstractSet[int], nodes
         shared = [tuple(frozenset(domains[node] for node in group) for group in groups) for groups in present]
         lines.append(_sentence(shared, redundancy.needed, kind, str))
     return lines
+
+
+def _apart(ways: Ways, redundancy: Redundancy, there: AbstractSet[int], nodes: Mapping[int, NodeSeen]) -> list[str]:
+    """Whether it could survive more, as the nodes are now."""
+    spread = Spread(nodes, [node for node in there if nodes[node].takes])
+    held = {groups: frozenset().union(*groups) & there for groups in ways}
+    whole = [groups for groups in ways if len(held[groups]) == redundancy.shards]  # others are made whole first
+    apart = sum(len(ways[groups]) for groups in whole if spread.is_wanted(held[groups]))
+    if not apart:
+        return []
+    shares = "its shards share" if apart == 1 else "shards of each share"
+    return [
+        f"{counted(apart, 'chunk')} of {sum(map(len, ways.values()))} could be spread better: {shares} a zone or a host"
+        " while others have room. That is done in the background, some minutes after zones have changed."
+    ]
 
 
 def _sentence(ways: Iterable[Sequence[frozenset[T]]], needed: int, kind: str, name: Callable[[T], str]) -> str:

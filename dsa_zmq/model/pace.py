@@ -20,6 +20,8 @@ class HealingPace:
         10.0  #: from down to repair, without redundancy left: a restart of the process takes less
     )
     degraded_delay_s: float = 300.0  #: the same with redundancy left: a reboot of the host takes less
+    spread_delay_s: float = 300.0  #: from the last change of any node's zone or host until shards move apart: people
+    #: name zones one node after the other, and half of that is a plan for nothing
     storm_window_s: float = 60.0  #: nodes that go down within this of each other have one cause
     storm_hold_s: float = 300.0  #: how long repair and trims wait then, unless enough of them are back
     start_hold_s: float = 20.0  #: the same after a start or a pause of the master: nodes need time to register
@@ -37,7 +39,7 @@ class HealingPace:
     fill_other: float = 0.90  #: and what else moves: healing must not make the cluster refuse writes
     trickle_above: float = 0.20  #: a node this far from the mean share of use makes rebalancing begin by itself
     balanced_within: float = 0.05  #: and it ends when none is further than this
-    trickle_rate: float = 0.1  #: of node_bytes_s, for rebalancing that nobody asked for
+    trickle_rate: float = 0.1  #: of node_bytes_s, for what nobody asked for: rebalancing, and spreading over domains
 
     def __post_init__(self) -> None:
         _check(self)

@@ -88,6 +88,11 @@ def place(
     return choose(_Request(chunk, position, anchor, members, usable, count, avoid, held))
 
 
+def honours_domains(policy: str) -> bool:
+    """Whether it keeps the shards of a chunk in different zones and on different hosts, where there are enough."""
+    return policy != "chained"
+
+
 def domains_shared(members: Sequence[Member], count: int) -> bool:
     """Whether ``count`` shards must share a host, so that one machine's end takes more than one of them."""
     return len({member.host for member in members}) < count

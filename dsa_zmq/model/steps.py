@@ -11,8 +11,9 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from dsa_zmq.errors import NoSpace
-from dsa_zmq.model.placement import Member, place
+from dsa_zmq.model.placement import Member, honours_domains, place
 from dsa_zmq.model.redundancy import Redundancy
+from dsa_zmq.model.spread import Spread, keeps_domains
 from dsa_zmq.model.upkeep import NodeView, Placed, Standing, Why, covered, keepers, live, remaining
 
 _MASK = (1 << 64) - 1
@@ -27,6 +28,7 @@ class Goals:
     just_away: frozenset[int] = frozenset()  #: down so briefly that nothing they hold is made anew yet
     briefly_away: frozenset[int] = frozenset()  #: the same, as long as redundancy is left
     removed: frozenset[int] = frozenset()  #: nodes whose places go once the chunk is healthy without them
+    spread: bool = True  #: what could lie in other zones or on other hosts may move there
     excess: Mapping[int, float] = field(default_factory=dict)  #: node -> share of its places that is to go elsewhere
 
     def leaving(self, chunk: int, node: int) -> bool:
@@ -95,7 +97,7 @@ def steps(holding: Holding, ground: Ground) -> list[Step]:
     added = list(_add_all(holding, ground))
     if any(isinstance(step, Stuck) and step.why.heals for step in added):
         added += _make_room(holding, ground)
-    return added or list(_release_all(holding, ground))
+    return added or list(_release_all(holding, ground)) or _move_apart(holding, ground)
 
 
 def sources(places: Sequence[Placed], view: Mapping[int, NodeView]) -> list[Placed]:
@@ -112,9 +114,12 @@ def _add_all(holding: Holding, ground: Ground) -> Iterator[Step]:
         return  # nothing to make a shard from
     taken: list[Placed] = []
     for index, why in _to_be_made(holding, ground):
+        if why.can_wait and taken:
+            continue  # one at a time, so that each is seen with what the last has changed
         target = _target(holding, ground, index, why, taken)
         if target is None:
-            yield Stuck(index, why)
+            if not why.can_wait:
+                yield Stuck(index, why)
         else:
             taken.append(target)
             yield Add(target.index, target.node, why)
@@ -155,9 +160,7 @@ def _bearers(holding: Holding, ground: Ground) -> list[tuple[Why | None, list[Pl
     view, goals = ground.view, ground.goals
     there = live(holding.places, view)
     staying = [each for each in there if _stays(holding, ground, each)]
-    leaving = [each for each in there if each not in staying]
-    drained = [each for each in leaving if view[each.node].standing is Standing.LEAVES]
-    given = [each for each in leaving if each not in drained]
+    drained = [each for each in there if view[each.node].standing is Standing.LEAVES]
     waiting = goals.just_away
     if remaining(holding.places, holding.redundancy, view) > 0:
         waiting |= goals.briefly_away
@@ -166,9 +169,19 @@ def _bearers(holding: Holding, ground: Ground) -> list[tuple[Why | None, list[Pl
         (None, staying),
         (None, list(holding.pending)),
         (None if goals.held else Why.DRAIN, drained),
-        (None if goals.held else Why.REBALANCE, given),
+        (None if goals.held else Why.REBALANCE, _given(holding, ground)),
         (None, [each for each in holding.places if each not in there and each.node in waiting]),
         (Why.BAD, [each for each in holding.bad if each.node not in mended]),
+    ]
+
+
+def _given(holding: Holding, ground: Ground) -> list[Placed]:
+    """Places that nodes give away because they are too full."""
+    there = live(holding.places, ground.view)
+    return [
+        each
+        for each in there
+        if ground.view[each.node].standing is not Standing.LEAVES and not _stays(holding, ground, each)
     ]
 
 
@@ -182,14 +195,18 @@ def _target(holding: Holding, ground: Ground, index: int, why: Why, taken: Seque
     members = [each for each in ground.members if each.node not in holding.dropping | bad | gone]
     node = _place(holding, ground, index, why, members, held, size)
     target = None if node is None else Placed(node, index)
-    mendable = _mendable(holding, ground, index, size, held)
+    mendable = None if why.can_wait else _mendable(holding, ground, index, size, held)
     if mendable is not None and (
         target is None or _shares_more(target.node, mendable.node, members, held, ground.view)
     ):
         target = mendable
     if target is not None:
-        next(each for each in ground.members if each.node == target.node).free -= size
+        _take_room(ground, target.node, size)
     return target
+
+
+def _take_room(ground: Ground, node: int, size: int) -> None:
+    next(each for each in ground.members if each.node == node).free -= size
 
 
 def _counts_as_held(holding: Holding, ground: Ground, placed: Placed) -> bool:
@@ -202,6 +219,14 @@ def _place(
 ) -> int | None:
     if not why.heals:
         members = [_less(each, ground.spare.get(each.node, 0)) for each in members if not _overfull(ground, each)]
+    if why is Why.REBALANCE:  # what lies apart stays apart, or it would have to stay twice, or come back
+        given = [each.node for each in _given(holding, ground) if each.index == index or holding.redundancy.alike]
+        there = {each.node for each in (*live(holding.places, ground.view), *holding.pending)}
+        members = [
+            each
+            for each in members
+            if each.node in held or any(keeps_domains(ground.view, there, node, each.node) for node in given)
+        ]
     try:
         (node,) = place(
             ground.policy, chunk=holding.chunk, position=index, anchor=holding.chunk, members=members, count=1,
@@ -234,6 +259,39 @@ def _shares_more(
     zones = {each.zone for each in members if each.node in held}
     hosts = {each.host for each in members if each.node in held}
     return (view[node].zone in zones, view[node].host in hosts) > (view[other].zone in zones, view[other].host in hosts)
+
+
+def _move_apart(holding: Holding, ground: Ground) -> list[Step]:
+    """The chunk is whole, and two of its shards need not share a zone or a host: one of them goes where there is none, the
+    fullest node's first. It is let go as what is there twice."""
+    redundancy, view = holding.redundancy, ground.view
+    kept = [each for each in live(holding.places, view) if view[each.node].standing is Standing.KEEPS]
+    if ground.goals.held or not ground.goals.spread or holding.pending or not honours_domains(ground.policy):
+        return []
+    if len(kept) != redundancy.shards or covered(kept, redundancy) < redundancy.shards:
+        return []
+    size = redundancy.shard_bytes(holding.length)
+    barred = holding.dropping | {each.node for each in (*holding.places, *holding.bad)}
+    members = [_less(each, ground.spare.get(each.node, 0)) for each in ground.members]
+    able = [each.node for each in members if each.free >= size and not _overfull(ground, each)]
+    held = {each.node for each in kept}
+    gains = list(Spread(view, set(able) - barred).gains(held))
+    if not gains:
+        return []
+    free = {each.node: each.free / (each.capacity or 1) for each in ground.members}
+    best = min(gains, key=lambda gain: (-gain.zones, -gain.hosts, free.get(gain.leaving, 0.0), gain.leaving))
+    targets = {
+        each.target
+        for each in gains
+        if (each.leaving, each.zones, each.hosts) == (best.leaving, best.zones, best.hosts)
+    }
+    index = next(each.index for each in kept if each.node == best.leaving)
+    (node,) = place(
+        ground.policy, chunk=holding.chunk, position=index, anchor=holding.chunk, count=1, shard_bytes=size,
+        members=[each for each in members if each.node in targets or each.node in held], held=held,
+    )  # fmt: skip
+    _take_room(ground, node, size)
+    return [Add(index, node, Why.SPREAD)]
 
 
 # --- letting go -------------------------------------------------------------------------------------------------------

@@ -47,6 +47,11 @@ class Why(enum.IntEnum):
         """Whether redundancy is missing without it."""
         return self <= Why.REPAIR
 
+    @property
+    def can_wait(self) -> bool:
+        """Whether everything is where it may stay, and could only lie better."""
+        return self in (Why.SPREAD, Why.REBALANCE)
+
 
 @dataclass(frozen=True, slots=True)
 class NodeView:

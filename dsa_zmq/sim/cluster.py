@@ -90,6 +90,7 @@ class SimCluster:
             **settings,
         )
         self.advertise: dict[str, Address] = {}  #: by node: where it says it is, if not where it listens
+        self.zones: dict[str, str] = {}  #: by node: what it says at its next start; others say none
         self.master = MasterMachine(self, "master")
         self.nodes = [NodeMachine(self, f"n{number}") for number in range(1, nodes + 1)]
         self.users: list[User] = []
@@ -119,7 +120,7 @@ class SimCluster:
             listen=Address(f"tcp://10.0.1.{number}:7710"),
             advertise=self.advertise.get(name),
             name=name,
-            zone="",
+            zone=self.zones.get(name, ""),
             host=f"host-{name}",
             path=f"/srv/{name}",
             disk=f"disk-{name}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import random
 
@@ -127,6 +128,16 @@ def test_a_copy_that_is_there_twice_is_two_copies() -> None:
     assert explain(layout("copies=2", "1,3 2"), nodes("up", "down", "up"))[2:] == [
         "It survives the loss of any one node; not of node-1 and node-3 together."
     ]
+
+
+def test_what_could_be_spread_better_is_said() -> None:
+    seen = nodes(*UP4, zones="aabb")
+    seen[3] = dataclasses.replace(seen[3], takes=True)
+    said = explain(layout("copies=2", "1 2", "1 3", "2 1"), seen)[-1]
+    assert said.startswith("2 chunks of 3 could be spread better: shards of each share a zone or a host")
+    assert not any("better" in line for line in explain(layout("copies=2", "1 2"), seen, lost=[4]))
+    assert not any("better" in line for line in explain(layout("copies=2", "1 2"), nodes(*UP4, zones="aabb")))
+    assert not any("better" in line for line in explain(layout("copies=2", "1"), seen))
 
 
 def test_if_a_node_were_lost() -> None:

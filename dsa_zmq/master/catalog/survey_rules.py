@@ -37,8 +37,9 @@ from dsa_zmq.master.catalog.tables import (
     StoreRow,
 )
 from dsa_zmq.model.holders import groups_of, nodes_of, shards_held
-from dsa_zmq.model.placement import Member
+from dsa_zmq.model.placement import Member, honours_domains
 from dsa_zmq.model.redundancy import Redundancy, parse_redundancy
+from dsa_zmq.model.spread import Spread, chunks_apart
 from dsa_zmq.model.steps import Add, Goals, Ground, Holding, Release, Step, Stuck, steps
 from dsa_zmq.model.upkeep import NodeView, Placed, Standing, Why, remaining
 
@@ -89,12 +90,14 @@ class TakeStock(Job, frozen=True):
     """How much is left of all chunks. Result: StockTaken"""
 
     standings: Mapping[int, Standing]
+    rooms: Mapping[int, int] = {}  #: bytes that nodes may take of what could lie better
 
 
 class StockTaken(msgspec.Struct, frozen=True):
     chunks: dict[int, int]  #: how many more shards may be lost -> chunks
     short: dict[int, int]  #: the same, of chunks that are not whole
     untidy: bool  #: more is there than is wanted, damaged ones too, or something lies where it is not to stay
+    apart: int = 0  #: chunks that could be spread better
 
 
 class Survey(Job, frozen=True):
@@ -128,7 +131,8 @@ def take_stock(rows: Rows, facts: Facts, job: TakeStock) -> StockTaken:
     unwanted = {row.node for row in rows.scan(ALL_NODES) if row.removed}
     unwanted |= {node for node, each in view.items() if each.standing is Standing.LEAVES}
     untidy = bool(rows.scan(SOME_BAD))  # holders do not tell of those
-    for row in rows.scan(ALL_HOLDERS):
+    holders = rows.scan(ALL_HOLDERS)
+    for row in holders:
         redundancy = parse_redundancy(row.redundancy)
         held = shards_held(row.holders, counting, redundancy)
         left = held - redundancy.needed
@@ -138,7 +142,7 @@ def take_stock(rows: Rows, facts: Facts, job: TakeStock) -> StockTaken:
         untidy = (
             untidy or _is_untidy(row.holders, redundancy, staying) or not nodes_of(row.holders).isdisjoint(unwanted)
         )
-    return StockTaken(chunks, short, untidy)
+    return StockTaken(chunks, short, untidy, chunks_apart(holders, view, job.rooms))
 
 
 def _is_untidy(holders: str, redundancy: Redundancy, staying: AbstractSet[int]) -> bool:
@@ -165,6 +169,7 @@ def survey(rows: Rows, facts: Facts, job: Survey) -> SurveyDone:
     view = view_of(rows, job.conditions.standings)
     ground = _ground(nodes, view, job.conditions)
     staying = frozenset(row.node for row in nodes if view[row.node].standing in (Standing.KEEPS, Standing.SILENT))
+    apart = _Apart(ground)
     plans: list[tuple[ChunkRow, list[PlaceRow], list[Step]]] = []
     heal, other, stuck = job.heal, job.other, 0
     next_chunk = chunks[-1].chunk if not job.chunks and len(chunks) == _limit(job) else 0
@@ -173,7 +178,7 @@ def survey(rows: Rows, facts: Facts, job: Survey) -> SurveyDone:
     for chunk in chunks:
         own = shards.get(chunk.chunk, _NO_SHARDS)
         seen += 1
-        if not ground.goals.excess and _is_settled(chunk, own, staying):
+        if not ground.goals.excess and _is_settled(chunk, own, staying) and not apart.may_be(own.places):
             continue
         holding = _holding(chunk, own)
         left = remaining(holding.places, holding.redundancy, view)
@@ -207,6 +212,22 @@ def _is_settled(chunk: ChunkRow, shards: _Shards, staying: frozenset[int]) -> bo
 
 
 _NO_SHARDS = _Shards([], [], [])
+
+
+class _Apart:
+    """Whether chunks may be spread better. Few sets of nodes hold nearly all chunks, so each set is thought about once."""
+
+    def __init__(self, ground: Ground) -> None:
+        able = [each.node for each in ground.members if each.free > ground.spare.get(each.node, 0)]
+        self._spread = Spread(ground.view, able if ground.goals.spread and honours_domains(ground.policy) else [])
+        self._known: dict[tuple[int, ...], bool] = {}
+
+    def may_be(self, places: Sequence[PlaceRow]) -> bool:
+        nodes = tuple([row.node for row in places])  # they are loaded in this order
+        wanted = self._known.get(nodes)
+        if wanted is None:
+            wanted = self._known[nodes] = self._spread.is_wanted(nodes)
+        return wanted
 
 
 def _limit(job: Survey) -> int:

@@ -293,3 +293,39 @@ def test_a_copy_that_is_there_twice_stands_in_for_one_that_is_gone_for_good(new_
     assert {each.chunk for each in released} == twice, "the third goes once all three are there"
     stock = kit.one(TakeStock(UP))
     assert (stock.short, stock.untidy) == ({}, False)
+
+
+def apart(kit):
+    return kit.one(TakeStock(UP, dict.fromkeys(range(1, 5), 1 << 30))).apart
+
+
+def test_when_nodes_are_in_other_zones_than_before_shards_move_apart(files):
+    """Two nodes are started again, in a zone: what lies on both of them, or on neither, has one shard to be moved."""
+    assert (apart(files), survey(files)) == (0, ([], []))
+    for start, name in enumerate(("n0", "n1"), 2):
+        files.nodes[start - 2] = files.register(name, start=start, zone="cellar")
+    together = {chunk for pair in ((1, 2), (3, 4)) for chunk in held_by(files, pair[0]) & held_by(files, pair[1])}
+    assert together
+    assert apart(files) == len(together)
+    assert files.one(TakeStock(UP)).apart == 0, "no node has room for it"
+    moves, released = survey(files)
+    assert not released
+    assert {(move.chunk, move.why) for move in moves} == {(chunk, Why.SPREAD) for chunk in together}
+    assert survey(files) == ([], []), "they are on their way"
+    for move in moves:
+        arrive(files, move)
+    moves, released = survey(files)
+    assert not moves
+    assert {each.chunk for each in released} == together
+    assert apart(files) == 0
+    assert survey(files) == ([], [])
+    for chunk in together:
+        assert len({node in (1, 2) for node in range(1, 5) if chunk in held_by(files, node)}) == 2
+
+
+def test_moves_that_are_no_risk_are_limited_also_when_shards_move_apart(files):
+    for start, name in enumerate(("n0", "n1"), 2):
+        files.nodes[start - 2] = files.register(name, start=start, zone="cellar")
+    found = files.one(Survey(conditions(), other=1))
+    assert len(found.moves) == 1
+    assert found.next

@@ -103,6 +103,12 @@ def test_time_left_follows_from_what_is_missing_and_the_rate() -> None:
     assert report(tally(("copies=2", "1;2", 1, 1000)), table, 0, "copies=2", Healing()).seconds_left == 0
 
 
+def test_what_could_be_spread_better_is_said() -> None:
+    rows = tally(("copies=2", "1;2", 3, 30))
+    (said,) = report(rows, members("a", "b"), 0, "copies=2", Healing(apart=3)).notes
+    assert said.startswith("3 chunks could be spread better: shards of each share a zone or a host")
+
+
 def test_what_lies_on_a_removed_store_is_said_as_long_as_it_is_missed() -> None:
     rows = tally(("copies=2", "1;9", 3, 30), ("copies=2", "1;2;9", 5, 50), ("copies=2", "2;8", 1, 1))
     rows = structs.replace(rows, removed={8: "n8", 9: "n9"})

@@ -169,8 +169,9 @@ def test_a_move_that_has_become_more_urgent_leaves_sooner() -> None:
     assert leave(moves) == [[0, 1, 2, 9]]
 
 
-def test_rebalancing_that_nobody_asked_for_trickles() -> None:
-    own = [move(number, why=int(Why.REBALANCE), task=0, shard_bytes=1000) for number in range(50)]
+@pytest.mark.parametrize("why", [Why.REBALANCE, Why.SPREAD])
+def test_what_could_only_lie_better_and_nobody_asked_for_trickles(why: Why) -> None:
+    own = [move(number, why=int(why), task=0, shard_bytes=1000) for number in range(50)]
     moves, _ = moves_of(*own)
     assert len(leave(moves)) == 1
     asked = [move(number, why=int(Why.REBALANCE), task=7, shard_bytes=1000) for number in range(50)]
