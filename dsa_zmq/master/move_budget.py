@@ -76,11 +76,12 @@ class Budget:
     def trickled(self, node: int, size_bytes: int, now_ns: int) -> None:
         self._trickles.take(node, size_bytes, now_ns)
 
-    def begin(self, target: int, asked: dict[int, int], now_ns: int) -> None:
-        """A batch leaves: so many bytes are asked of each source."""
+    def begin(self, target: int, size_bytes: int, asked: dict[int, int], now_ns: int) -> None:
+        """A batch leaves: so many bytes are to be written, and so many of them are asked of each source. What the target
+        has itself is asked of nobody, and yet its disk has to do with it."""
         self.as_target[target] += 1
         self.as_source.update(asked.keys())
-        self._rates.take(target, sum(asked.values()), now_ns)
+        self._rates.take(target, size_bytes, now_ns)
         for source, size_bytes in asked.items():
             self._rates.take(source, size_bytes, now_ns)
 

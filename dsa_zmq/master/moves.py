@@ -66,8 +66,8 @@ class Batch:
 
     @property
     def sources(self) -> set[int]:
-        """Those that are asked first."""
-        return {places[0].node for places in self.asked.values()}
+        """Those that are asked first, over the network."""
+        return {places[0].node for places in self.asked.values()} - {self.target}
 
 
 @dataclass(slots=True)
@@ -344,14 +344,15 @@ class Moves:
             if not readable:
                 self._retry(pending, now_ns + int(pace.retry_max_s * SECOND_NS))
                 continue
-            places = self._sources(readable, standings, asked, now_ns)
+            places = self._sources(readable, node, standings, asked, now_ns)
             if not places or not self._may_trickle(pending, now_ns):
                 passed.append(entry)
                 continue
             batch.moves[pending.plan.move] = pending
             batch.asked[pending.plan.move] = places
             batch.bytes += size
-            asked[places[0].node] = asked.get(places[0].node, 0) + size
+            if places[0].node != node:
+                asked[places[0].node] = asked.get(places[0].node, 0) + size
         for entry in passed:
             heapq.heappush(target.queue, entry)
         if not batch.moves:
@@ -360,21 +361,23 @@ class Moves:
         self._batches[batch.number] = batch
         for pending in batch.moves.values():
             pending.batch = batch.number
-        self._budget.begin(node, asked, now_ns)
+        self._budget.begin(node, batch.bytes, asked, now_ns)
         return batch
 
     def _sources(
-        self, readable: list[Placed], standings: Mapping[int, Standing], asked: Mapping[int, int], now_ns: int
+        self, readable: list[Placed], to: int, standings: Mapping[int, Standing], asked: Mapping[int, int], now_ns: int
     ) -> list[Placed]:
-        """Who is asked for the bytes: the best that has the least to do, then the others. Empty: all are busy."""
-        free = [place for place in readable if place.node in asked or self._budget.may_be_source(place.node, now_ns)]
+        """Who is asked for the bytes: the target itself, else the best that has the least to do; then the others. Empty: all
+        are busy."""
+        near = {to, *asked}
+        free = [place for place in readable if place.node in near or self._budget.may_be_source(place.node, now_ns)]
         if not free:
             return []
         load = self._budget.as_source
         first = min(
             free,
             key=lambda place: (
-                standings[place.node], load[place.node], asked.get(place.node, 0), place.node
+                place.node != to, standings[place.node], load[place.node], asked.get(place.node, 0), place.node
             ),
         )  # fmt: skip
         return [first, *(place for place in readable if place is not first)]

@@ -106,6 +106,30 @@ def test_sources_that_are_gone_are_not_asked_and_the_least_busy_is_asked_first()
     assert {batch.asked[1][0].node, batch.asked[2][0].node} == {2, 3}
 
 
+def test_what_the_target_has_itself_is_asked_of_nobody_else_though_others_are_idle() -> None:
+    """For another redundancy: the chunk is another one, its bytes are the same."""
+    moves, _ = moves_of(*(move(number, sources=(2, 1, 3), source=7) for number in range(9)))
+    batches = list(moves.batches(UP, 0))
+    assert [[place.node for place in places] for batch in batches for places in batch.asked.values()] == [[1, 2, 3]] * 8
+    assert all(not batch.sources for batch in batches), "nobody's time as a source is taken"
+    moves.check_invariants()
+    assert leave(moves) == []
+    for batch in batches:
+        arrive(moves, batch)
+    moves.check_invariants()
+    assert leave(moves) == [[8]]
+
+
+def test_copies_within_a_node_keep_to_its_rate() -> None:
+    moves, _ = moves_of(*(move(number, sources=(1,), source=7, shard_bytes=8000) for number in range(4)))
+    now = 0
+    while len(moves):
+        for batch in moves.batches(UP, now):
+            arrive(moves, batch)
+        now += SECOND // 10
+    assert now > SECOND, "32,000 bytes at 10,000 a second; the first second's leave at once, and the last are owed"
+
+
 @pytest.mark.parametrize("standing", [standing for standing in Standing if standing is not Standing.KEEPS])
 def test_only_nodes_that_keep_are_targets(standing: Standing) -> None:
     moves, _ = moves_of(move(1))
