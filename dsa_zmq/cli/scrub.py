@@ -80,7 +80,7 @@ def status(session: Session) -> int:
 @click.argument("node", required=False, default="")
 @pass_session
 def now(session: Session, node: str) -> int:
-    """Have all nodes (or NODE) begin now, as fast as they can while nobody waits for them. It goes on in the background.
+    """Have all nodes (or NODE) begin now, at half of their speed. It goes on in the background.
 
     Nothing is changed but what is found damaged, so nobody is asked.
     """

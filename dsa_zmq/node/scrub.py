@@ -1,8 +1,9 @@
 """Verifying all that this node holds, again and again: bytes rot although nobody reads them.
 
 In the order of keys, which is about the order on the disk, at a limited rate, and slower while somebody waits for a read or
-a write. A round begins a day after the last one began, or when the master orders it; then it goes as fast as it can. How far
-it is survives restarts, but for the last minute. A store that has failed is left alone.
+a write. A round begins a day after the last one began, or when the master orders it; then it rests after each step for as
+long as that took: who comes between two steps is not seen to wait by either of them. How far it is survives restarts, but
+for the last minute. A store that has failed is left alone.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class Scrubbing(NodeDepartment):
         self._busy = False  #: a step, or the pause after one
         self._round = 0  #: in this process: the result of a step of another one does not count
         self._rest = 0  #: beats until the next try
+        self._stepped_ns = 0  #: when the last step began
         self._saved_ns = 0
         self._scrubbed = 0  #: shards so far
         self._scrubbed_bytes = 0  #: of them
@@ -89,7 +91,7 @@ class Scrubbing(NodeDepartment):
         if self.office.status.failure:
             self._busy, self._rest = False, REST_BEATS
             return
-        self._busy = True
+        self._busy, self._stepped_ns = True, ctx.now_ns()
         ctx.run((self.name, "step", self._round), CARE, ScrubSome(state.after, self.office.pace.step_bytes))
 
     def on_timer(self, ctx: Context, token: tuple[Any, ...]) -> None:
@@ -132,11 +134,7 @@ class Scrubbing(NodeDepartment):
             return
         if ctx.now_ns() - self._saved_ns >= self.office.pace.scrub_save_s * SECOND:
             self._save(ctx)
-        wait_ns = self._wait_ns(result.bytes, urgent=state.urgent)
-        if wait_ns:
-            ctx.set_timer((self.name, "step"), wait_ns)
-        else:
-            self._step(ctx)
+        ctx.set_timer((self.name, "step"), self._wait_ns(ctx, result.bytes, urgent=state.urgent))
 
     def _end(self, ctx: Context, state: ScrubState) -> None:
         self._busy = False
@@ -150,12 +148,12 @@ class Scrubbing(NodeDepartment):
         for call in self.office.data.when_damaged:
             call(ctx)
 
-    def _wait_ns(self, size: int, *, urgent: bool) -> int:
-        """How long so many bytes may take."""
+    def _wait_ns(self, ctx: Context, size: int, *, urgent: bool) -> int:
+        """How long to rest after a step of so many bytes."""
         pending = self.office.data.pending
         waiting = bool(pending[READ] or pending[WRITE])
         if urgent and not waiting:
-            return 0
+            return ctx.now_ns() - self._stepped_ns
         rate = self.office.pace.scrub_bytes_s * (BUSY if waiting and not urgent else 1.0)
         return int(size / rate * SECOND)
 
