@@ -3,9 +3,9 @@
 Once with files of 1 MiB and once with files of 4 KiB. For each of the two: how many bytes a second are verified, or
 appended anew, on all nodes together, in quiet and under load; the CPU seconds of the nodes for each GB, in quiet, without
 what they take when idle; and operations of the foreground a second beside those of the same run when nothing else goes on,
-measured before and after. Scrubbing is ordered (``dsa scrub now``), so that it takes half of the time while nobody waits; it reads
-from the disk, since nobody has read those bytes for long in life either. Compaction keeps its limit. Half of the files are
-removed at the beginning, and are garbage after the usual grace.
+measured before and after. Scrubbing is ordered (``dsa scrub now``), so that it takes half of the time while nobody waits;
+it reads from the disk, since nobody has read those bytes for long in life either. Compaction keeps its limit. Half of the
+files are removed at the beginning, and are garbage after the usual grace.
 """
 
 from __future__ import annotations
