@@ -7,7 +7,7 @@ import os
 import tempfile
 import time
 import weakref
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -163,9 +163,10 @@ class LocalCluster(ClusterFaults):
         self._wait(timeout, all_must_run=True)
 
     def wait_healthy(self, timeout: float = HEALTHY_TIMEOUT_S) -> None:
-        """Return once every byte has all the redundancy that it should have: nodes that run are up, those that do not are
-        known to be down, and what they held was made anew elsewhere. Raises Timeout, which says what is missing, or
-        Unavailable if a server ends meanwhile."""
+        """Return once every byte has all the redundancy that it should have: nodes are up, those that were killed, paused
+        or cut off from the master are known to be down, and what they held was made anew elsewhere. Raises
+        Timeout, which says
+        what is missing, or Unavailable if a server ends meanwhile."""
         deadline = time.monotonic() + timeout
         self._wait(timeout, all_must_run=False)
         all_hear = not any(self._silence(name) for name in self.names)
@@ -192,23 +193,22 @@ class LocalCluster(ClusterFaults):
             with contextlib.suppress(ConnectionError, TimeoutError):  # a master that is just coming back
                 seen = [node for node in self._admin().nodes() if node.name in self._hold.servers]
                 states.update((node.name, self._state(node)) for node in seen)
-                if not (wrong := self._wrong(states, running, all_must_run)):
+                if not (wrong := self._wrong(states, all_must_run)):
                     return
             for name in running & set(self.ended()):
                 status = self._hold.servers[name].join(0)
                 raise Unavailable(f"{name} has ended with status {status}", f"see the logs in {self.directory / 'run'}")
             if time.monotonic() > deadline:
-                wrong = self._wrong(states, running, all_must_run)
+                wrong = self._wrong(states, all_must_run)
                 missing = ", ".join(f"{name} is {state}" for name, state in sorted(wrong.items()))
                 raise Timeout(f"after {timeout:g} s {missing or 'the master does not answer'}", "restart what is down")
             time.sleep(_POLL_S)
 
-    def _wrong(self, states: Mapping[str, str], running: Container[str], all_must_run: bool) -> dict[str, str]:
-        return {
-            name: state
-            for name, state in states.items()
-            if state != "up" and (all_must_run or name in running or state != "known to be down")
-        }
+    @staticmethod
+    def _wrong(states: Mapping[str, str], all_must_run: bool) -> dict[str, str]:
+        """Those that are not as they should be. Only a node with a fault is ever *known to be* down."""
+        right = ("up",) if all_must_run else ("up", "known to be down")
+        return {name: state for name, state in states.items() if state not in right}
 
     def _state(self, node: NodeInfo) -> str:
         """As the master sees it, corrected by what we know: it takes a while to notice a death or a quick return."""

@@ -235,6 +235,26 @@ def test_healthy_means_that_the_bytes_are_too(cluster: dsa_zmq.LocalCluster, sto
         cluster.wait_healthy()
 
 
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda cluster: cluster.pause(1),
+        lambda cluster: cluster.partition([1], ["master"]),
+        lambda cluster: cluster.partition([1], ["master"], one_way=True),
+    ],
+    ids=["paused", "cut off", "not heard"],
+)
+def test_what_a_silent_node_held_is_made_anew_and_nobody_waits_for_the_node(
+    cluster: dsa_zmq.LocalCluster, store: Store, content: Any, harm: Callable[[dsa_zmq.LocalCluster], None]
+) -> None:
+    store.write_bytes("/file", data := content(3_000_000))
+    harm(cluster)
+    cluster.wait_healthy()
+    assert states(store)["node-2"] == "down"
+    cluster.kill(0)  # what it had, too, lies elsewhere
+    assert store.read_bytes("/file") == data
+
+
 def test_faults_end_with_the_cluster(tmp_path: Path) -> None:
     cluster = dsa_zmq.LocalCluster(2, directory=tmp_path)
     with cluster:
