@@ -40,6 +40,11 @@ def _look(endpoint: str, waited_s: float, deadline: float) -> DSAError:
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         return Unavailable(f"nobody answers at {at}: {reason}", "start a cluster with 'dsa up', or check the address")
+    if greeting is None:
+        return Unavailable(
+            f"a program listens at {at}, but says nothing: a master that was stopped or hangs, or no master",
+            "see to the process that has this port (a master usually listens at 7700)",
+        )
     if len(greeting) < _GREETING_BYTES or (greeting[:1], greeting[9:10]) != ZMTP_SIGNATURE:
         return Unavailable(
             f"something else answers at {at}: it does not speak the DSA protocol",
@@ -51,8 +56,9 @@ def _look(endpoint: str, waited_s: float, deadline: float) -> DSAError:
     )
 
 
-def _greeting(host: str, port: int, deadline: float) -> bytes:
-    """The first bytes that the other side says by itself; fewer if it keeps silent or hangs up."""
+def _greeting(host: str, port: int, deadline: float) -> bytes | None:
+    """The first bytes that the other side says by itself; fewer if it hangs up; None if it accepts and keeps silent, as the
+    kernel does for a process that was stopped."""
     with socket.create_connection((host, port), timeout=max(0.05, deadline - time.monotonic())) as connection:
         got = b""
         try:
@@ -62,6 +68,8 @@ def _greeting(host: str, port: int, deadline: float) -> bytes:
                 if not more:
                     break
                 got += more
+        except TimeoutError:
+            return got or None
         except OSError:
             return got
         return got

@@ -52,8 +52,17 @@ def test_another_protocol_is_something_else(answer: bytes) -> None:
 
 
 @pytest.mark.slow
-def test_a_server_that_waits_for_its_client_to_speak_is_something_else() -> None:
+def test_silence_may_be_a_master_that_hangs_or_a_server_that_waits_for_its_client_to_speak() -> None:
     with listener(b"") as endpoint:
+        error = explain_silence((endpoint,), 5)
+    assert isinstance(error, Unavailable)
+    assert "says nothing: a master that was stopped or hangs, or no master" in error.message
+    assert "7700" in error.remedy
+
+
+@pytest.mark.slow
+def test_a_few_bytes_and_then_silence_are_another_protocol() -> None:
+    with listener(b"220 ftp\r\n") as endpoint:
         assert "something else answers" in explain_silence((endpoint,), 5).message
 
 
