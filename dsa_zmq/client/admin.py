@@ -72,11 +72,11 @@ class Admin:
 
     def plan_drain(self, node: str) -> Plan:
         """Empty a node: everything on it goes to others, then it may be switched off."""
-        return self.plan("drain", node)
+        return self.plan("drain", given.text("node", node))
 
     def plan_remove(self, node: str, *, lost: bool = False) -> Plan:
         """Forget a node that is switched off for good; with ``lost`` also if something is lost with it."""
-        return self.plan("remove", node, "lost" if lost else "")
+        return self.plan("remove", given.text("node", node), "lost" if lost else "")
 
     def plan_rebalance(self) -> Plan:
         """Fill all nodes alike."""
@@ -84,7 +84,7 @@ class Admin:
 
     def plan_convert(self, path: str, redundancy: str = "") -> Plan:
         """Give what is stored at ``path`` and below another redundancy; "" is what its directory says now."""
-        return self.plan("convert", paths.normalize(path), redundancy)
+        return self.plan("convert", paths.normalize(path), given.text("redundancy", redundancy))
 
     def plan_gc(self) -> Plan:
         """Let go of what nobody holds any more, now instead of a moment later."""
@@ -92,6 +92,8 @@ class Admin:
 
     def plan(self, kind: str, subject: str = "", argument: str = "") -> Plan:
         """What a task of this kind would do. Nothing is begun."""
+        for name, value in (("kind", kind), ("subject", subject), ("argument", argument)):
+            given.text(name, value)
         found = self.ask(op.MakePlan(kind, subject, argument), op.Planned, limits.PROGRESS_TIMEOUT_S).plan
         return Plan(self, found)
 
@@ -223,6 +225,7 @@ class Task:
                 raise Timeout(f"the task still runs after {timeout:g} s", info.note or "wait longer, or cancel it")
             time.sleep(POLL_S)
 
-    def cancel(self) -> None:
-        """Nothing new is begun for it; what was done stays. Of a drain that is done: the node is used again."""
-        self._admin.ask(op.EndTask(self.info.task), op.Done, limits.PROGRESS_TIMEOUT_S)
+    def cancel(self) -> bool:
+        """Nothing new is begun for it; what was done stays. Of a drain that is done: the node is used again. Whether
+        there was anything to end."""
+        return bool(self._admin.ask(op.EndTask(self.info.task), op.Done, limits.PROGRESS_TIMEOUT_S).count)

@@ -103,3 +103,18 @@ def test_a_range_without_numbers_is_refused(store, bounds):
     store.write_bytes("/x", b"data")
     with pytest.raises(Invalid, match=r"(start|stop) is a (str|float), not a number"):
         store.read_bytes("/x", *bounds)
+
+
+@pytest.mark.parametrize(
+    ("plan", "told"),
+    [
+        (lambda admin: admin.plan_drain(7), "node is a number, not text"),
+        (lambda admin: admin.plan_remove(None), "node is None, not text"),
+        (lambda admin: admin.plan_convert("/x", 2), "redundancy is a number, not text"),
+        (lambda admin: admin.plan(b"drain"), "kind is bytes, not text"),
+        (lambda admin: admin.plan("drain", 7), "subject is a number, not text"),
+    ],
+)
+def test_a_plan_for_what_is_no_text_is_refused_before_anything_is_sent(store, plan, told):
+    with pytest.raises(Invalid, match=told):
+        plan(store.admin)
