@@ -76,10 +76,11 @@ def stop(session: Session, admin: Admin, kind: str, subject: str = "") -> int:
         for task in admin.tasks()
         if (task.info.plan.kind, task.info.plan.subject) == (kind, subject) and task.info.state in ("running", "done")
     ]
-    for task in found[:1]:
-        task.cancel()
-    if not session.json:
-        output.line("stopped; what was done stays" if found else "nothing of that kind goes on")
+    ended = bool(found) and found[0].cancel()
+    if session.json:
+        output.emit(stopped=ended)
+    else:
+        output.line("stopped; what was done stays" if ended else "nothing of that kind goes on")
     return 0
 
 

@@ -78,4 +78,17 @@ def test_rebalancing_shows_its_plan_and_ends(dsa: Dsa, monkeypatch: pytest.Monke
         assert dsa.ok("rebalance", "-n").text == "nothing to do: all nodes are filled alike\n"
         assert dsa.ok("tasks").text == "nothing was begun yet\n"
         assert dsa.ok("rebalance", "-y", "--json").objects[-1]["state"] == "done"
-        assert dsa.ok("rebalance", "--stop").text == "stopped; what was done stays\n"
+        assert dsa.ok("rebalance", "--stop").text == "nothing of that kind goes on\n"
+
+
+@pytest.mark.slow
+def test_what_is_stopped_is_told_once(dsa: Dsa, monkeypatch: pytest.MonkeyPatch) -> None:
+    with LocalCluster(nodes=3) as cluster, cluster.connect() as store:
+        monkeypatch.setenv("DSA_URL", cluster.url)
+        assert dsa.ok("nodes", "drain", "--stop", "node-1", "--json").objects == [{"stopped": False}]
+        dsa.ok("nodes", "drain", "-y", "node-1")
+        assert dsa.ok("nodes", "drain", "--stop", "node-1").text == "stopped; what was done stays\n"
+        assert not any(node.draining for node in store.nodes())
+        assert dsa.ok("nodes", "drain", "--stop", "node-1").text == "nothing of that kind goes on\n"
+        dsa.ok("nodes", "drain", "-y", "node-1")
+        assert dsa.ok("nodes", "drain", "--stop", "node-1", "--json").objects == [{"stopped": True}]
