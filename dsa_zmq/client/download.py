@@ -377,15 +377,15 @@ class Download:
     def _lost(self, index: int, chunk: Copies) -> DSAError:
         path, story = self._wanted.path, chunk.story(self._node_name)
         remedy = "restore the file from a backup; 'dsa health --files lost' shows what else is affected"
-        return Corrupt(f"chunk {index} of {path} has no good copy left ({story})", remedy, path)
+        return Corrupt(f"chunk {index + 1} of {path} has no good copy left ({story})", remedy, path)
 
     def _timed_out(self) -> DSAError:
-        path, seconds = self._wanted.path, f"{self._timeout_ns / 1e9:g} s"
-        for index, chunk in self._chunks.items():
+        path, limit = self._wanted.path, f"{self._timeout_ns / 1e9:g} s"
+        for at, chunk in self._chunks.items():
             if chunk.due_ns or chunk.blame or chunk.asked:
-                problem = f"chunk {index} of {path} could not be read for {seconds} ({chunk.story(self._node_name)})"
+                problem = f"chunk {at + 1} of {path} could not be read for {limit} ({chunk.story(self._node_name)})"
                 return Unavailable(problem, "start the nodes that hold it; 'dsa nodes' shows which are down", path)
-        return Timeout(f"download of {path} made no progress for {seconds}; it waits for the master", path=path)
+        return Timeout(f"download of {path} made no progress for {limit}; it waits for the master", path=path)
 
     def _finish(self, result: Attributes | DSAError) -> list[Effect]:
         """Give back what is held. Of a chunk that is being verified the actor gives the credit back when that ends."""
