@@ -117,10 +117,13 @@ def report(
         lost_chunks=lost,
         nodes_up=sum(state.row.node not in without for state in members.all_up(served_ns)),
         nodes=len(members),
-        notes=notes(members, served_ns, default_redundancy)
-        + _void(result.void)
-        + _stuck(healing.stuck)
-        + _apart(healing),
+        notes=[
+            *_lost(0 if without else lost),
+            *notes(members, served_ns, default_redundancy),
+            *_void(result.void),
+            *_stuck(healing.stuck),
+            *_apart(healing),
+        ],
         healthy_bytes=healthy_bytes,
         degraded_bytes=degraded_bytes,
         endangered_bytes=endangered_bytes,
@@ -199,6 +202,17 @@ def _void(shards: Mapping[str, int]) -> list[str]:
         f"node '{name}' came back with another store: {counted(count, 'shard')} {'are' if count > 1 else 'is'} on its "
         "former one, and missed; bring that disk back if you can"
         for name, count in sorted(shards.items())
+    ]
+
+
+def _lost(chunks: int) -> list[str]:
+    """One sentence if something cannot be read. There may be no other: every node may be up, and the shards bad."""
+    if not chunks:
+        return []
+    are = "is" if chunks == 1 else "are"
+    return [
+        f"{counted(chunks, 'chunk')} {are} lost: no node that is heard has a good copy; bring back nodes that are away, or "
+        "store these files again ('dsa health --files lost' names them)"
     ]
 
 

@@ -80,6 +80,14 @@ def test_chunks_are_judged_by_who_holds_them_and_who_is_there() -> None:
     assert (told.nodes_up, told.nodes) == (2, 3)
 
 
+def test_what_is_lost_is_said_even_if_every_node_is_up() -> None:
+    rows = tally(("copies=2", "", 1, 10), ("copies=2", "1;2", 2, 20))
+    (said,) = report(rows, members("a", "b"), 0, "copies=2", Healing()).notes
+    assert said.startswith("1 chunk is lost: ")
+    assert "dsa health --files lost" in said
+    assert report(rows, members("a", "b"), 0, "copies=2", Healing(), without=[1, 2]).notes == []
+
+
 def test_what_would_be_if_nodes_were_lost_too() -> None:
     rows = tally(("copies=2", "1;2", 3, 30), ("copies=2", "2;3", 5, 50))
     told = report(rows, members("a", "b", "c"), 0, "copies=2", Healing(), without=[1, 2])
