@@ -165,8 +165,7 @@ class LocalCluster(ClusterFaults):
     def wait_healthy(self, timeout: float = HEALTHY_TIMEOUT_S) -> None:
         """Return once every byte has all the redundancy that it should have: nodes are up, those that were killed, paused
         or cut off from the master are known to be down, and what they held was made anew elsewhere. Raises
-        Timeout, which says
-        what is missing, or Unavailable if a server ends meanwhile."""
+        Timeout, which says what is missing, or Unavailable if a server ends meanwhile."""
         deadline = time.monotonic() + timeout
         self._wait(timeout, all_must_run=False)
         all_hear = not any(self._silence(name) for name in self.names)

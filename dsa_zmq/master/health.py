@@ -185,13 +185,13 @@ def notes(members: Members, served_ns: int, default_redundancy: str) -> list[str
 
 
 def _few_zones(infos: Sequence[NodeInfo], default_redundancy: str) -> list[str]:
-    """One sentence if there are zones, and too few for each shard to lie in another."""
-    zones = {info.zone for info in infos if info.state == UP}
+    """One sentence if there are zones, and too few for each shard to lie in another. What is being emptied takes none."""
+    zones = {info.zone for info in infos if info.state == UP and not info.draining}
     wanted = parse_redundancy(default_redundancy).shards
     if not any(zones) or len(zones) >= wanted:
         return []
     return [
-        f"{counted(len(zones), 'zone')} with nodes that are up, {default_redundancy} would use {wanted}: "
+        f"{counted(len(zones), 'zone')} with nodes that are up and stay, {default_redundancy} would use {wanted}: "
         "the loss of one zone may be final; start nodes in other zones"
     ]
 

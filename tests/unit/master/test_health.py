@@ -50,10 +50,18 @@ def test_zones_that_are_too_few_are_said() -> None:
         state.row = structs.replace(state.row, zone=zone)
     assert notes(table, 0, "copies=2") == []
     (said,) = notes(table, 0, "copies=3")
-    assert said.startswith("2 zones with nodes that are up, copies=3 would use 3: ")
+    assert said.startswith("2 zones with nodes that are up and stay, copies=3 would use 3: ")
     table.heartbeat(Heartbeat(1, 1, 1, 0, 0, 0, 0), 10 * SECOND)
     table.heartbeat(Heartbeat(2, 1, 1, 0, 0, 0, 0), 10 * SECOND)
     assert notes(table, 12 * SECOND, "copies=2")[1].startswith("1 zone with nodes that are up")
+
+
+def test_a_zone_whose_nodes_are_all_being_emptied_does_not_count() -> None:
+    table = members("a", "b", "c")
+    for state, zone in zip(table, ("east", "east", "west"), strict=True):
+        state.row = structs.replace(state.row, zone=zone, draining=zone == "west")
+    (said,) = notes(table, 0, "copies=2")
+    assert said.startswith("1 zone with nodes that are up and stay, copies=2 would use 2: ")
 
 
 def test_nodes_that_share_a_host_or_a_disk_are_said_once() -> None:
