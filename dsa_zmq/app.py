@@ -23,8 +23,7 @@ from dsa_zmq.limited_disk import LimitedDisk
 from dsa_zmq.machine import address_towards, disk_id, held_bytes, machine_id
 from dsa_zmq.model.addresses import DEFAULT_URL, WILDCARDS, endpoint, parse_url, split_endpoint
 from dsa_zmq.model.inspection import Inspect
-from dsa_zmq.model.limits import CONNECT_TIMEOUT_S, HEARTBEAT_S, RESERVE_MIN_BYTES, RESERVE_SHARE
-from dsa_zmq.model.pace import HealingPace
+from dsa_zmq.model.limits import CONNECT_TIMEOUT_S, RESERVE_MIN_BYTES, RESERVE_SHARE
 from dsa_zmq.model.sizes import parse_size
 from dsa_zmq.reach import LOOK_S, explain_silence
 
@@ -163,7 +162,7 @@ def start_master(options: MasterOptions, *, take_over: bool = False, imposed: Im
         suspect_s=options.suspect_s,
         down_s=options.down_s,
         upload_lease_s=options.upload_lease_s,
-        pace=HealingPace().faster(HEARTBEAT_S / options.heartbeat_s),  # all of a cluster's times go together
+        pace=options.pace(),
     )
     rng = random.SystemRandom()
 
@@ -201,6 +200,7 @@ def start_node(options: NodeOptions, *, imposed: Imposed | None = None) -> Serve
             capacity=capacity,
             reserve=reserve,
             segment_bytes=options.segment_bytes,
+            pace=options.pace(),
         )
         return node_spec(settings, disk, rng)
 

@@ -20,6 +20,7 @@ import msgspec
 from dsa_zmq.errors import ConfigError, Invalid
 from dsa_zmq.model import limits
 from dsa_zmq.model.addresses import WILDCARDS, endpoint, parse_url, split_endpoint
+from dsa_zmq.model.pace import CarePace, HealingPace, told
 from dsa_zmq.model.placement import DEFAULT_POLICY, POLICIES
 from dsa_zmq.model.redundancy import DEFAULT as DEFAULT_REDUNDANCY
 from dsa_zmq.model.redundancy import parse_redundancy
@@ -55,6 +56,7 @@ class MasterOptions(Options, frozen=True, kw_only=True):
     down_s: float = limits.DOWN_S
     upload_lease_s: float = limits.UPLOAD_LEASE_S
     metrics: int | None = None  #: port to serve figures at; 0: any free one; None: not at all
+    healing: dict[str, str | float] = {}  #: ``[master.healing]``: see :class:`HealingPace`; in a file only
 
     def checked(self) -> Self:
         parse_redundancy(self.redundancy)
@@ -66,10 +68,15 @@ class MasterOptions(Options, frozen=True, kw_only=True):
             )
         for name, port in zip(("port", "hints_port", "heartbeats_port"), self.ports(), strict=True):
             _check_port(name, port)
+        self.pace()
         if self.metrics is not None:
             _check_port("metrics", self.metrics)
         _refuse_open_bind(listen_host(self.bind), self.insecure)
         return self
+
+    def pace(self) -> HealingPace:
+        """How fast it heals. All of a cluster's times go with its heartbeats, but for those that are said."""
+        return told(HealingPace().faster(limits.HEARTBEAT_S / self.heartbeat_s), self.healing)
 
     def ports(self) -> tuple[int, int, int]:
         """Control, hints, heartbeats; 0 means any free one."""
@@ -94,6 +101,7 @@ class NodeOptions(Options, frozen=True, kw_only=True):
     segment_bytes: int = limits.SEGMENT_BYTES
     host: str = ""  #: failure domain; "": this machine
     metrics: int | None = None  #: port to serve figures at; 0: any free one; None: not at all
+    care: dict[str, str | float] = {}  #: ``[node.care]``: see :class:`CarePace`; in a file only
 
     def checked(self) -> Self:
         master_endpoint(self.master)
@@ -112,8 +120,13 @@ class NodeOptions(Options, frozen=True, kw_only=True):
             _check_port("metrics", self.metrics)
         if self.advertise:
             advertised_endpoint(self.advertise, self.port or 1)
+        self.pace()
         _refuse_open_bind(self.listen_host(), self.insecure)
         return self
+
+    def pace(self) -> CarePace:
+        """How it looks after its disk."""
+        return told(CarePace(), self.care)
 
     def listen_host(self) -> str:
         """Where the data port is to be bound."""
@@ -252,6 +265,16 @@ def _check_value(path: Path, text: str, section: str, owner: type[Options], key:
     except msgspec.ValidationError as error:
         expected = str(error).replace("`", "").replace(" | null", "")
         raise _wrong(path, line, f"{key}: {expected[0].lower()}{expected[1:]}", "correct that line") from None
+    if (pace := _PACES.get(key)) is not None and isinstance(value, dict):
+        for name, each in value.items():
+            try:
+                told(pace, {name: each})
+            except Invalid as error:
+                line = _line_of(text, f"{section}.{key}", name)
+                raise _wrong(path, line, f"[{section}.{key}]: {error.message}", error.remedy) from None
+
+
+_PACES: Mapping[str, HealingPace | CarePace] = {"healing": HealingPace(), "care": CarePace()}
 
 
 @functools.cache

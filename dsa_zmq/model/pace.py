@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Self
+from typing import Any, Self, TypeVar
 
-from dsa_zmq.errors import ConfigError
+from dsa_zmq.errors import ConfigError, Invalid
+from dsa_zmq.model.sizes import parse_size
 
 MIB = 1 << 20
 
@@ -69,7 +71,29 @@ class CarePace:
         _check(self)
 
 
+_Pace = TypeVar("_Pace", bound="HealingPace | CarePace")
+
+
+def told(pace: _Pace, values: Mapping[str, str | float]) -> _Pace:
+    """The same with what an operator says: a number for each name, or a size, as in ``"50MB"``, where bytes are counted.
+
+    Raises Invalid for an unknown name, ConfigError for a value that makes no sense.
+    """
+    known = {field.name: field.type for field in fields(pace)}
+    changes: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in known:
+            raise Invalid(f"there is no '{name[:80]}' to be set", f"the names are {', '.join(sorted(known))}")
+        try:
+            changes[name] = parse_size(str(value)) if known[name] == "int" else float(value)
+        except ValueError:  # Invalid is one
+            expected = "a whole number, or a size, as in 50MB" if known[name] == "int" else "a number"
+            raise ConfigError(f"{name}: '{str(value)[:80]}' is not {expected}", "correct it") from None
+    return replace(pace, **changes)
+
+
 def _check(pace: HealingPace | CarePace) -> None:
     for field in fields(pace):
         if not getattr(pace, field.name) > 0:
-            raise ConfigError(f"{field.name} must be more than 0, not {getattr(pace, field.name)}")
+            what = f"{field.name} must be more than 0, not {getattr(pace, field.name)}"
+            raise ConfigError(what, f"leave it out, or write more; usual is {field.default}")

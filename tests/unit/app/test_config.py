@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from dsa_zmq.config import (
     read_config,
 )
 from dsa_zmq.errors import ConfigError, Invalid
+from dsa_zmq.model.pace import CarePace, HealingPace
 
 
 def write(path: Path, text: str) -> Path:
@@ -58,6 +60,10 @@ def test_one_file_serves_all_kinds(tmp_path: Path) -> None:
         ("node = 3\n", r"dsa\.toml, line 1: 'node' is not a section"),
         ("[node]\npath = \n", r"dsa\.toml is not valid TOML: .*line 2"),
         ('[master]\nport = 1.5\n[node]\npath = "/n"\n', r"dsa\.toml, line 2: port: expected int, got float"),
+        ("[master.healing]\n\nhaste = 3\n", r"dsa\.toml, line 3: \[master\.healing\]: there is no 'haste'"),
+        ('[master]\ndir = "/d"\n[master.healing]\nstorm_hold_s = 0\n', r"line 4: .* must be more than 0"),
+        ('[node]\npath = "/n"\n[node.care]\nscrub_bytes_s = "fast"\n', r"line 4: .*scrub_bytes_s: 'fast' is not a"),
+        ("[node]\ncare = 5\n", r"line 2: care: expected object"),
     ],
 )
 def test_a_mistake_in_a_file_is_named_with_its_line(tmp_path: Path, text: str, complaint: str) -> None:
@@ -95,10 +101,26 @@ def test_every_option_can_be_given_in_a_file(tmp_path: Path, kind: type[Options]
     known |= {"insecure": True, "metrics": 0, "heartbeat_s": 1.0, "suspect_s": 2.0, "down_s": 3.0}
     lines = [f"[{section}]"]
     for name in kind.__struct_fields__:
+        if name in ("healing", "care"):  # sections of their own
+            continue
         value = known.get(name, 7 if "port" in name or name.endswith(("_s", "_bytes")) else "x")
         lines.append(f"{name} = {msgspec.json.encode(value).decode()}")
     got = options(kind, {}, write(tmp_path / "all.toml", "\n".join(lines)))
     assert got.redundancy == "copies=2" if hasattr(got, "redundancy") else True
+
+
+def test_times_and_limits_of_healing_are_those_of_the_file_and_else_go_with_the_heartbeats(tmp_path: Path) -> None:
+    text = '[master]\ndir = "/d"\nheartbeat_s = 0.5\n[master.healing]\nstorm_hold_s = 7\nnode_bytes_s = "50MB"\n'
+    got = options(MasterOptions, {}, write(tmp_path / "dsa.toml", text)).pace()
+    assert (got.storm_hold_s, got.node_bytes_s) == (7.0, 50_000_000)
+    assert got.degraded_delay_s == HealingPace().degraded_delay_s / 2
+    assert got.move_bytes == HealingPace().move_bytes
+
+
+def test_how_a_node_looks_after_its_disk_is_as_the_file_says(tmp_path: Path) -> None:
+    text = '[node]\npath = "/n"\n[node.care]\nscrub_every_s = 3600\ncompact_bytes_s = 1000000\n'
+    got = options(NodeOptions, {}, write(tmp_path / "dsa.toml", text)).pace()
+    assert got == dataclasses.replace(CarePace(), scrub_every_s=3600.0, compact_bytes_s=1_000_000)
 
 
 # --- the classic four lines ---------------------------------------------------------------------------------------------
