@@ -10,6 +10,7 @@ from dsa_zmq.errors import ConfigError, Invalid
 from dsa_zmq.model.sizes import parse_size
 
 MIB = 1 << 20
+MOST = 1 << 40  #: seconds or bytes: whoever writes more means "never", which is no time
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +87,10 @@ def told(pace: _Pace, values: Mapping[str, str | float]) -> _Pace:
             raise Invalid(f"there is no '{name[:80]}' to be set", f"the names are {', '.join(sorted(known))}")
         try:
             changes[name] = parse_size(str(value)) if known[name] == "int" else float(value)
+            if not 0 <= changes[name] <= MOST:  # no timer counts further, nor to what is no number
+                raise ValueError
         except ValueError:  # Invalid is one
-            expected = "a whole number, or a size, as in 50MB" if known[name] == "int" else "a number"
+            expected = "a size, as in 50MB, or a whole number" if known[name] == "int" else "a number up to a trillion"
             raise ConfigError(f"{name}: '{str(value)[:80]}' is not {expected}", "correct it") from None
     return replace(pace, **changes)
 

@@ -64,6 +64,8 @@ def test_one_file_serves_all_kinds(tmp_path: Path) -> None:
         ('[master]\ndir = "/d"\n[master.healing]\nstorm_hold_s = 0\n', r"line 4: .* must be more than 0"),
         ('[node]\npath = "/n"\n[node.care]\nscrub_bytes_s = "fast"\n', r"line 4: .*scrub_bytes_s: 'fast' is not a"),
         ("[node]\ncare = 5\n", r"line 2: care: expected object"),
+        ("[master.healing]\nprobe_s = inf\n", r"line 2: .*probe_s: 'inf' is not a number"),
+        ("[master.healing]\nprobe_s = nan\n", r"line 2: .*probe_s: 'nan' is not a number"),
     ],
 )
 def test_a_mistake_in_a_file_is_named_with_its_line(tmp_path: Path, text: str, complaint: str) -> None:
