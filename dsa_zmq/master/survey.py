@@ -49,6 +49,7 @@ class SurveyDesk(Department):
         self._delays_ns = nanoseconds(pace.endangered_delay_s), nanoseconds(pace.degraded_delay_s)
         self._again_ns = nanoseconds(pace.retry_max_s)
         self._down_since: dict[int, int] = {}  #: serving time, by node
+        self._held_ns = 0  #: serving time when healing was last known to be held
         self._delayed: Goals = Goals()  #: as at the last tick: who is away too briefly
         self._excess: Mapping[int, float] = {}
         self._task = 0  #: that wants this excess
@@ -256,26 +257,39 @@ class SurveyDesk(Department):
     # --- what is so -----------------------------------------------------------------------------------------------
 
     def _goals(self, served_ns: int) -> Goals:
-        """What is to wait, and what else is wanted."""
+        """What is to wait, and what else is wanted. Delays count from the end of a hold: who went together comes back one
+        after another, and what the others have is not made anew as soon as the first of them is there."""
         members = self.office.members
+        held = bool(self.office.haste.held(served_ns))
+        if held:
+            self._held_ns = served_ns
         self._down_since = {node: since for node, since in self._down_since.items() if node in members}
-        endangered, degraded = (
-            frozenset(node for node, since in self._down_since.items() if served_ns - since < delay_ns)
-            for delay_ns in self._delays_ns
+        waiting = {node: self._delay(node, served_ns) for node in self._down_since}
+        return Goals(
+            held,
+            frozenset(node for node, (endangered, _) in waiting.items() if endangered),
+            frozenset(node for node, (_, degraded) in waiting.items() if degraded),
+            spread=served_ns - self._homes_ns >= self._spread_delay_ns,
+            excess=self._excess,
         )
-        held, spread = bool(self.office.haste.held(served_ns)), served_ns - self._homes_ns >= self._spread_delay_ns
-        return Goals(held, endangered, degraded, spread=spread, excess=self._excess)
 
     def delays(self, served_ns: int) -> dict[int, tuple[int, int]]:
         """How long, in nanoseconds, the repair of what lies on a node that is down still waits: of chunks without redundancy
         left, and of the others. Nodes for which nothing waits are left out."""
         found = {}
         for node in self.office.members.down(served_ns):
-            since_ns = self._down_since.get(node, served_ns)  # the next tick will notice it
-            endangered, degraded = (max(0, since_ns + delay_ns - served_ns) for delay_ns in self._delays_ns)
+            endangered, degraded = self._delay(node, served_ns)
             if endangered or degraded:
                 found[node] = endangered, max(endangered, degraded)
         return found
+
+    def _delay(self, node: int, served_ns: int) -> tuple[int, int]:
+        since_ns = self._down_since.get(node, served_ns)  # the next tick will notice it
+        endangered_ns, degraded_ns = self._delays_ns
+        return (
+            max(0, max(since_ns, self._held_ns) + endangered_ns - served_ns),
+            max(0, since_ns + degraded_ns - served_ns),
+        )
 
     def rooms(self, served_ns: int) -> dict[int, Room]:
         """What moves may put on nodes that keep."""
