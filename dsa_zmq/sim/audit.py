@@ -11,6 +11,7 @@ The rules:
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -27,12 +28,18 @@ from dsa_zmq.master.catalog.tables import CHUNKS, DEAD, DEAD_CONTENT_ID, DROPS, 
 from dsa_zmq.model.redundancy import parse_redundancy
 from dsa_zmq.node.disk_store import DiskStore
 from dsa_zmq.node.store import ShardKey
+from dsa_zmq.sim.ledger import Wrong
 from dsa_zmq.sim.machines import NodeMachine
 
 if TYPE_CHECKING:
     from dsa_zmq.sim.cluster import SimCluster
 
 LOADED: tuple[Table[Any, Any], ...] = (CHUNKS, PLACES, DROPS, DEAD, UPLOADS, NODES)
+
+PLACES_ON = """
+SELECT p.chunk, p.shard FROM places p JOIN nodes n ON n.node = p.node
+WHERE n.name = ? AND n.removed = 0 AND p.state = 0 ORDER BY p.chunk
+"""
 
 Rows = dict[str, list[Any]]
 """By name of the table."""
@@ -130,6 +137,20 @@ def _look_at_node(
         found.expect(not store.failure, f"the store of {machine.name} has failed: {store.failure}")
     finally:
         store.close()
+
+
+def expect_what_is_placed(cluster: SimCluster, nodes: Collection[NodeMachine]) -> None:
+    """The disks of these nodes, none of which is running, have all that the catalog names, now: nothing was made anew or
+    compared yet. Raises :class:`~dsa_zmq.sim.ledger.Wrong`."""
+    with contextlib.closing(Database(cluster.master.disk.snapshot(), CATALOG_FILE)) as database:
+        places = {node.name: database.execute(PLACES_ON, (node.name,)) for node in nodes}
+    for machine in nodes:
+        with contextlib.closing(open_store(cluster, machine)) as store:
+            for chunk, shard in places[machine.name]:
+                try:
+                    store.verify(ShardKey(chunk, shard))
+                except DSAError as error:
+                    raise Wrong(f"shard {shard} of chunk {chunk} is to be on {machine.name}: {error}") from error
 
 
 def open_store(cluster: SimCluster, machine: NodeMachine) -> DiskStore:

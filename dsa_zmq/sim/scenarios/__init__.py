@@ -9,10 +9,14 @@ from dsa_zmq.sim.scenarios.calm import CALM, MEETING
 from dsa_zmq.sim.scenarios.counted import COMMIT, COUNT
 from dsa_zmq.sim.scenarios.disks import ROT, SYNC
 from dsa_zmq.sim.scenarios.growing import GROWING
+from dsa_zmq.sim.scenarios.held import HELD
 from dsa_zmq.sim.scenarios.inventories import INVENTORIES
 from dsa_zmq.sim.scenarios.lies import LYING
+from dsa_zmq.sim.scenarios.moving import MOVING
 from dsa_zmq.sim.scenarios.noticed import NOTICED
+from dsa_zmq.sim.scenarios.removing import REMOVING
 from dsa_zmq.sim.scenarios.repair import REPAIR
+from dsa_zmq.sim.scenarios.resuming import RESUMING
 from dsa_zmq.sim.scenarios.returning import EMPTY, INCARNATION, OLDER, STALE, UNMOUNTED
 from dsa_zmq.sim.scenarios.rot import ROTTING
 from dsa_zmq.sim.scenarios.space import COMPACTION, FULL, LATE
@@ -23,6 +27,6 @@ from dsa_zmq.sim.scenarios.storm import POWER, STORM
 SCENARIOS: tuple[Scenario, ...] = (
     CALM, MEETING, STORM, POWER, ANSWER, COMMIT, COUNT, NODE, MASTER, LINK, INCARNATION, OLDER, EMPTY, STALE, LYING, ROT,
     SYNC, UNMOUNTED, AHEAD, COMPACTION, FULL, LATE, *REPAIR, *INVENTORIES,
-    *NOTICED, *ROTTING, *GROWING, *SPREADING,
+    *NOTICED, *ROTTING, *GROWING, *SPREADING, *REMOVING, *MOVING, *HELD, *RESUMING,
 )  # fmt: skip
 """All of them."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from actors.core import Job
 from dsa_zmq.node.jobs import WRITE, PutBatch
+from dsa_zmq.sim.audit import expect_what_is_placed
 from dsa_zmq.sim.campaign import Scenario, varied
 from dsa_zmq.sim.cluster import SimCluster
 from dsa_zmq.sim.machines import Machine, NodeMachine
@@ -27,7 +28,7 @@ PARTLY = (
 
 def power_goes_with_the_answer(cluster: SimCluster) -> None:
     """Uploads during which a node is killed between the write of a shard and its sync, and started again; no machine has
-    power any more when the answer is there."""
+    power any more when the answer is there; what the catalog names is on each disk."""
     cluster.wait_up()
     user = cluster.user()
     for number in range(ROUNDS):
@@ -38,6 +39,7 @@ def power_goes_with_the_answer(cluster: SimCluster) -> None:
         cluster.run_until(lambda reply=reply: reply.done)  # type: ignore[misc]
         cluster.on_batch.clear()
         cluster.power_loss()
+        expect_what_is_placed(cluster, cluster.nodes)
         for machine in cluster.machines:
             machine.start()
         cluster.wait_up()
