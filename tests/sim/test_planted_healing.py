@@ -17,7 +17,7 @@ from dsa_zmq.master.catalog.tables import CHUNKS, LIVE_PLACE, MOVES, PLACES, Pla
 from dsa_zmq.master.comparison import Comparison
 from dsa_zmq.master.haste import Haste
 from dsa_zmq.master.removals import Removals
-from dsa_zmq.model import steps, upkeep
+from dsa_zmq.model import steps
 from dsa_zmq.model.steps import Ground, Holding, Release, Step
 from dsa_zmq.model.upkeep import NodeView, Placed, Standing
 from dsa_zmq.node import jobs
@@ -110,8 +110,7 @@ def two_remove_at_once(plant: Planting) -> None:
         taken = {step.node for step in first if isinstance(step, Release)}
         left, second = list(holding.places), []
         for place in holding.places:
-            others = upkeep.keepers(left, place.node, holding.redundancy, ground.view)
-            if place.node not in taken and others is not None:
+            if place.node not in taken and steps._is_superfluous(holding, ground, left, place):
                 plant.differs()
                 left.remove(place)
                 second.append(Release(place.node))
@@ -129,8 +128,8 @@ def _does_not_count(module: Any, name: str) -> Plant:
     return plant_it
 
 
-def _all_others(chunk: Any, rows: Sequence[PlaceRow], leaving: int, view: Any) -> list[Placed]:
-    return [Placed(row.node, row.shard) for row in rows if row.node != leaving and row.state == LIVE_PLACE]
+def _all_others(chunk: Any, rows: Sequence[PlaceRow], leaving: Placed, view: Any) -> list[Placed]:
+    return [Placed(row.node, row.shard) for row in rows if row.node != leaving.node and row.state == LIVE_PLACE]
 
 
 release_does_not_count = _does_not_count(survey_rules, "release")
@@ -177,7 +176,7 @@ def a_draining_node_keeps(plant: Planting) -> None:
     for module in (steps, places):
 
         @plant.instead_of(module, "keepers", always=False)
-        def keepers(shipped: Any, there: Any, leaving: int, redundancy: Any, view: Any, *, good: bool = True) -> Any:
+        def keepers(shipped: Any, there: Any, leaving: Any, redundancy: Any, view: Any, *, good: bool = True) -> Any:
             return shipped(there, leaving, redundancy, as_if_staying(view), good=good)
 
 

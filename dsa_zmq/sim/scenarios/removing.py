@@ -15,7 +15,9 @@ from dsa_zmq.master.catalog.examine_rules import Released, ReleasesSettled, Sett
 from dsa_zmq.master.catalog.sql import Database
 from dsa_zmq.master.catalog.survey_rules import Survey, SurveyDone
 from dsa_zmq.master.catalog.tables import SENT_OFF
+from dsa_zmq.model.pace import CarePace
 from dsa_zmq.model.redundancy import parse_redundancy
+from dsa_zmq.model.upkeep import Placed, covered
 from dsa_zmq.node.jobs import DropBatch
 from dsa_zmq.protocol.operations import BeginTask
 from dsa_zmq.sim.campaign import Scenario, varied
@@ -31,12 +33,13 @@ FILES = 6
 REDUNDANCY = parse_redundancy("copies=2")  #: of all that is here
 REMOVAL_S = 10.0  #: from the return of a node until removals have begun
 SELDOM_S = 7.0  #: between rounds of the garbage collection: a node is told to drop up to that much later
+SCRUB_S = 25.0  #: between rounds: by the second one all removals are over
 SLOWLY = 20  #: times as long as usual
 LATE_S = 10.0  #: a doubled message
 
 STAYING = """
-SELECT p.shard FROM places p JOIN nodes n ON n.node = p.node
-WHERE p.chunk = ? AND p.state = 0 AND n.draining = 0 AND n.removed = 0 ORDER BY p.shard
+SELECT p.node, p.shard FROM places p JOIN nodes n ON n.node = p.node
+WHERE p.chunk = ? AND p.state = 0 AND n.draining = 0 AND n.removed = 0 ORDER BY p.node
 """
 IS_SENT_OFF = f"SELECT 1 FROM drops WHERE node = ? AND chunk = ? AND state = {SENT_OFF}"
 
@@ -136,15 +139,14 @@ class _SentOff:
 
     def _check(self, database: Database, released: Sequence[Released]) -> None:
         for each in released:
-            wanted = set(range(REDUNDANCY.shards))
-            left = {shard for (shard,) in database.execute(STAYING, (each.chunk,))}
-            if database.execute(IS_SENT_OFF, (each.node, each.chunk)) and not left >= wanted:
-                self.wrong.append(f"of chunk {each.chunk} shards {left}")
+            left = [Placed(*values) for values in database.execute(STAYING, (each.chunk,))]
+            if database.execute(IS_SENT_OFF, (each.node, each.chunk)) and covered(left, REDUNDANCY) < REDUNDANCY.shards:
+                self.wrong.append(f"of chunk {each.chunk} {left}")
 
 
 def keepers_rot_before_a_removal(cluster: SimCluster) -> None:
     """While a node is away, all that the others have rots unseen. When it is back its copies are the only good ones, and
-    too many by number: they stay, and the others are mended from them."""
+    too many by number: they stay, and the others are mended from them, once they are read for a removal or scrubbed."""
     cluster.wait_up()
     rot = Rot(cluster)
     rot.fill()
@@ -159,6 +161,8 @@ def keepers_rot_before_a_removal(cluster: SimCluster) -> None:
     back.start()
     cluster.wait_up()
     cluster.run_for(REMOVAL_S)
+    rot.read(cluster.user())
+    cluster.run_for(SCRUB_S)
     wait_whole(cluster)
     settle(cluster)
     rot.check()
@@ -210,9 +214,13 @@ def _seldom_collected(seed: int) -> Mapping[str, Any]:
     return {**varied(seed), "gc_interval_s": SELDOM_S}
 
 
+def _seldom_scrubbed(seed: int) -> Mapping[str, Any]:
+    return {**varied(seed), "care": replace(CarePace(), damage_repeat_s=0.5, scrub_every_s=SCRUB_S)}
+
+
 LOST = Scenario(node_is_lost_in_a_removal)
 DRAINED = Scenario(drain_begins_in_a_removal)
-ROTTEN = Scenario(keepers_rot_before_a_removal)
+ROTTEN = Scenario(keepers_rot_before_a_removal, options=_seldom_scrubbed)
 AGAIN = Scenario(wanted_again_while_it_is_dropped, options=_seldom_collected)
 
 REMOVING = (LOST, DRAINED, ROTTEN, AGAIN)
