@@ -54,7 +54,7 @@ class Job(msgspec.Struct, frozen=True):
 class PeerEvent(enum.Enum):
     """What a runtime may notice about a peer. A hint: silence means nothing, and a lost peer may go unnoticed."""
 
-    GONE = "gone"  #: a send could not be routed, or the connection was lost: queued messages are dropped
+    GONE = "gone"  #: a send could not be routed, or the connection was lost or refused: queued messages are dropped
     BUSY = "busy"  #: the peer's queue is full: this message was dropped
 
 

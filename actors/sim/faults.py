@@ -29,7 +29,7 @@ class Faults:
     spike: float = 0.0  #: a message (and those behind it) is late by up to ``spike_ns``
     spike_ns: int = 2 * SECOND
     reset: float = 0.0  #: the connection breaks, with all that is under way in both directions
-    unnoticed: float = 1.0  #: a broken connection is not reported to the side that opened it (a DEALER never does)
+    unnoticed: float = 0.0  #: a lost or refused connection is not reported to the side that opened it
 
     batch_min_ns: int = 20 * US  #: duration of a batch on a lane
     batch_max_ns: int = 2 * MS

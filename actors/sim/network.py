@@ -3,10 +3,11 @@
 One :class:`Connection` is what a DEALER and the ROUTER's end of it are in life (or a PUB and a SUB). The side that
 opened it is the *client*, the side that listens the *server*. What is modelled, because it was seen in life:
 
-- a connection to an absent listener is tried again with a growing pause; messages queue meanwhile, up to the limit;
+- a connection to an absent listener is refused; to a host that does not answer, it is tried again with a growing pause,
+  and messages queue meanwhile, up to the limit;
 - the server learns a client's name with the connection, and can speak to that name until the connection is lost;
-- the server notices at its next send that a connection broke (``GONE``); the client connects again, and is told only if
-  the faults say so;
+- the server notices at its next send that a connection broke (``GONE``); the client is told of a connection that broke
+  or was refused, which ends with its queue, unless the faults say that it goes unnoticed: then it connects again;
 - of what a killed process had sent, some may still arrive: also after its successor has started;
 - a cut or a pause holds messages back; after the heartbeat's timeout the connection breaks, and they are lost.
 """
@@ -80,6 +81,7 @@ class Network:
         self._random = world.random
         self._bound: dict[Address, tuple[Process, str]] = {}
         self._connections: dict[Connection, None] = {}  # an ordered set
+        self._dark: set[Address] = set()  #: endpoints of hosts without power: nobody there refuses anything
         self._cuts: list[tuple[frozenset[str], frozenset[str]]] = []
         self._next_port = 20_000
 
@@ -91,6 +93,7 @@ class Network:
             self._next_port += 1
             endpoint = Address(f"{endpoint[:-1]}{self._next_port}")
         self._bound[endpoint] = (process, kind)
+        self._dark.discard(endpoint)
         return endpoint
 
     def is_bound(self, endpoint: Address) -> bool:
@@ -152,6 +155,12 @@ class Network:
         server, kind = self._bound.get(connection.endpoint, (None, ""))
         if server is None or kind != connection.kind or self._stalled(client, server):
             faults = self._world.faults
+            refused = server is None and connection.kind == "listen" and connection.endpoint not in self._dark
+            # A process that lingers takes no turns: nobody is told, and what it has sent may still find its way.
+            if refused and not client.stopping and self._random.random() >= faults.unnoticed:
+                self._world.trace.add(self._world.now_ns, "refused", client.address, connection.endpoint)
+                self._tell(connection)
+                return
             pause_ns = min(faults.reconnect_max_ns, faults.reconnect_min_ns << min(connection.attempts, 16))
             connection.attempts += 1
             self._world.after(int(pause_ns * (0.5 + self._random.random())), self._attempt, connection)
@@ -305,6 +314,8 @@ class Network:
         """A process ended. ``abrupt``: some of what it sent is lost too. ``silent``: its host says no good-bye."""
         for endpoint in [endpoint for endpoint, (owner, _) in self._bound.items() if owner is process]:
             del self._bound[endpoint]
+            if silent:
+                self._dark.add(endpoint)
         for connection in list(self._connections):
             if connection.client is process:
                 own, other = connection.forth, connection.server
@@ -358,11 +369,16 @@ class Network:
         client.feeds.pop(connection, None)
         connection.server.feeds.pop(connection, None)
         if connection.kind == "listen" and self._random.random() >= self._world.faults.unnoticed:
-            self._forget(connection)
-            if client.connections.get(connection.endpoint) is connection:
-                del client.connections[connection.endpoint]
-            client.notify(connection.endpoint, PeerEvent.GONE)
+            self._tell(connection)
         else:
             connection.server = connection.forth = connection.back = None
             connection.stalled_ns = None
             self._world.after(self._world.faults.reconnect_min_ns, self._attempt, connection)
+
+    def _tell(self, connection: Connection) -> None:
+        """The client hears that its connection is no more, and forgets it with what waits for it."""
+        client = connection.client
+        self._forget(connection)
+        if client.connections.get(connection.endpoint) is connection:
+            del client.connections[connection.endpoint]
+        client.notify(connection.endpoint, PeerEvent.GONE)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from actors import limits
@@ -25,6 +25,10 @@ from actors.testing.probe import (
     pair,
     start_probe,
 )
+
+
+def _has_more_than(those: Sequence[object], number: int) -> bool:
+    return len(those) > number
 
 
 def _resend(harness: Harness, sender: Running, to: Address, until: Callable[[], object], number: int = 999) -> None:
@@ -187,6 +191,24 @@ class MessageConformance:
         _resend(harness, client, endpoint, lambda: 999 in client.probe.numbers)
         assert client.probe.messages[-1].sender.incarnation == 2
         assert client.probe.numbers.count(1) <= 1
+
+    def test_whoever_connected_hears_at_once_that_the_listener_has_died(self, harness: Harness) -> None:
+        server, client, endpoint = pair(harness)
+        harness.wait_for(lambda: client.probe.messages)
+        server.handle.kill()
+        harness.wait_for(lambda: client.probe.peers == [(endpoint, PeerEvent.GONE)])
+
+    def test_a_connection_that_nobody_takes_is_gone_with_its_queue(self, harness: Harness) -> None:
+        endpoint = harness.unused_endpoint()
+        client = start_probe(harness, "client")
+        for number in range(3):
+            client.send(endpoint, number)
+            harness.wait_for(functools.partial(_has_more_than, client.probe.peers, number))
+        assert set(client.probe.peers) == {(endpoint, PeerEvent.GONE)}
+        server = start_probe(harness, "server", Probe(reply=echo), listen=endpoint)
+        client.send(endpoint, 3)
+        harness.wait_for(lambda: client.probe.numbers == [3])
+        assert server.probe.numbers == [3]
 
     def test_messages_to_a_later_listener_arrive_at_most_once(self, harness: Harness) -> None:
         endpoint = harness.unused_endpoint()

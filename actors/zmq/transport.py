@@ -5,22 +5,24 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Final
 
 import zmq
 
+from actors import limits
 from actors.core import ActorSpec, Address, PeerEvent
 from actors.wire import HEADER_BYTES, Buffer
 from actors.zmq.counters import Counters
 from actors.zmq.cut import Cut
 from actors.zmq.feeds import FeedReader, publish
 from actors.zmq.inbound import Inbound
+from actors.zmq.monitor import Lost, Monitors
 from actors.zmq.peers import Link, Listener
 from actors.zmq.readiness import Readiness
 from actors.zmq.sockets import Context, Socket, bind, connect
 
-if TYPE_CHECKING:
-    from actors.zmq.monitor import Monitors
+_LAST_ROUNDS: Final = 1 + limits.SEND_QUEUE_MESSAGES // limits.DRAIN_MESSAGES
+"""Drains after which nothing is left of what a lost connection had brought: a full queue."""
 
 
 class Transport:
@@ -47,7 +49,8 @@ class Transport:
         self._cut = cut
         self._readiness = readiness
         self._unsettled = readiness.unsettled
-        self._monitors = _monitors(counters) if monitored else None
+        self._monitors = Monitors(counters)
+        self._monitored = monitored
         self._listener: Listener | None = None
         self._links: dict[Address, Link] = {}
         self._sockets: list[Socket] = []  # all but those of the pipeline
@@ -75,14 +78,14 @@ class Transport:
         self._own(socket)
         return socket
 
-    def _own(self, socket: Socket) -> None:
+    def _own(self, socket: Socket, lost: Lost | None = None) -> None:
         self._sockets.append(socket)
-        if self._monitors is not None:
-            self._readiness.watch(*self._monitors.attach(socket))
+        if self._monitored or lost is not None:
+            self._readiness.watch(*self._monitors.attach(socket, lost, counted=self._monitored))
 
     def _drop(self, socket: Socket) -> None:
         self._readiness.forget(socket)
-        if self._monitors is not None and (source := self._monitors.detach(socket)) is not None:
+        if (source := self._monitors.detach(socket)) is not None:
             self._readiness.forget(source)
             source.close(0)
         self._sockets.remove(socket)
@@ -119,9 +122,21 @@ class Transport:
         if socket is None:
             return None
         link = self._links[endpoint] = Link(endpoint, socket, self._inbound)
-        self._own(socket)
+        self._own(socket, lambda _: self._lost(endpoint, link))
         self._readiness.watch(socket, link.drain)
         return link
+
+    def _lost(self, endpoint: Address, link: Link) -> None:
+        """The connection to an endpoint has ended, or nobody listens there. What had come by it still counts; then it is
+        forgotten with its queue, and the actor is told. The next send opens another one, without the pause that libzmq
+        makes between its own attempts."""
+        for _ in range(_LAST_ROUNDS):
+            if link.socket.closed or not link.drain():
+                break
+        if self._links.get(endpoint) is link:
+            self.disconnect(endpoint)
+            self._counters.gone += 1
+            self.events.append((endpoint, PeerEvent.GONE))
 
     def disconnect(self, to: Address, _: object = None) -> None:
         """Close the connection we opened to an endpoint and drop its queue; forget a peer that connected to us."""
@@ -168,7 +183,7 @@ class Transport:
     def close(self, linger_ms: int) -> None:
         """Close every socket. What is queued may still leave for ``linger_ms`` while the context lives."""
         for socket in self._sockets:
-            if self._monitors is not None and (source := self._monitors.detach(socket)) is not None:
+            if (source := self._monitors.detach(socket)) is not None:
                 source.close(0)
             with contextlib.suppress(zmq.ContextTerminated):
                 socket.setsockopt(zmq.LINGER, linger_ms)
@@ -187,9 +202,3 @@ class Transport:
             "links": len(self._links),
             "events_waiting": len(self.events),
         }
-
-
-def _monitors(counters: Counters) -> Monitors:
-    from actors.zmq.monitor import Monitors  # imports asyncio: a seventh of what a short-lived client costs to start
-
-    return Monitors(counters)

@@ -18,7 +18,7 @@ SERVER = Address("tcp://server:1")
 MS = 1_000_000
 SECOND = 1_000_000_000
 GONE = (SERVER, PeerEvent.GONE)
-NOTICED = Faults(unnoticed=0.0)
+UNNOTICED = Faults(unnoticed=1.0)
 
 
 class Pair:
@@ -63,7 +63,7 @@ def test_a_one_way_partition_lets_requests_through_and_no_replies() -> None:
 
 
 def test_a_long_partition_breaks_the_connection_and_loses_what_was_under_way() -> None:
-    pair = Pair(NOTICED)
+    pair = Pair()
     pair.world.partition({"client"}, {"server"})
     pair.send(1)
     pair.world.run_until(lambda: pair.client.peers == [GONE])
@@ -76,7 +76,7 @@ def test_a_long_partition_breaks_the_connection_and_loses_what_was_under_way() -
 
 
 def test_a_client_that_is_not_told_reconnects_and_goes_on() -> None:
-    pair = Pair()
+    pair = Pair(UNNOTICED)
     pair.world.crash("server")
     pair.send(1)
     pair.world.run_for(SECOND)
@@ -89,7 +89,7 @@ def test_a_client_that_is_not_told_reconnects_and_goes_on() -> None:
 
 
 def test_after_a_broken_connection_its_name_is_gone_for_the_listener() -> None:
-    pair = Pair(NOTICED)
+    pair = Pair()
     pair.world.partition({"client"}, {"server"})
     pair.world.run_until(lambda: pair.client.peers == [GONE])
     pair.world.heal()
@@ -150,7 +150,7 @@ def test_a_paused_process_gets_everything_in_order_when_it_goes_on() -> None:
 
 
 def test_a_long_pause_breaks_connections_but_stale_messages_still_arrive() -> None:
-    pair = Pair(NOTICED)
+    pair = Pair()
     pair.world.pause("server")
     pair.send(1)
     pair.world.run_until(lambda: pair.client.peers == [GONE])
@@ -208,7 +208,7 @@ def test_a_full_queue_drops_and_says_busy() -> None:
 
 
 def test_messages_to_an_absent_listener_wait_up_to_the_limit() -> None:
-    world = SimRuntime(1, faults=Faults(queue_messages=10))
+    world = SimRuntime(1, faults=Faults(queue_messages=10, unnoticed=1.0))
     client, server = Probe(), Probe()
     handle = world.spawn(ActorSpec("client", 1, client, ProbeCodec()))
     handle.call(lambda ctx: [ctx.send(SERVER, Note(number)) for number in range(12)])
@@ -217,6 +217,22 @@ def test_messages_to_an_absent_listener_wait_up_to_the_limit() -> None:
     world.spawn(ActorSpec("server", 1, server, ProbeCodec(), listen=SERVER))
     world.run_for(10 * SECOND)
     assert server.numbers == list(range(10))
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_a_dead_process_refuses_connections_and_a_dead_host_says_nothing(silent: bool) -> None:
+    pair = Pair()
+    pair.world.crash("server", power_loss=silent)
+    pair.world.run_until(lambda: pair.client.peers == [GONE])
+    begin_ns = pair.world.now_ns
+    pair.send(1)
+    pair.world.run_for(SECOND)
+    assert pair.client.peers == ([GONE] if silent else [GONE, GONE])
+    pair.serve(2)
+    pair.send(2)
+    pair.world.run_until(lambda: 2 in pair.client.numbers)
+    assert pair.client.numbers == ([0, 1, 2] if silent else [0, 2])
+    assert pair.world.now_ns - begin_ns < 10 * SECOND
 
 
 def test_faults_of_messages_happen_and_the_numbers_say_so() -> None:

@@ -230,15 +230,32 @@ def test_joined_payload_above_the_size_of_a_shared_buffer_is_counted_too(
     assert wire.unpack(frames).payload == parts
 
 
-def test_messages_to_an_absent_listener_queue_up_to_the_limit_then_it_is_busy(harness: LoopbackHarness) -> None:
-    endpoint = harness.unused_endpoint()
-    client = start_probe(harness, "client")
-    client.send(endpoint, *range(limits.SEND_QUEUE_MESSAGES + 500))
-    harness.wait_for(lambda: len(client.probe.peers) >= 500)
-    assert set(client.probe.peers) == {(endpoint, PeerEvent.BUSY)}
-    assert harness.runtimes[-1].statistics()["messages_out"] == limits.SEND_QUEUE_MESSAGES
-    client.do(lambda ctx: (ctx.disconnect(endpoint), ctx.send(endpoint, Note(9_999))))
+def test_what_a_listener_sent_before_it_ended_comes_before_the_news_of_its_end(harness: LoopbackHarness) -> None:
+    server, client, endpoint = pair(harness, Probe(at_stop=lambda ctx: _answer_fifty(ctx)))
+    harness.wait_for(lambda: server.probe.messages)
+    server.handle.stop()
+    harness.wait_for(lambda: client.probe.peers)
+    assert client.probe.numbers == list(range(1, 51))
+    assert client.probe.turns[-1] == "peer"
+    assert client.probe.peers == [(endpoint, PeerEvent.GONE)]
+
+
+def _answer_fifty(ctx: Context) -> None:
+    for number in range(1, 51):
+        ctx.send(Address("client/1"), Note(number))
+
+
+def test_messages_to_a_silent_listener_queue_up_to_the_limit_then_it_is_busy(harness: LoopbackHarness) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # the kernel takes connections for a process that hangs
+        endpoint = Address(f"tcp://127.0.0.1:{silent.getsockname()[1]}")
+        client = start_probe(harness, "client")
+        client.send(endpoint, *range(limits.SEND_QUEUE_MESSAGES + 500))
+        harness.wait_for(lambda: len(client.probe.peers) >= 500)
+        assert set(client.probe.peers) == {(endpoint, PeerEvent.BUSY)}
+        assert harness.runtimes[-1].statistics()["messages_out"] == limits.SEND_QUEUE_MESSAGES
+        client.do(lambda ctx: ctx.disconnect(endpoint))
     server = start_probe(harness, "server", listen=endpoint)
+    client.send(endpoint, 9_999)
     harness.wait_for(lambda: server.probe.messages)
     assert server.probe.numbers == [9_999]
 
