@@ -6,8 +6,8 @@ have room. Small ones that wait together leave together in one message. Every ta
 
 Time-outs count from the last answer of the node, not from the send, and a slow line with many megabytes under way is not a
 dead node: what it takes to move them comes on top. A silent node is pinged: a living process answers that whatever its disk
-does, so a dead node is given up much sooner than a slow one. It loses everything under way and waiting for it at once, and
-its connection.
+does, so a node that hangs is given up much sooner than a slow one. It loses everything under way and waiting for it at once,
+and its connection. Where a process has ended nobody waits for any time-out: the connection is lost (:meth:`Courier.lost`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from dsa_zmq.protocol.messages import (
 from dsa_zmq.protocol.values import Failure, NodeAddress
 
 BATCH_BYTES = 256 << 10  #: small shards go together up to this; larger messages would delay what comes behind
-PING_NS = 1_000_000_000  #: of silence before a node is asked whether it lives, and between such questions
 AGAIN_NS = 2_000_000_000  #: of silence of a living node before it is asked the same once more
 SMALL_BYTES = 32 << 10  #: messages below this cost more than their bytes
 SMALL_FLIGHTS = 2  #: small messages under way to one node: one being worked on, one that arrives meanwhile
@@ -60,6 +59,7 @@ class _Node:
     waiting: deque[Task] = field(default_factory=deque)
     flights: dict[int, _Flight] = field(default_factory=dict)  # in the order they were sent
     heard_ns: int = 0  #: its last answer, or when there was first something to answer
+    ahead: int = 0  #: bytes that were under way to all nodes then: on a slow line its next answer is behind them
     alive_ns: int = 0  #: its last sign of life without an answer
     pinged_ns: int = 0
     newest_answered: int = 0
@@ -76,13 +76,14 @@ class Courier:
         *,
         node_credit: int = limits.NODE_CREDIT_BYTES,
         client_credit: int = limits.CLIENT_CREDIT_BYTES,
-        dead_ns: int = int(limits.SUSPECT_S * 1e9),
+        dead_ns: int = int(limits.NODE_SILENT_S * 1e9),
         timeout_ns: int = int(limits.REQUEST_TIMEOUT_S * 1e9),
         late_ns: int = int(limits.HEDGE_S * 1e9),
     ) -> None:
         self._credit = Credit(node_credit, client_credit)
         self._line = Line()
         self._dead_ns = dead_ns
+        self._ping_ns = dead_ns // 2  #: of silence before a node is asked whether it lives, and between such questions
         self._timeout_ns = timeout_ns
         self._late_ns = late_ns
         self._nodes: dict[int, _Node] = {}
@@ -165,7 +166,7 @@ class Courier:
                     node.pace.sent(now_ns)
                 self._number += 1
                 if not node.flights:
-                    node.heard_ns = now_ns
+                    node.heard_ns, node.ahead = now_ns, 0
                 node.flights[self._number] = _Flight(self._number, batch, size, now_ns, small)
                 self._flying[self._number] = node_id
                 sent.append(message_of(node.address, self._number, batch))
@@ -255,7 +256,7 @@ class Courier:
         if node_id is None:
             return None
         node = self._nodes[node_id]
-        node.heard_ns = now_ns
+        node.heard_ns, node.ahead = now_ns, self._credit.total
         node.newest_answered = max(node.newest_answered, number)
         flight = node.flights.pop(number)
         self._look_ns = 0
@@ -309,13 +310,14 @@ class Courier:
             if not node.flights:
                 continue
             silent_ns = now_ns - node.heard_ns
-            dead = now_ns - max(node.heard_ns, node.alive_ns) >= self._dead_ns + line_ns
+            dead_ns = self._dead_ns + max(line_ns, self._line.move_ns(node.ahead))
+            dead = now_ns - max(node.heard_ns, node.alive_ns) >= dead_ns
             if dead or silent_ns >= self._timeout_ns + line_ns:
                 sends.append(Outgoing(node.address, None))
                 problem = f"{node.name or node.address} was silent for {silent_ns / 1e9:.0f} s"
                 outcomes += self._fail_node(node_id, node, _failure(problem))
                 continue
-            if silent_ns >= PING_NS and now_ns - node.pinged_ns >= PING_NS:
+            if silent_ns >= self._ping_ns and now_ns - node.pinged_ns >= self._ping_ns:
                 node.pinged_ns = now_ns
                 sends.append(Outgoing(node.address, Ping(node_id)))
             outcomes += self._overdue(node, now_ns, self._timeout_ns + line_ns)

@@ -39,3 +39,7 @@ class Line:
                 self._rate = max(LEAST_RATE, sample, (self._rate + sample) / 2)
             self._moved, self._since_ns = 0, now_ns
         return min(MOST_NS, int(MARGIN * size * SECOND_NS / self._rate))
+
+    def move_ns(self, size: int) -> int:
+        """How long ``size`` bytes usually take."""
+        return min(MOST_NS, int(size * SECOND_NS / self._rate))

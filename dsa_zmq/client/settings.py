@@ -19,7 +19,7 @@ class ClientSettings:
     request_timeout_s: float = limits.REQUEST_TIMEOUT_S
     progress_timeout_s: float = limits.PROGRESS_TIMEOUT_S
     node_dead_s: float = (
-        limits.SUSPECT_S
+        limits.NODE_SILENT_S
     )  #: without any sign of life of a node that is to answer: its shards go elsewhere
     node_timeout_s: float = limits.REQUEST_TIMEOUT_S  #: the same for a node that lives but does not answer
     hedge_s: float = limits.HEDGE_S

@@ -53,6 +53,7 @@ from dsa_zmq.protocol.values import Attributes, NodeAddress, StagedChunk
 
 STEP_BYTES = 8 << 20  #: reserved at a time for a source of unknown length: many small streams share the budget
 PATIENCE_NS = 5_000_000_000  #: no other node for a shard: its own may come back within this time
+ANSWER_NS = 1_000_000_000  #: the session names a silent master, and counts from a send that may come later
 MAX_BEGUN_ANEW = 8  #: times that the directory of a small file changes while it is stored
 MAX_CONFIRMS = 16  #: rounds in which nodes lost their receipts under one page: they keep restarting
 
@@ -292,9 +293,7 @@ class Upload:
 
     def outcome(self, outcome: Outcome, now_ns: int) -> list[Effect]:
         """A task that was handed to the courier has ended."""
-        if self.ended:
-            return []
-        if self._begun_anew and upload_of(outcome.task) != self.upload:
+        if self.ended or (self._begun_anew and upload_of(outcome.task) != self.upload):
             return []
         if outcome.receipt is not None:
             self._heard_ns, self._patience_ns = now_ns, 0
@@ -309,9 +308,10 @@ class Upload:
         if self.ended or not self.busy:
             return []
         heard_ns = max(self._heard_ns, moved_ns) if self._shards.at_work else self._heard_ns
-        if now_ns - heard_ns >= self._timeout_ns:
+        limit_ns = self._timeout_ns + (ANSWER_NS if self._asked and not self._shards.at_work else 0)
+        if now_ns - heard_ns >= limit_ns:
             late = f"made no progress for {self._timeout_ns / 1e9:.0f} s; it waits for {self.waits_for()}"
-            return self.fail(Timeout(f"upload of {self.target.path} {late}"))
+            return self.fail(Timeout(f"upload of {self.target.path} {late}", "is that running, and in reach?"))
         effects = self._shards.due(now_ns)
         return effects + self._advance(now_ns) if self._shards.moving else effects
 

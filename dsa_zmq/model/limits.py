@@ -31,6 +31,9 @@ PROGRESS_TIMEOUT_S = 30.0  #: a transfer without progress for this long fails
 RETRY_FIRST_S = 0.2
 RETRY_MAX_S = 2.0
 HEDGE_S = 0.5
+NODE_SILENT_S = (
+    2 * HEDGE_S
+)  #: until a client leaves a node: asked if it lives after half of it, answered in the other half
 
 UPLOAD_LEASE_S = 600
 UPLOAD_RENEW_S = 60

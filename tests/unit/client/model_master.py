@@ -47,6 +47,7 @@ class ModelMaster:
         self.term = 1
         self.ids = itertools.count(100)
         self.sessions: dict[int, dict[int, Any]] = {}
+        self.floors: dict[int, int] = {}  # by session
         self.uploads: dict[int, _Upload] = {}
         self.files: dict[str, tuple[Attributes, list[StagedChunk]]] = {}
         self.contents: dict[int, list[StagedChunk]] = {}
@@ -70,8 +71,11 @@ class ModelMaster:
                 if kept is None:
                     answers.append(Answer(call.number, Failure("outcome-unknown", "no such session")))
                     continue
-                for number in [number for number in kept if number < message.done_below]:
+                floor = self.floors[message.session] = max(self.floors.get(message.session, 0), message.done_below)
+                for number in [number for number in kept if number < floor]:
                     del kept[number]
+                if call.number < floor:
+                    continue  # a late repeat: the client has its answer
                 if call.number not in kept:
                     kept[call.number] = self.run(call.operation)
                 answers.append(Answer(call.number, kept[call.number]))

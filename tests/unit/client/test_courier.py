@@ -141,7 +141,7 @@ def test_silent_node_is_pinged_then_given_up_with_all_that_waits_for_it():
         now += SECOND_NS // 10
         outcomes, sends = it.tick(now)
         pings += sum(isinstance(out.message, Ping) for out in sends)
-    assert 2.9 < now / SECOND_NS < 3.3
+    assert 0.9 < now / SECOND_NS < 1.3
     assert pings >= 2
     assert sends[-1].message is None, "its connection is dropped"
     assert [outcome.task.slot[0] for outcome in outcomes] == [0, 1, 2]
@@ -182,7 +182,7 @@ def test_pong_of_an_earlier_process_or_of_a_copy_is_no_sign_of_life(other):
         now += SECOND_NS // 10
         assert it.pong(Pong(1, 1, other), now) == ([], [])
         outcomes, _ = it.tick(now)
-    assert 2.9 < now / SECOND_NS < 3.3
+    assert 0.9 < now / SECOND_NS < 1.3
     assert it.know(NODES) == [], "it was not taken for the node"
 
 
@@ -200,6 +200,24 @@ def test_slow_line_is_not_a_dead_node():
             assert outcomes == []
         it.put_done(done(flying.pop(0).message), now)
         flying += it.flush(now)
+
+
+def test_node_that_hangs_is_left_after_a_second_on_a_line_that_is_fast():
+    it = courier()
+    for chunk in range(24):
+        it.submit(write(1, chunk, 1 + chunk % 3))
+    flying, now, outcomes = it.flush(0), 0, []
+    it.tick(0)
+    while not outcomes:  # two of the nodes take 10 MB/s between them, the third one nothing
+        now += SECOND_NS // 10
+        answering = [out for out in flying if out.address != NODES[0].address]
+        for out in answering[:1]:
+            flying.remove(out)
+            assert len(it.put_done(done(out.message), now)) == 1
+        outcomes = it.tick(now)[0]
+        flying += it.flush(now)
+    assert {outcome.task.node for outcome in outcomes} == {1}
+    assert now / SECOND_NS < 6
 
 
 def test_late_read_is_told_once_and_still_ends():

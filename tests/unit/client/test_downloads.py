@@ -59,6 +59,7 @@ def test_late_copy_is_hedged_and_the_first_good_one_wins(make_world):
     finish(world, ticket)
     assert bytes(ticket.data) == data
     assert 400_000_000 < ticket.ended_ns - begin < 1_500_000_000
+    world.run_until(lambda: reports(world), 5)
     assert [(report.node, report.silent) for report in reports(world)] == [(late, True)]
 
 

@@ -8,7 +8,7 @@ from dsa_zmq.errors import DSAError, OutcomeUnknown, Timeout, TooFewNodes, Unava
 from dsa_zmq.model.limits import MIN_CHUNK_BYTES as CHUNK
 from dsa_zmq.protocol import operations as op
 from dsa_zmq.protocol.messages import PutShards
-from tests.unit.client.world import SECOND, content, finish, nothing_left
+from tests.unit.client.world import MASTER, SECOND, content, finish, nothing_left
 
 
 def test_small_put_asks_the_master_twice(make_world):
@@ -241,3 +241,35 @@ def test_many_small_uploads_share_messages_to_the_master(make_world):
     tickets = [world.upload(f"/{number}", content(100, number)) for number in range(200)]
     world.run_until(lambda: all(ticket.result is not None for ticket in tickets))
     assert world.master.messages - before < 60
+
+
+def test_five_hundred_writes_with_a_silent_node_cost_one_timeout_in_all(make_world):
+    """The master proposes the node all the while: only what the client remembers keeps it away."""
+    world = make_world(4, nodes=4)
+    world.store("/first", content(100))
+    world.nodes[2].up = False
+    waits, begin = [], world.now
+    for number in range(500):
+        began = world.now
+        finish(world, world.put(f"/{number}", content(100, number)))
+        if world.now - began >= 400_000_000:
+            waits.append(world.now - began)
+    assert len(waits) == 1, waits
+    assert world.now - begin < 9_000_000_000, "a suspicion lasts for ten seconds"
+
+
+def test_master_that_dies_with_the_commit_is_named_by_the_error(make_world, Faults):
+    for seed in range(20):
+        world = make_world(seed, faults=Faults(delay_ns=40_000_000), request_timeout_s=1.5, progress_timeout_s=1.5)
+        handle, silent = world.master.handle, []
+
+        def until_the_commit(message, payload, handle=handle, silent=silent):
+            if any(isinstance(call.operation, op.Commit) for call in getattr(message, "calls", ())):
+                silent.append(True)
+            return None if silent else handle(message, payload)
+
+        world.master.handle = until_the_commit
+        ticket = world.upload("/a", content(2 * CHUNK))
+        world.run_until(lambda ticket=ticket: ticket.result is not None)
+        assert MASTER in str(ticket.result), f"seed {seed}: {ticket.result}"
+        assert ticket.result.remedy
