@@ -46,16 +46,17 @@ class MasterActor(Actor):
         self._heartbeat_ns = nanoseconds(settings.heartbeat_s)
         self._longest_gap_ns = self._heartbeat_ns * 5 // 4  #: a tick may be a little late
         self._missed_ns = 0  #: of our own time, as last noticed
-        self._down_ns = nanoseconds(settings.down_s)
+        down_ns = nanoseconds(settings.down_s)
+        self._settle_ns = max(down_ns, LEAST_SETTLE_NS)  #: how long calls wait for nodes that may be about to speak
         self._unsettled_ns = -1  #: since when nodes are expected to speak again: our start, or the end of a pause
         self._loading = {"nodes", "staged"}  #: what the catalog still has to tell before anything else is done
         self._early: list[tuple[Peer, Message]] = []  #: what came meanwhile
-        self._members = Members(nanoseconds(settings.suspect_s), self._down_ns)
+        self._members = Members(nanoseconds(settings.suspect_s), down_ns)
         lease_ns = nanoseconds(settings.upload_lease_s)
         self._uploads = Uploads(lease_ns)
         granter = Granter(secret, cluster)
         allocator = Allocator(settings.placement, term, granter, self._uploads, lease_ns)
-        self._desk = Desk(cluster, term, self._members, self._uploads, granter, allocator)
+        self._desk = Desk(cluster, term, self._members, self._uploads, granter, allocator, self._settle_ns)
         self._office = Office(
             settings=settings, cluster=cluster, term=term, master=master, clock=ServingClock(0, self._longest_gap_ns),
             members=self._members, uploads=self._uploads, granter=granter, allocator=allocator, desk=self._desk,
@@ -171,7 +172,7 @@ class MasterActor(Actor):
     def _settle(self, ctx: Context) -> None:
         """Calls that wait for nodes are tried again; for good once all have reported or had time enough."""
         at = self._office.at(ctx)
-        over = at.served_ns >= self._unsettled_ns + max(self._down_ns, LEAST_SETTLE_NS)
+        over = at.served_ns >= self._unsettled_ns + self._settle_ns
         if self._desk.settling and not self._loading and (over or self._members.all_heard(self._unsettled_ns)):
             self._desk.settling = False
             ctx.log("settled", nodes=len(self._members), up=len(self._members.all_up(at.served_ns)))
@@ -253,7 +254,8 @@ class MasterActor(Actor):
             department.check_invariants()
             assert set(department.asking()) <= serials, f"who waits for {department.name} is in flight"
         doubts = any(state.doubted for state in self._members)
-        assert self._desk.settling or doubts or not self._waiting, "nobody waits for nodes once all had their time"
+        unsure = self._desk.settling or self._desk.hushed or doubts
+        assert unsure or not self._waiting, "nobody waits for nodes once all had their time"
 
 
 def _add(table: dict[Any, Any], more: Mapping[Any, Any]) -> None:

@@ -15,6 +15,7 @@ from dsa_zmq.master.allocation import Allocator
 from dsa_zmq.master.calls import failure
 from dsa_zmq.master.catalog.jobs import AllocateChecked, LocatedRows, Totals
 from dsa_zmq.master.grants import Granter, complete_confirm, complete_located
+from dsa_zmq.master.haste import vanished_together
 from dsa_zmq.master.health import complete_capacity
 from dsa_zmq.master.inherited import Inherited
 from dsa_zmq.master.members import Members
@@ -63,7 +64,8 @@ class Moment(NamedTuple):
 @dataclass(slots=True)
 class Desk:
     """Begins and completes operations. ``settling`` is true after a start or a pause of ours, until all known nodes
-    have spoken or had time enough: too few nodes is no answer then, nor while a node is just being tried."""
+    have spoken or had time enough: too few nodes is no answer then, nor while a node is just being tried, nor when many
+    have fallen silent within ``patience_ns``, as they do when it is the master that is cut off."""
 
     cluster: bytes
     term: int
@@ -71,7 +73,9 @@ class Desk:
     uploads: Uploads
     granter: Granter
     allocator: Allocator
+    patience_ns: int
     settling: bool = True
+    hushed: bool = False  #: many were silent when it was last asked whether there are too few
     inherited: Inherited = field(default_factory=Inherited)
 
     def begin(self, operation: Operation, at: Moment) -> Result | Next:
@@ -101,7 +105,7 @@ class Desk:
                     self.inherited.follow(operation)
                     return Next.CATALOG
         except TooFewNodes as error:
-            return Next.WAIT if self.settling or self.members.undecided() else failure(error)
+            return self._too_few(error, at)
         except DSAError as error:
             return failure(error)
 
@@ -142,11 +146,16 @@ class Desk:
                 case _:
                     self.inherited.follow(operation)
         except TooFewNodes as error:
-            return Next.WAIT if self.settling or self.members.undecided() else failure(error)
+            return self._too_few(error, at)
         except DSAError as error:
             return failure(error)
         answer: Result = result
         return answer
+
+    def _too_few(self, error: TooFewNodes, at: Moment) -> Result | Next:
+        """There are not enough nodes up: that is an answer only if it is known to be so."""
+        self.hushed = vanished_together(self.members, at.served_ns, self.patience_ns)
+        return Next.WAIT if self.settling or self.hushed or self.members.undecided() else failure(error)
 
     def _allocate(self, operation: Allocate, redundancy: str, at: Moment) -> Allocated:
         up = self.members.up(at.served_ns)

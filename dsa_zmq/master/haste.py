@@ -26,6 +26,15 @@ def too_many(nodes: int) -> int:
     return max(1, nodes // 3)
 
 
+def vanished_together(members: Members, served_ns: int, patience_ns: int) -> bool:
+    """Whether many nodes, or all, have fallen silent within so long: it may be the master that is cut off, and then they are
+    as well as before. Who asks for nodes is not told that there are too few, but waits."""
+    nodes = [state.row.node for state in members]
+    lately = range(members.suspect_ns, members.suspect_ns + patience_ns)
+    silent = sum(members.silence_ns(node, served_ns) in lately for node in nodes)
+    return silent > too_many(len(nodes)) or 0 < silent == len(nodes)
+
+
 class Haste:
     """Times are serving time in nanoseconds. ``missed_ns`` tells for how long in all the master was away."""
 

@@ -28,6 +28,8 @@ PROBING_S = (
 DEAF_S = LEAST_SETTLE_NS / SECOND + 5.0  #: until it is known that a node does not hear the master
 WORST_READ_S = 0.5  #: a read during the death of a node; hedged after 0.2 s here
 
+DEATH_WRITE_S = 0.3  #: a write during the death of a process: far below any time-out, since its connections end with it
+
 WORSE = ("up", "suspect", "down")
 
 
@@ -94,6 +96,48 @@ def hung_node(cluster: SimCluster) -> None:
     cluster.wait_up()
     node = cluster.random.choice(cluster.nodes)
     _stops(cluster, node, node.hang)
+
+
+def node_dies_under_writes(cluster: SimCluster) -> None:
+    """A process is killed while writes are under way to it: each goes on with another node, without any time-out."""
+    cluster.wait_up()
+    user = cluster.user()
+    paths = fill(cluster, user)
+    replies = [user.put(path, cluster.ledger.new_content(MAX_BYTES)) for path in paths * 3]
+    cluster.run_for(cluster.random.random() * 0.02)
+    dead = cluster.random.choice(cluster.nodes)
+    dead.kept = False
+    dead.crash()
+    died_ns = cluster.world.now_ns
+    cluster.must(*replies)
+    if (took_s := (cluster.world.now_ns - died_ns) / SECOND) > DEATH_WRITE_S:
+        raise Wrong(f"{dead.name} died, and writes took {took_s:g} s longer")
+    for path in paths:
+        began_ns = cluster.world.now_ns
+        cluster.must(user.put(path, cluster.ledger.new_content(MAX_BYTES)))
+        if (took_s := (cluster.world.now_ns - began_ns) / SECOND) > DEATH_WRITE_S:
+            raise Wrong(f"{dead.name} is dead, and writing {path} took {took_s:g} s")
+    dead.kept = True
+    settle(cluster)
+
+
+def master_hears_nobody(cluster: SimCluster) -> None:
+    """Nothing gets from the nodes to the master for a while, as when its cable is out; users reach it all the time, or not
+    either. Writes wait for the end of that, and none fails."""
+    cluster.wait_up()
+    user = cluster.user()
+    paths = fill(cluster, user)
+    settings = cluster.master_settings
+    away: list[Machine | User] = [*cluster.nodes]
+    if cluster.seed % 2:
+        away.append(user)
+    cluster.partition([cluster.master], away)
+    cluster.run_for(settings.suspect_s + cluster.random.random() * settings.down_s)
+    replies = [user.put(path, cluster.ledger.new_content(MAX_BYTES)) for path in paths]
+    cluster.run_for(cluster.random.random() * 2)
+    cluster.world.heal()
+    cluster.must(*replies)
+    settle(cluster)
 
 
 def one_way_cut(cluster: SimCluster) -> None:
@@ -235,6 +279,8 @@ def lying_client_reports(cluster: SimCluster) -> None:
 NOTICED = (
     Scenario(paused_node, options=patient),
     Scenario(hung_node, options=patient),
+    Scenario(node_dies_under_writes, options=patient),
+    Scenario(master_hears_nobody, options=patient),
     Scenario(one_way_cut, options=patient),
     Scenario(wrong_advertise),
     Scenario(half_vanish_together, options=patient),
