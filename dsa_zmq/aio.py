@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import IO, Any, TypeVar
 
 from dsa_zmq import app
+from dsa_zmq.aio_admin import AsyncAdmin
 from dsa_zmq.client.cancelling import Scope
 from dsa_zmq.client.files import StoreWriter, TextWriter
 from dsa_zmq.client.sending import Buffer, Progress, Source
@@ -49,6 +50,7 @@ class AsyncStore:
 
     def __init__(self, store: Store, threads: int = THREADS) -> None:
         self._store = store
+        self.admin = AsyncAdmin(store.admin, self._run)  #: as ``admin`` of :class:`Store`
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="dsa-aio")
         self._closed = False
 

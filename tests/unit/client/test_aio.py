@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import io
 import threading
 
 import pytest
 
 from dsa_zmq.aio import AsyncStore
+from dsa_zmq.aio_admin import AsyncAdmin, AsyncPlan, AsyncTask
+from dsa_zmq.client.admin import Admin, Plan, Task
 from dsa_zmq.client.calls import AskMaster, Cancel, StartDownload, StartUpload
 from dsa_zmq.errors import DSAError, Invalid, NotFound
 from dsa_zmq.model.limits import MIN_CHUNK_BYTES as CHUNK
@@ -126,3 +129,25 @@ def test_closing_is_heard_as_an_error_of_the_store_by_all_who_wait(store):
         await aio.close()
 
     run(body())
+
+
+def offered(kind):
+    """The public names of a class, with the parameters of those that are called."""
+    found = {name: member for name, member in vars(kind).items() if not name.startswith("_")}
+    return {
+        name: [(each.name, each.kind, each.default) for each in inspect.signature(member).parameters.values()]
+        if callable(member)
+        else None
+        for name, member in found.items()
+    }
+
+
+@pytest.mark.parametrize(("there", "here"), [(Admin, AsyncAdmin), (Plan, AsyncPlan), (Task, AsyncTask)])
+def test_all_that_an_admin_can_do_can_be_awaited(there, here):
+    wanted = offered(there)
+    wanted.pop("ask", None)  # speaks the protocol itself
+    given = offered(here)
+    assert given.pop("info", None) is None  # an attribute there, a property here
+    assert given == wanted
+    asks = {name for name, member in vars(here).items() if not name.startswith("_") and callable(member)}
+    assert all(inspect.iscoroutinefunction(getattr(here, name)) for name in asks)
