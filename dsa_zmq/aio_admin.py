@@ -200,6 +200,6 @@ class AsyncTask:
                 raise Timeout(f"the task still runs after {timeout:g} s", info.note or "wait longer, or cancel it")
             await asyncio.sleep(POLL_S)
 
-    async def cancel(self) -> None:
+    async def cancel(self) -> bool:
         """As :meth:`Task.cancel`."""
-        await self._run(self._task.cancel)
+        return await self._run(self._task.cancel)
