@@ -19,7 +19,7 @@ import msgspec
 
 from dsa_zmq.errors import ConfigError, Invalid
 from dsa_zmq.model import limits
-from dsa_zmq.model.addresses import WILDCARDS, endpoint, parse_url, split_endpoint
+from dsa_zmq.model.addresses import SCHEME, URL_REMEDY, WILDCARDS, endpoint, parse_url, split_endpoint
 from dsa_zmq.model.pace import CarePace, HealingPace, told
 from dsa_zmq.model.placement import DEFAULT_POLICY, POLICIES
 from dsa_zmq.model.redundancy import DEFAULT as DEFAULT_REDUNDANCY
@@ -30,6 +30,7 @@ MAX_CONFIG_BYTES = 1 << 20  #: a configuration is a page; anything bigger is the
 
 _SCHEME = re.compile(r"^((tcp|dsa)://)?", re.IGNORECASE)
 _NODE_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+_ZONE = re.compile(r"([^\s'\"]([^'\"]{0,61}[^\s'\"])?)?")  #: any script; it stands between quotes and in tables
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -115,6 +116,8 @@ class NodeOptions(Options, frozen=True, kw_only=True):
             raise Invalid(
                 f"'{self.name[:80]}' is not a node name", "use up to 63 letters, digits, '.', '_' and '-', as in node-1"
             )
+        if not (_ZONE.fullmatch(self.zone) and self.zone.isprintable()):
+            raise Invalid(f"{self.zone[:80]!r} is not a zone", "use up to 63 characters without quotes, as in row-a")
         _check_port("port", self.port)
         if self.metrics is not None:
             _check_port("metrics", self.metrics)
@@ -349,7 +352,7 @@ def _refuse_open_bind(host: str, insecure: bool) -> None:
 
 def master_endpoint(text: str) -> str:
     """``host``, ``host:port``, ``dsa://host:port`` or ``tcp://host:port`` as an endpoint. Raises Invalid."""
-    endpoints = parse_url(_SCHEME.sub("dsa://", text.strip(), count=1))
+    endpoints = _endpoints(_SCHEME.sub("", text.strip(), count=1))
     if len(endpoints) > 1:
         raise Invalid(f"'{text[:80]}' names {len(endpoints)} masters; a node serves one", "name one host")
     return endpoints[0]
@@ -362,6 +365,15 @@ def advertised_endpoint(text: str, port: int) -> str:
     return master_endpoint(f"{rest}:{port}" if bare else rest)
 
 
+def _endpoints(text: str) -> tuple[str, ...]:
+    """As :func:`parse_url`, without the scheme, which errors do not speak of then."""
+    try:
+        return parse_url(SCHEME + text)
+    except Invalid as error:
+        remedy = "write host or host:port, as in 10.0.0.1:7700" if error.remedy == URL_REMEDY else error.remedy
+        raise Invalid(error.message.replace(f"'{SCHEME}", "'", 1), remedy) from None
+
+
 def connect_host(text: str) -> str:
     """A host without a port, that one can connect to, without brackets. Raises Invalid."""
     rest = _SCHEME.sub("", text.strip(), count=1)
@@ -369,7 +381,7 @@ def connect_host(text: str) -> str:
         rest = f"[{rest}]"  # a bare IPv6 address
     if ":" in rest.rpartition("]")[2] or "," in rest:
         raise Invalid(f"'{text[:80]}' is more than a host", "write the host alone: the port is given apart")
-    host, _ = split_endpoint(parse_url(f"dsa://{rest}")[0])
+    host, _ = split_endpoint(_endpoints(rest)[0])
     return host
 
 

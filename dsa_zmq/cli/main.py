@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import os
 import sys
@@ -121,15 +122,16 @@ def main(args: Sequence[str] | None = None) -> int:
             import traceback
 
             traceback.print_exc()
-        return reporting.report(error, session.json)
+        from dsa_zmq.client.merging import as_final
+
+        return reporting.report(as_final(error), session.json)
     except BrokenPipeError:  # the reader has gone (``dsa cat x | head``): end without a word
         _forget_output()
         return 1
     except SystemExit as end:  # click ends so after a broken pipe
         return end.code if isinstance(end.code, int) else 1
     except OSError as error:  # of this machine: a full disk behind stdout, too many open files
-        where = f"{error.filename}: " if error.filename else ""
-        status = reporting.report(LocalError(f"{where}{error.strerror or error}"), session.json)
+        status = reporting.report(_of_this_machine(error), session.json)
         _forget_output()
         return status
     except BaseException as error:  # noqa: BLE001 - the outermost frame: it is shown as our bug, with a log
@@ -151,6 +153,21 @@ def _fill_closed_streams() -> None:
         sys.stdout = open(os.open(os.devnull, os.O_RDONLY), "w", encoding="utf-8")  # noqa: SIM115 - as long as the process
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - as long as the process
+
+
+def _of_this_machine(error: OSError) -> LocalError:
+    """Named after its file. Of what has none and is written to, there is standard output only."""
+    from dsa_zmq.client.local_file import local_error
+
+    if error.filename:
+        return local_error(error, str(error.filename))
+    if error.errno == errno.EBADF:
+        return LocalError(
+            f"standard output: {error.strerror}", "it is closed: send it to a file, or to another program"
+        )
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+        return local_error(error, "standard output")
+    return LocalError(error.strerror or str(error))
 
 
 def _before_separator(line: list[str]) -> list[str]:

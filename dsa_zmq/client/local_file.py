@@ -6,12 +6,30 @@ be another file's. So ``close`` takes effect at once for newcomers, and for the 
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from dsa_zmq.errors import LocalError
+
+_REMEDIES: Mapping[int, str] = {
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "check the path: a part of it is a file",
+    errno.EISDIR: "check the path: it is a directory",
+    errno.ELOOP: "check the path: its symbolic links lead in a circle",
+    errno.ENAMETOOLONG: "use a shorter path",
+    errno.EACCES: "check its owner and mode, and those of its folder",
+    errno.EPERM: "check its owner and mode, and those of its folder",
+    errno.EROFS: "choose a place that can be written",
+    errno.ENOSPC: "free some space on this machine",
+    errno.EDQUOT: "free some space on this machine",
+    errno.EFBIG: "choose a file system that takes files of this size",
+    errno.EMFILE: "raise the limit of open files, as with 'ulimit -n'",
+    errno.EIO: "check the disk or device that it is on",
+}
+"""What helps against the common errors of file systems. For others there is nothing to say beyond the cause."""
 
 
 class LocalFile:
@@ -121,4 +139,6 @@ class LocalFile:
 
 def local_error(error: OSError | ValueError, path: str) -> LocalError:
     """An error of this machine's file system (or a path that is none) as ours: it names the file and the cause."""
-    return LocalError(f"{path}: {getattr(error, 'strerror', None) or error}", "", path)
+    number = error.errno if isinstance(error, OSError) else errno.ENOENT  # a NUL in a path: no file has such a name
+    remedy = _REMEDIES.get(number, "") if number is not None else ""
+    return LocalError(f"{path}: {getattr(error, 'strerror', None) or error}", remedy, path)

@@ -13,7 +13,7 @@ DEFAULT_URL = f"{SCHEME}127.0.0.1:{MASTER_PORT}"  #: where a command looks if no
 WILDCARDS = frozenset(("0.0.0.0", "::", "*"))  #: "every interface": fine to listen at, nowhere to connect to
 
 _TCP = "tcp://"
-_EXAMPLE = "write dsa://host:7700, or dsa://host1,host2:7700 for several masters"
+URL_REMEDY = "write dsa://host:7700, or dsa://host1,host2:7700 for several masters"
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9.])?")
 _DIGITS_AND_DOTS = re.compile(r"[0-9.]+")
 _MEMBER = re.compile(r"(?P<host>\[[^\[\]]*\]|[^:\[\]]*)(:(?P<port>[^:]*))?")
@@ -26,10 +26,10 @@ def parse_url(text: str) -> tuple[str, ...]:
     addresses stand in brackets. Raises :class:`Invalid` for everything else.
     """
     if text[: len(SCHEME)].lower() != SCHEME:
-        raise Invalid(f"{_shown(text)} is not the address of a cluster", _EXAMPLE)
+        raise Invalid(f"{_shown(text)} is not the address of a cluster", URL_REMEDY)
     written = text[len(SCHEME) :].removesuffix("/")
     if found := re.search(r"[/?#@\s]|[^\x20-\x7e]", written):
-        raise Invalid(f"address {_shown(text)} has {found.group()!r} where only hosts and a port may be", _EXAMPLE)
+        raise Invalid(f"address {_shown(text)} has {found.group()!r} where only hosts and a port may be", URL_REMEDY)
     members = [_parse_member(text, member) for member in written.split(",")]
     without = [port is None for _, port in members]
     shared = members[-1][1]
@@ -55,7 +55,7 @@ def _parse_member(text: str, member: str) -> tuple[str, int | None]:
 
 def _check_host(text: str, host: str) -> str:
     if not host:
-        raise Invalid(f"address {_shown(text)} lacks a host", _EXAMPLE)
+        raise Invalid(f"address {_shown(text)} lacks a host", URL_REMEDY)
     if host.startswith("["):
         return _check_ipv6(text, host[1:-1])
     if host in WILDCARDS:
@@ -68,7 +68,7 @@ def _check_host(text: str, host: str) -> str:
             f"{_shown(host)} in address {_shown(text)} is not an IPv4 address", "write four numbers from 0 to 255"
         )
     if _HOST.fullmatch(host) is None:
-        raise Invalid(f"{_shown(host)} in address {_shown(text)} is not a host name", _EXAMPLE)
+        raise Invalid(f"{_shown(host)} in address {_shown(text)} is not a host name", URL_REMEDY)
     return host
 
 

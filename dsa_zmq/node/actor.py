@@ -45,6 +45,7 @@ from dsa_zmq.protocol.messages import (
 HEARTBEAT_TOPIC = "heartbeat"
 SECOND = 1_000_000_000
 _DATA = (PutShards, GetShards, ConfirmShards)
+_UNANSWERED = "start a master there, or correct the address; it is tried again until one answers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +173,8 @@ class NodeActor(Actor):
             used=usage.used, free=usage.free, seen_term=known.seen_term, seen_master=known.seen_master,
         )  # fmt: skip
         ctx.send(profile.master, message)
+        if tries := self._registration.silence_to_tell():
+            ctx.log("master-unanswering", master=profile.master, tries=tries, remedy=_UNANSWERED)
         self._ask_again(ctx, unanswered=True)
 
     def _ask_again(self, ctx: Context, *, unanswered: bool) -> None:
@@ -188,6 +191,7 @@ class NodeActor(Actor):
     def _on_registered(self, ctx: Context, message: Registered) -> None:
         if not self._registration.is_answer(message) or self._accepted is not None or self._refusal is not None:
             return
+        self._registration.heard()
         known = self._office.identity
         try:
             check_term(known, message.term, message.master)
@@ -234,6 +238,7 @@ class NodeActor(Actor):
     def _on_refused(self, ctx: Context, message: Refused) -> None:
         if not self._registration.is_answer(message):
             return
+        self._registration.heard()
         error, final = self._registration.refusal(message)
         ctx.log("registration-refused", code=error.code, reason=str(error), final=final)
         if not final:

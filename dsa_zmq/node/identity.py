@@ -115,7 +115,7 @@ def open_identity(disk: Disk, rng: random.Random, name: str = "") -> IdentityFil
     nonce, previous = rng.getrandbits(NONCE_BITS), 0
     try:
         if disk.exists(FILE):
-            old = _decode(disk.read_bytes(FILE))
+            old = _decode(disk.read_bytes(FILE), disk.sqlite_path(FILE))
             previous = old.incarnation
             identity = msgspec.structs.replace(
                 old, incarnation=next_incarnation(previous, nonce), name=name or old.name
@@ -151,29 +151,30 @@ def _write(disk: Disk, identity: Identity) -> None:
         disk.replace_bytes(FILE, data, mode=0o600)
 
 
-def _decode(data: bytes) -> Identity:
+def _decode(data: bytes, file: str) -> Identity:
+    """``file``: its full name, for errors."""
     try:
         document = msgspec.json.decode(data, type=_Document)
         if document.format == FORMAT and document.version > FORMAT_VERSION:
             raise ConfigError(
-                f"{FILE} has format {document.version}, this program reads format {FORMAT_VERSION}",
+                f"{file} has format {document.version}, this program reads format {FORMAT_VERSION}",
                 "start the node with the program version that wrote it, or a newer one",
             )
         if blake3(bytes(document.identity)).hexdigest() != document.checksum:
-            raise _damaged("its checksum does not match")
+            raise _damaged(file, "its checksum does not match")
         if document.format != FORMAT or document.version != FORMAT_VERSION:
-            raise _damaged(f"its format reads {document.format!r} {document.version}")
+            raise _damaged(file, f"its format reads {document.format!r} {document.version}")
         return msgspec.json.decode(document.identity, type=Identity)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise _damaged(str(error)) from error
+        raise _damaged(file, str(error)) from error
 
 
 def _unusable(error: OSError) -> Unavailable:
     return Unavailable(f"the data directory cannot be used: {error.strerror or error}", "check the disk")
 
 
-def _damaged(why: str) -> Corrupt:
+def _damaged(file: str, why: str) -> Corrupt:
     return Corrupt(
-        f"{FILE} in the data directory is damaged: {why}",
+        f"{file} is damaged: {why}",
         "restore that file from a backup; without it the directory cannot be used, and its shards are made anew elsewhere",
     )

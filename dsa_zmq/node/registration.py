@@ -18,6 +18,7 @@ from dsa_zmq.protocol.messages import Hint, Refused, Registered
 BACKOFF_FIRST_S = 0.1
 BACKOFF_MAX_S = 5.0
 SILENT_HEARTBEATS = 30  #: without a hint, the master is asked: three times what makes a node count as down
+PATIENCE = 4  #: attempts without an answer, some 5 s, before that is told; then at twice as many, and so on
 FINAL = ("incompatible", "config", "conflict", "already-exists", "denied", "invalid")
 """Refusals that asking again does not change."""
 
@@ -29,14 +30,27 @@ class Registration:
     answer_s: float  #: how long to wait for an answer before asking again
     number: int = 0  #: of the latest Register
     tries: int = 0  #: since the last success
+    unanswered: int = 0  #: attempts since anything was heard
     asking: bool = False
 
     def ask(self) -> int:
         """Begin the next attempt; returns its number."""
         self.number += 1
         self.tries += 1
+        self.unanswered += 1
         self.asking = True
         return self.number
+
+    def silence_to_tell(self) -> int:
+        """After how many attempts nobody has answered, if that is worth a line in the log now; else 0. Each silence is told
+        of a few times only, however long it lasts."""
+        heard_nothing = self.unanswered - 1  # the latest attempt has just left
+        powers = heard_nothing & (heard_nothing - 1) == 0
+        return heard_nothing if heard_nothing >= PATIENCE and powers else 0
+
+    def heard(self) -> None:
+        """Somebody answers there, whatever it says."""
+        self.unanswered = 0
 
     def pause_s(self, rng: random.Random, *, unanswered: bool) -> float:
         """How long until the next attempt: full jitter, and time for an answer if there was none yet."""

@@ -196,13 +196,38 @@ def test_what_is_not_there(cluster: dsa_zmq.LocalCluster, store: Any, tmp_path: 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_node_says_that_no_master_answers_it(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:  # takes connections, and never says a word
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        command = [
+            sys.executable,
+            "-m",
+            "dsa_zmq",
+            "node",
+            "--master",
+            address,
+            "--path",
+            tmp_path / "n",
+            "--port",
+            "0",
+        ]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as node:
+            assert node.stderr is not None
+            alarm = threading.Timer(20, node.kill)
+            alarm.start()
+            said = next((line for line in node.stderr if "master-unanswering" in line), "nothing")
+            alarm.cancel()
+            node.terminate()
+    assert address in said
+    assert "correct the address" in said
+
+
 # --- this machine -----------------------------------------------------------------------------------------------------
 
 
 def test_a_local_file_that_is_missing(cluster: dsa_zmq.LocalCluster, store: Any, tmp_path: Path) -> None:
     ended = dsa("put", tmp_path / "nowhere", "/new", url=cluster.url)
-    assert ended.status == 1
-    assert "nowhere: No such file or directory" in ended.err
+    complaint(ended, 1, "nowhere: No such file or directory")
 
 
 def test_a_local_file_that_may_not_be_read(cluster: dsa_zmq.LocalCluster, store: Any, tmp_path: Path) -> None:
@@ -210,14 +235,12 @@ def test_a_local_file_that_may_not_be_read(cluster: dsa_zmq.LocalCluster, store:
     secret.write_bytes(b"secret")
     secret.chmod(0)
     ended = dsa("put", secret, "/new", url=cluster.url, before=_obey_modes)
-    assert ended.status == 1, ended
-    assert f"{secret}: Permission denied" in ended.err
+    complaint(ended, 1, f"{secret}: Permission denied")
 
 
 def test_a_local_file_that_fails_while_it_is_read(cluster: dsa_zmq.LocalCluster, store: Any) -> None:
     ended = dsa("put", "/proc/self/mem", "/new", url=cluster.url)  # its first page is not mapped
-    assert ended.status == 1, ended
-    assert "/proc/self/mem: Input/output error" in ended.err
+    complaint(ended, 1, "/proc/self/mem: Input/output error")
 
 
 def test_a_file_that_does_not_tell_its_size_is_stored_with_all_it_has(
@@ -239,11 +262,9 @@ def test_a_file_that_does_not_tell_its_size_is_stored_with_all_it_has(
 def test_a_local_target_that_cannot_be_written(cluster: dsa_zmq.LocalCluster, store: Any, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"local")
     ended = dsa("get", "/kept", tmp_path / "file" / "below", url=cluster.url)
-    assert ended.status == 1
-    assert "Not a directory" in ended.err
+    complaint(ended, 1, "Not a directory")
     ended = dsa("get", "/kept", "/proc/version", url=cluster.url)
-    assert ended.status == 1, ended
-    assert "/proc/version" in ended.err
+    complaint(ended, 1, "/proc/version")
     assert (tmp_path / "file").read_bytes() == b"local"
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 

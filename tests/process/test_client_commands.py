@@ -181,7 +181,7 @@ def test_a_full_disk_behind_stdout_is_said(cluster: LocalCluster, store: Store) 
             command = [sys.executable, "-m", "dsa_zmq", "--url", cluster.url, *line]
             ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=PATIENCE_S, check=False)
         assert ended.returncode == 1
-        assert b"No space left on device" in ended.stderr
+        assert b"standard output: No space left on device\n  free some space" in ended.stderr
         assert b"Traceback" not in ended.stderr
 
 
@@ -199,7 +199,7 @@ def test_bytes_for_a_closed_output_are_an_error_and_not_lost_in_silence(cluster:
     command = f'exec "{sys.executable}" -m dsa_zmq --url {cluster.url} cat /unheard >&-'
     ended = subprocess.run(["sh", "-c", command], capture_output=True, timeout=PATIENCE_S, check=False)
     assert ended.returncode == 1
-    assert b"Bad file descriptor" in ended.stderr
+    assert b"standard output: Bad file descriptor\n  it is closed" in ended.stderr
 
 
 def test_an_interrupt_while_modules_are_loaded_ends_without_a_word() -> None:

@@ -83,38 +83,39 @@ class Catalog:
         Raises a DSAError that names the file, the cause and the remedy.
         """
         redundancy = parse_redundancy(default_redundancy).name
+        file = disk.sqlite_path(path)  # as errors name it
         above = term_to_exceed(disk, path, take_over=take_over)  # before anything is changed
         ballast = Ballast(disk, f"{path}.ballast", ballast_bytes)
         if ballast.exists() and _is_empty(
             disk, path
         ):  # SQLite would begin a new one there: a cluster without its files
             remedy = "restore the catalog from its backup; the nodes still have all bytes"
-            raise Corrupt(f"catalog '{path}' is gone or empty, and this directory had one", remedy, path)
+            raise Corrupt(f"catalog '{file}' is gone or empty, and this directory had one", remedy, file)
         database = Database(disk, path, scrambled=scrambled)
         try:
             try:
-                _migrate(database, path)
+                _migrate(database, file)
                 root = InodeRow(ROOT_INODE, DIRECTORY, ROOT_MODE, wall_ns, redundancy)
                 try:
-                    meta = _begin_term(database, path, rng, root, above)
+                    meta = _begin_term(database, file, rng, root, above)
                 except DiskFull:
                     database.rollback()
                     if not ballast.release():
                         raise
-                    meta = _begin_term(database, path, rng, root, above)
+                    meta = _begin_term(database, file, rng, root, above)
             except DiskFull as error:
                 raise NoSpace(
-                    f"no room on the disk of catalog '{path}'", "free some space on that disk", path
+                    f"no room on the disk of catalog '{file}'", "free some space on that disk", file
                 ) from error
             except (CatalogBroken, Rejected) as error:
-                raise _unreadable(path, error) from error
+                raise _unreadable(file, error) from error
             if take_over:
                 remove_mark(disk)
             ballast.restore(database.unused_bytes())
             facts = Facts(meta[CLUSTER].body, secret, meta[TERM].number)
             shown = database.load(INODES.select, [(ROOT_INODE,)])
             if not shown:
-                raise Corrupt(f"catalog '{path}' has no root directory", "restore the catalog from its backup", path)
+                raise Corrupt(f"catalog '{file}' has no root directory", "restore the catalog from its backup", file)
         except BaseException:
             database.abandon()
             raise

@@ -66,14 +66,14 @@ class Database:
                 statementcachesize=PREPARED_STATEMENTS,
             )
         except (apsw.Error, OSError) as error:
-            raise _opening_failure(path, error) from error
+            raise _opening_failure(disk.sqlite_path(path), error) from error
         try:
             self._configure(scrambled)
             _write_again(disk, f"{path}-wal")
             disk.sync_dir(path.rpartition("/")[0])  # the new file's name has to survive, not only its bytes
         except (apsw.Error, OSError) as error:
             self.abandon()
-            raise _opening_failure(path, error) from error
+            raise _opening_failure(disk.sqlite_path(path), error) from error
 
     def _configure(self, scrambled: bool) -> None:
         run = self._connection.execute
@@ -96,7 +96,7 @@ class Database:
     def _quick_check(self) -> None:
         found = self._connection.execute("PRAGMA quick_check(1)").fetchall()
         if found != [("ok",)]:
-            raise apsw.CorruptError(str(found[0][0]))
+            raise apsw.CorruptError(str(found[0][0]).splitlines()[-1])  # the others are headings
 
     def _note_wal(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
         self._wal_pages = pages

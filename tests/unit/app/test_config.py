@@ -224,8 +224,21 @@ def test_a_master_is_named_in_any_usual_way(text: str, endpoint: str) -> None:
     "text", ["", "a b", "host:x", "host:70000", "http://host", "h1,h2", "host:0", "0.0.0.0", "host/x"]
 )
 def test_anything_else_is_no_master(text: str) -> None:
-    with pytest.raises(Invalid):
+    with pytest.raises(Invalid) as caught:
         master_endpoint(text)
+    assert "dsa://" not in f"{caught.value.message} {caught.value.remedy}", "nobody has to write a scheme here"
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize("zone", ["", "row-a", "dc1/row-a", "Saal 3", "ряд", "z" * 63])
+def test_a_zone_is_a_short_text(zone: str) -> None:
+    assert NodeOptions(path="n", zone=zone).checked().zone == zone
+
+
+@pytest.mark.parametrize("zone", ["z" * 64, "a\nb", "a\x1b[2J", " a", "a ", "it's", "\u202e"])
+def test_anything_else_is_no_zone(zone: str) -> None:
+    with pytest.raises(Invalid, match="is not a zone"):
+        NodeOptions(path="n", zone=zone).checked()
 
 
 def test_an_advertised_address_takes_the_own_port_if_it_has_none() -> None:
