@@ -159,7 +159,10 @@ class ClientActor(Carrier):
     def on_stop(self, ctx: Context) -> None:
         """Everybody who waits hears it; the master may forget the session."""
         closed = Unavailable("the connection was closed")
+        last: list[Operation] = []
         for transfer in self._transfers.values():
+            if isinstance(transfer.machine, Upload):
+                last += transfer.machine.last_words()
             self._end(transfer.ticket, closed)
         self._transfers.clear()
         for token, result in self._session.fail_all(closed):
@@ -168,11 +171,11 @@ class ClientActor(Carrier):
         if self._asleep:
             wake_all(self._asleep)
         self._slots.clear()
-        last: list[Operation] = [operation for _, operation in self._slots.questions()]
+        last += [operation for _, operation in self._slots.questions()]
         if self._session.session:
             last.append(CloseSession(self._session.session))
-        if last:
-            ctx.send(self._session.host, Calls(0, 0, [Call(*numbered) for numbered in enumerate(last)]))
+        for address, message in self._session.parting(last):
+            ctx.send(address, message)
 
     def _renew_leases(self, now_ns: int) -> None:
         """Uploads that go on keep their lease at the master."""

@@ -29,7 +29,7 @@ from dsa_zmq.client.weight import wire_bytes
 from dsa_zmq.errors import DSAError, Incompatible, OutcomeUnknown, Overloaded, Timeout, Unavailable, from_code
 from dsa_zmq.model.limits import MAX_CALLS, MAX_OPEN_CALLS
 from dsa_zmq.protocol.messages import Answers, Call, Calls, Refused, Welcome
-from dsa_zmq.protocol.operations import STORED, Abort, OpenSession, Operation, Result, SessionOpened, Stage
+from dsa_zmq.protocol.operations import STORED, OpenSession, Operation, Result, SessionOpened, Stage
 from dsa_zmq.protocol.values import Failure
 
 MESSAGES_UNDER_WAY = 2  #: per line: one being worked on, one that arrives meanwhile
@@ -37,7 +37,6 @@ MESSAGE_BYTES = 256 << 10  #: estimated; a quarter of the limit, so that a wrong
 SILENT_NS = 2_000_000_000  #: calls open and no word from the master for so long: greet again, then other hosts
 MAX_SESSIONS = 3  #: a call that several fresh sessions in a row refused is not tried in yet another one
 _STORED = frozenset(STORED)
-REPEATABLE = (Stage, Abort)
 """Stored operations that have their effect once by their very meaning, so that a lost session does not matter."""
 
 Token = Any
@@ -196,6 +195,12 @@ class Session:
             return Calls(self._session, next(iter(self._open_stored)), calls)
         return Calls(0, 0, calls)
 
+    def parting(self, operations: Sequence[Operation]) -> list[tuple[Address, Message]]:
+        """What the master should hear when nobody will wait for its answers. An old number would pass for a repetition."""
+        calls = [Call(number, operation) for number, operation in enumerate(operations, self._number + 1)]
+        self._number += len(calls)
+        return [(self.host, Calls(0, 0, calls[at : at + MAX_CALLS])) for at in range(0, len(calls), MAX_CALLS)]
+
     # --- what the master says ----------------------------------------------------------------------------------------
 
     def welcomed(self, message: Welcome, now_ns: int) -> list[Settled]:
@@ -276,7 +281,7 @@ class Session:
         if entry.session == self._session:
             self._session = 0
             self._incarnation += 1  # the master knows sessions by this: a new one, not the ended one
-        ran_maybe = tries > 1 and not isinstance(entry.operation, REPEATABLE)
+        ran_maybe = tries > 1 and not isinstance(entry.operation, Stage)  # which may be repeated
         if ran_maybe or entry.sessions >= MAX_SESSIONS:
             return [(entry.token, error)]
         self._stored.waiting.append(entry)

@@ -388,10 +388,11 @@ class Upload:
     # --- the end -----------------------------------------------------------------------------------------------------
 
     def _give_up(self) -> list[Effect]:
-        """Let the master forget what was staged. Never after a commit whose outcome is open: it may have succeeded."""
-        if not self.upload or self._commit_open:
-            return []
-        return [Ask(Abort(self.upload), None)]
+        return [Ask(operation, None) for operation in self.last_words()]
+
+    def last_words(self) -> list[Abort]:
+        """Let the master forget what was allocated and staged. Never after a commit whose outcome is open."""
+        return [] if not self.upload or self._commit_open else [Abort(self.upload)]
 
     def _finish(self, result: Attributes | DSAError) -> list[Effect]:
         self.ended = True

@@ -261,8 +261,9 @@ Operation = (
     | Abort | OpenSession | CloseSession | SetRedundancy | BeginTask | EndTask
 )  # fmt: skip
 
-STORED = (MakeDirectory, Remove, Move, Copy, Stage, Commit, Abort, SetRedundancy, BeginTask, EndTask)
-"""Operations that need a session and whose answers are kept. (OpenSession and CloseSession are idempotent by themselves.)"""
+STORED = (MakeDirectory, Remove, Move, Copy, Stage, Commit, SetRedundancy, BeginTask, EndTask)
+"""Operations that need a session and whose answers are kept. (OpenSession, CloseSession and Abort are idempotent by
+themselves; what ends need not be begun first, so that a client which is about to end can say it with its last message.)"""
 
 # --- answers ------------------------------------------------------------------------------------------------------
 

@@ -88,7 +88,6 @@ STORED_RULES: dict[type, DecideOperation] = {
     Copy: namespace_rules.copy,
     Stage: upload_rules.stage,
     Commit: upload_rules.commit,
-    Abort: upload_rules.abort,
     SetRedundancy: redundancy_rules.set_redundancy,
     BeginTask: task_rules.begin_task,
     EndTask: task_rules.end_task,
@@ -100,6 +99,7 @@ OTHER_RULES: dict[type, DecideOperation] = {
     Locate: read_rules.locate,
     Statfs: read_rules.statfs,
     Allocate: read_rules.check_allocation,
+    Abort: upload_rules.abort,
     OpenSession: session_rules.open_session,
     CloseSession: session_rules.close_session,
 }

@@ -179,7 +179,7 @@ def test_after_a_restart_of_the_master_or_the_end_of_the_session_no_earlier_slot
         finish(world, world.ask(op.ListNodes()))
     else:
         world.master.sessions.clear()
-        finish(world, world.ask(op.Abort(77)))
+        finish(world, world.ask(op.Commit(0, "/empty", 0, 4096, 0, "", [], 0)))
     files = burst(world, 30, directory="/e")
     contents = {world.master.files[path][0].content for path in files}
     assert not contents & held
