@@ -24,7 +24,7 @@ from dsa_zmq.machine import address_towards, disk_id, held_bytes, machine_id
 from dsa_zmq.model.addresses import DEFAULT_URL, WILDCARDS, endpoint, parse_url, split_endpoint
 from dsa_zmq.model.inspection import Inspect
 from dsa_zmq.model.limits import CONNECT_TIMEOUT_S, RESERVE_MIN_BYTES, RESERVE_SHARE
-from dsa_zmq.model.sizes import parse_size
+from dsa_zmq.model.sizes import format_size, parse_size
 from dsa_zmq.reach import LOOK_S, explain_silence
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ def start_node(options: NodeOptions, *, imposed: Imposed | None = None) -> Serve
         if options.reserve is not None:
             reserve = parse_size(str(options.reserve), whole=total)
         if options.capacity is not None:
-            capacity = parse_size(str(options.capacity), whole=total)
+            capacity = _at_most(parse_size(str(options.capacity), whole=total), total)
         else:
             capacity = max(0, free + held_bytes(directory.path) - reserve)
         settings = NodeSettings(
@@ -205,6 +205,15 @@ def start_node(options: NodeOptions, *, imposed: Imposed | None = None) -> Serve
         return node_spec(settings, disk, rng)
 
     return _with_metrics(_serve("node", options.path, spec, imposed), options.listen_host(), options.metrics)
+
+
+def _at_most(capacity: int, total: int) -> int:
+    """More than there is would draw shards to this node, by its share, that it has no room for."""
+    if capacity <= total:
+        return capacity
+    fields = {"capacity": format_size(capacity), "disk": format_size(total), "remedy": "give at most what the disk has"}
+    log.warning("capacity-reduced", extra={"event": "capacity-reduced", "fields": fields})
+    return total
 
 
 def connect(url: str | None = None, timeout: float = CONNECT_TIMEOUT_S) -> Store:

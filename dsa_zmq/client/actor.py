@@ -28,7 +28,7 @@ from dsa_zmq.client.transfers import Transfer
 from dsa_zmq.client.upload import Upload
 from dsa_zmq.errors import DSAError, InternalError, Unavailable
 from dsa_zmq.model import limits
-from dsa_zmq.protocol.messages import Answers, Call, Calls, Pong, PutDone, Refused, ShardData, Welcome
+from dsa_zmq.protocol.messages import Answers, Pong, PutDone, Refused, ShardData, Welcome
 from dsa_zmq.protocol.operations import CloseSession, Operation, Renew
 
 RENEW_AT_ONCE = 1000  #: uploads in one renewal

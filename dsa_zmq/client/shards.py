@@ -14,12 +14,13 @@ sent again. The states, each with the input that ends it:
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from dsa_zmq.client.effects import Carry, Effect, Progress
 from dsa_zmq.client.plausible import is_receipt
 from dsa_zmq.client.tasks import Outcome, Reconfirm, Slot, Write
-from dsa_zmq.errors import NoSpace
+from dsa_zmq.errors import DSAError, NoSpace, from_code
 from dsa_zmq.model import limits
 from dsa_zmq.protocol.messages import PutShard, ShardGrant
 from dsa_zmq.protocol.operations import Confirm, Reallocate, Reallocated
@@ -87,7 +88,7 @@ class Shards:
         self.chunks: dict[int, Chunk] = {}
         self.upload = 0  #: the upload id, once known
         self.at_work = 0  #: tasks that the courier has
-        self.full: Failure | None = None  #: what a node without room for a shard has said last
+        self._full: tuple[int, Failure] | None = None  # which node had no room for a shard last, and what it said
 
     def __repr__(self) -> str:
         return f"Shards({len(self.chunks)} chunks, {self.at_work} at work, {len(self._moving)} moving)"
@@ -165,7 +166,8 @@ class Shards:
             shard.resends += 1
             self._pause(task.slot, shard, now_ns)
             return []
-        self.full = outcome.failure if code == NoSpace.code else self.full
+        if outcome.failure is not None and code == NoSpace.code:
+            self._full = (task.node, outcome.failure)
         shard.state = State.MOVING
         chunk.failed[shard.node] = shard.index if code in PASSING else _NEVER
         self._moving.append(task.slot)
@@ -180,6 +182,13 @@ class Shards:
         self._complete[page] = self._complete.get(page, 0) + 1
         told, chunk.told = chunk.told, True
         return [Progress(0 if told else chunk.length)]
+
+    def no_room(self, node_name: Callable[[int], str]) -> DSAError | None:
+        """What a node that had no room for a shard has said last."""
+        if self._full is None:
+            return None
+        node, said = self._full
+        return from_code(said.code, f"{node_name(node)}: {said.message}", said.remedy)
 
     def confirm(self, answer: Confirm) -> list[Effect]:
         """The master wants new receipts for some."""

@@ -29,7 +29,6 @@ from dsa_zmq.errors import (
     Timeout,
     TooFewNodes,
     Unavailable,
-    from_code,
 )
 from dsa_zmq.model import limits
 from dsa_zmq.model.chunking import chunk_count, chunk_length
@@ -285,8 +284,8 @@ class Upload:
             self._patience_ns = self._patience_ns or now_ns + PATIENCE_NS
             if self._shards.stay(now_ns) or now_ns < self._patience_ns:
                 return [self._ask(_NODES, ListNodes())]  # a node that was restarted may be at another address
-            if (full := self._shards.full) is not None:  # the master may not know yet how full its nodes are
-                return self.fail(from_code(full.code, full.message, full.remedy))
+            if (full := self._shards.no_room(self._node_name)) is not None:  # the master may not know yet
+                return self.fail(full)
         return self.fail(error)
 
     # --- inputs: the nodes' answers ----------------------------------------------------------------------------------

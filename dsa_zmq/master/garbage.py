@@ -17,11 +17,16 @@ from dsa_zmq.master.drops import DROPS_AT_ONCE, Drops
 from dsa_zmq.master.members import UP
 from dsa_zmq.master.office import Office, TellPlan
 from dsa_zmq.master.settings import nanoseconds
+from dsa_zmq.model.limits import GRANT_S, UPLOAD_LEASE_S
 from dsa_zmq.model.sizes import counted, format_size
 from dsa_zmq.protocol.messages import Dropped
 from dsa_zmq.protocol.operations import MakePlan
 from dsa_zmq.protocol.values import Failure, Plan, ShardRef
 
+NOTHING = (
+    "there is nothing to let go, but for what failed uploads may have left on nodes: that goes"
+    f" {(UPLOAD_LEASE_S + GRANT_S) // 60} min after them"
+)  #: what an upload has sent and not staged, only the nodes know
 _ROUND = ("garbage", "round")  #: the timer of the next round
 
 
@@ -180,7 +185,7 @@ def in_words(counts: GarbageCounts, names: Mapping[int, str], grace_s: float) ->
         )
     for node, count in sorted(counts.drops.items()):
         lines.append(f"{_many(count, 'shard')} to be dropped by '{names.get(node, str(node))}'")
-    return lines or ["there is nothing to let go"]
+    return lines or [NOTHING]
 
 
 def _many(count: int, what: str) -> str:

@@ -238,10 +238,14 @@ def _apart(healing: Healing) -> list[str]:
 def _shared_fate(members: Members) -> list[str]:
     """One sentence if all nodes share a disk or a host: copies then guard against less than people think."""
     rows = [state.row for state in members]
-    if len(rows) < 2 or len({row.host for row in rows}) > 1:
+    if len(rows) < 2:
         return []
-    if len({row.disk for row in rows}) == 1:
+    if (
+        len({row.disk for row in rows}) == 1
+    ):  # asked first: a cluster on one machine gives each node a host name of its own
         return [f"all {len(rows)} nodes are on one disk: losing it loses everything; put nodes on other machines"]
+    if len({row.host for row in rows}) > 1:
+        return []
     return [
         f"all {len(rows)} nodes are on one host: while it is down, nothing can be read; put nodes on other machines"
     ]

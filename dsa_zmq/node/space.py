@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from actors.disk import Disk
 from dsa_zmq.errors import NoSpace
+from dsa_zmq.model.sizes import format_size
 
 SPARES = 2  #: segments: their records of drops are enough to empty every other segment of common sizes
 BALLAST = "ballast"
@@ -21,7 +22,6 @@ MIN_BALLAST_BYTES = 256 << 10  #: a few commits
 MIN_KEPT_BYTES = 16 << 10  #: of a ballast that was needed: less than that is of no use
 PAGE_BYTES = 4096  #: of SQLite
 MIN_WAL_PAGES, MAX_WAL_PAGES = 16, 1000  #: the latter is SQLite's default
-UNIT = 1 << 20
 
 
 @dataclass(slots=True)
@@ -72,13 +72,13 @@ class Space:
         """Raise NoSpace if puts may not have another segment."""
         if self._within_capacity() < self.segment_bytes:
             raise NoSpace(
-                f"the node's capacity of {self.capacity // UNIT} MiB is used up",
+                f"the node's capacity of {format_size(self.capacity)} is used up",
                 "remove files, raise its --capacity, or add a node",
             )
         if self._left_by_others() < self.segment_bytes:
             free = self.disk.free_bytes()[0]
             raise NoSpace(
-                f"the node's disk has {free // UNIT} MiB left, {self.reserve // UNIT} MiB of them are kept in reserve",
+                f"the node's disk has {format_size(free)} left, {format_size(self.reserve)} of that are kept in reserve",
                 "remove files, free space on that disk, or add a node",
             )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from dsa_zmq.master.garbage import NOTHING
 from dsa_zmq.protocol.operations import BeginTask, ListTasks, MakePlan, Planned, Remove
 from dsa_zmq.protocol.values import Failure
 
@@ -17,11 +18,11 @@ def test_the_plan_of_a_collection_says_what_waits(world: Any) -> None:
     first = client.ask(MakePlan("gc"))
     assert isinstance(first, Planned)
     assert (first.plan.moves, first.plan.bytes) == (0, 0)
-    assert first.plan.lines == ["there is nothing to let go"]
+    assert first.plan.lines == [NOTHING]
     client.upload("/f", nodes)
     client.ask(Remove("/f"))
     world.eventually(lambda: "1 removed" in client.ask(MakePlan("gc")).plan.lines[0], 1.0)
-    world.eventually(lambda: client.ask(MakePlan("gc")).plan.lines == ["there is nothing to let go"])
+    world.eventually(lambda: client.ask(MakePlan("gc")).plan.lines == [NOTHING])
 
 
 def test_an_unknown_kind_of_task_is_refused_with_those_there_are(world: Any) -> None:

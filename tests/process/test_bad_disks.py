@@ -122,6 +122,13 @@ def test_a_full_disk_refuses_puts_keeps_what_it_has_and_takes_more_when_there_is
         assert [node.failure for node in store.nodes()] == [""]
 
 
+def test_a_node_offers_no_more_than_its_disk_has(tmp_path: Path) -> None:
+    with dsa_zmq.LocalCluster(1, "copies=1", directory=tmp_path / "c", capacity="1000TiB") as cluster:
+        with cluster.connect() as store:
+            (node,) = store.nodes()
+        assert node.capacity == shutil.disk_usage(tmp_path).total
+
+
 def _put_without_end(store: Any, content: Any) -> None:
     for number in range(20):
         store.put([content(3 << 20)], f"/more-{number}")

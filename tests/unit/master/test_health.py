@@ -69,6 +69,9 @@ def test_nodes_that_share_a_host_or_a_disk_are_said_once() -> None:
     assert "all 3 nodes are on one host" in shared_host
     (shared_disk,) = notes(members("a", "a", disk="sda"), 0, "copies=2")
     assert "all 2 nodes are on one disk" in shared_disk
+    (shared_disk,) = notes(members("a", "b", disk="sda"), 0, "copies=2")
+    assert "all 2 nodes are on one disk" in shared_disk, "also if each says that it is a host of its own"
+    assert notes(members("a", "b"), 0, "copies=2") == []
 
 
 def tally(*rows: tuple[str, str, int, int]) -> Tally:
