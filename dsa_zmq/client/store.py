@@ -282,10 +282,12 @@ class Store:
         return self._look(path) is not None
 
     def is_file(self, path: str) -> bool:
+        """Whether it is a file; False if nothing is there."""
         found = self._look(path)
         return found is not None and found.is_file
 
     def is_dir(self, path: str) -> bool:
+        """Whether it is a directory; False if nothing is there."""
         found = self._look(path)
         return found is not None and found.is_dir
 

@@ -7,7 +7,6 @@ import pytest
 from dsa_zmq.client.pace import SHORTEST_NS
 from dsa_zmq.client.session import Session
 from dsa_zmq.errors import Conflict, Incompatible, OutcomeUnknown, Overloaded, Timeout, Unavailable
-from dsa_zmq.model.limits import MAX_CALLS
 from dsa_zmq.protocol import operations as op
 from dsa_zmq.protocol.messages import Answer, Answers, Calls, Hello, Refused, Welcome
 from dsa_zmq.protocol.values import Attributes, Entry, Failure
@@ -290,19 +289,6 @@ def test_what_was_sent_before_in_an_ended_session_is_unknown_unless_it_may_be_re
         assert talk.settled[token] == repeated
     else:
         assert isinstance(talk.settled[token], OutcomeUnknown)
-
-
-def test_last_words_need_no_session_and_do_not_pass_for_questions_under_way(talk):
-    talk.ask(op.Stat("/a"))
-    (asked,) = talk.take()
-    words = [op.Abort(upload) for upload in range(1, 2 * MAX_CALLS)]
-    messages = [message for _, message in talk.session.parting(words)]
-    assert [message.session for message in messages] == [0, 0]
-    calls = [call for message in messages for call in message.calls]
-    assert [call.operation for call in calls] == words
-    assert max(call.number for call in asked.calls) < min(call.number for call in calls)
-    assert len({call.number for call in calls}) == len(words)
-    assert talk.session.parting([]) == []
 
 
 def test_sessions_that_end_all_the_time_are_given_up(talk):
