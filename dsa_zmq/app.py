@@ -15,13 +15,22 @@ from typing import TYPE_CHECKING, Any
 
 from actors.core import Address, Job, Lane
 from dsa_zmq.client.store import Store, set_connector
-from dsa_zmq.config import MasterOptions, NodeOptions, advertised_endpoint, listen_host, master_endpoint
+from dsa_zmq.config import MasterOptions, NodeOptions
 from dsa_zmq.directory import DataDirectory, open_directory, unusable
 from dsa_zmq.errors import ConfigError, DSAError, Invalid, Timeout, Unavailable
 from dsa_zmq.faults import Imposed
 from dsa_zmq.limited_disk import LimitedDisk
 from dsa_zmq.machine import address_towards, disk_id, held_bytes, machine_id
-from dsa_zmq.model.addresses import DEFAULT_URL, WILDCARDS, endpoint, parse_url, split_endpoint
+from dsa_zmq.model.addresses import (
+    DEFAULT_URL,
+    WILDCARDS,
+    advertised_endpoint,
+    endpoint,
+    listen_host,
+    master_endpoint,
+    parse_url,
+    split_endpoint,
+)
 from dsa_zmq.model.inspection import Inspect
 from dsa_zmq.model.limits import CONNECT_TIMEOUT_S, RESERVE_MIN_BYTES, RESERVE_SHARE
 from dsa_zmq.model.sizes import format_size, parse_size

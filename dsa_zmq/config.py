@@ -7,7 +7,6 @@ and what belongs there; an unknown key is an error, since it is a typing error m
 from __future__ import annotations
 
 import functools
-import ipaddress
 import re
 import socket
 import tomllib
@@ -19,7 +18,15 @@ import msgspec
 
 from dsa_zmq.errors import ConfigError, Invalid
 from dsa_zmq.model import limits
-from dsa_zmq.model.addresses import SCHEME, URL_REMEDY, WILDCARDS, endpoint, parse_url, split_endpoint
+from dsa_zmq.model.addresses import (
+    advertised_endpoint,
+    connect_host,
+    endpoint,
+    is_loopback,
+    listen_host,
+    master_endpoint,
+    split_endpoint,
+)
 from dsa_zmq.model.pace import CarePace, HealingPace, told
 from dsa_zmq.model.placement import DEFAULT_POLICY, POLICIES
 from dsa_zmq.model.redundancy import DEFAULT as DEFAULT_REDUNDANCY
@@ -28,7 +35,6 @@ from dsa_zmq.model.sizes import parse_size
 
 MAX_CONFIG_BYTES = 1 << 20  #: a configuration is a page; anything bigger is the wrong file
 
-_SCHEME = re.compile(r"^((tcp|dsa)://)?", re.IGNORECASE)
 _NODE_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _ZONE = re.compile(r"([^\s'\"]([^'\"]{0,61}[^\s'\"])?)?")  #: any script; it stands between quotes and in tables
 
@@ -345,58 +351,3 @@ def _refuse_open_bind(host: str, insecure: bool) -> None:
             f"listening at {host} would let every machine that reaches it read and write everything",
             "bind to 127.0.0.1, or say --insecure if that network is yours alone",
         )
-
-
-# --- addresses of one process --------------------------------------------------------------------------------------------
-
-
-def master_endpoint(text: str) -> str:
-    """``host``, ``host:port``, ``dsa://host:port`` or ``tcp://host:port`` as an endpoint. Raises Invalid."""
-    endpoints = _endpoints(_SCHEME.sub("", text.strip(), count=1))
-    if len(endpoints) > 1:
-        raise Invalid(f"'{text[:80]}' names {len(endpoints)} masters; a node serves one", "name one host")
-    return endpoints[0]
-
-
-def advertised_endpoint(text: str, port: int) -> str:
-    """As :func:`master_endpoint`, with the node's own port if the text has none."""
-    rest = _SCHEME.sub("", text.strip(), count=1)
-    bare = ":" not in rest.rpartition("]")[2]
-    return master_endpoint(f"{rest}:{port}" if bare else rest)
-
-
-def _endpoints(text: str) -> tuple[str, ...]:
-    """As :func:`parse_url`, without the scheme, which errors do not speak of then."""
-    try:
-        return parse_url(SCHEME + text)
-    except Invalid as error:
-        remedy = "write host or host:port, as in 10.0.0.1:7700" if error.remedy == URL_REMEDY else error.remedy
-        raise Invalid(error.message.replace(f"'{SCHEME}", "'", 1), remedy) from None
-
-
-def connect_host(text: str) -> str:
-    """A host without a port, that one can connect to, without brackets. Raises Invalid."""
-    rest = _SCHEME.sub("", text.strip(), count=1)
-    if ":" in rest and not rest.startswith("[") and rest.count(":") > 1:
-        rest = f"[{rest}]"  # a bare IPv6 address
-    if ":" in rest.rpartition("]")[2] or "," in rest:
-        raise Invalid(f"'{text[:80]}' is more than a host", "write the host alone: the port is given apart")
-    host, _ = split_endpoint(_endpoints(rest)[0])
-    return host
-
-
-def listen_host(text: str) -> str:
-    """A host of this machine, or a wildcard, without brackets. Raises Invalid."""
-    host = text.strip()
-    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    return bare if bare in WILDCARDS else connect_host(host)
-
-
-def is_loopback(host: str) -> bool:
-    """Only this machine can reach it."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -13,7 +13,8 @@ DEFAULT_URL = f"{SCHEME}127.0.0.1:{MASTER_PORT}"  #: where a command looks if no
 WILDCARDS = frozenset(("0.0.0.0", "::", "*"))  #: "every interface": fine to listen at, nowhere to connect to
 
 _TCP = "tcp://"
-URL_REMEDY = "write dsa://host:7700, or dsa://host1,host2:7700 for several masters"
+_URL_REMEDY = "write dsa://host:7700, or dsa://host1,host2:7700 for several masters"
+_ANY_SCHEME = re.compile(r"^((tcp|dsa)://)?", re.IGNORECASE)
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9.])?")
 _DIGITS_AND_DOTS = re.compile(r"[0-9.]+")
 _MEMBER = re.compile(r"(?P<host>\[[^\[\]]*\]|[^:\[\]]*)(:(?P<port>[^:]*))?")
@@ -26,10 +27,10 @@ def parse_url(text: str) -> tuple[str, ...]:
     addresses stand in brackets. Raises :class:`Invalid` for everything else.
     """
     if text[: len(SCHEME)].lower() != SCHEME:
-        raise Invalid(f"{_shown(text)} is not the address of a cluster", URL_REMEDY)
+        raise Invalid(f"{_shown(text)} is not the address of a cluster", _URL_REMEDY)
     written = text[len(SCHEME) :].removesuffix("/")
     if found := re.search(r"[/?#@\s]|[^\x20-\x7e]", written):
-        raise Invalid(f"address {_shown(text)} has {found.group()!r} where only hosts and a port may be", URL_REMEDY)
+        raise Invalid(f"address {_shown(text)} has {found.group()!r} where only hosts and a port may be", _URL_REMEDY)
     members = [_parse_member(text, member) for member in written.split(",")]
     without = [port is None for _, port in members]
     shared = members[-1][1]
@@ -55,7 +56,7 @@ def _parse_member(text: str, member: str) -> tuple[str, int | None]:
 
 def _check_host(text: str, host: str) -> str:
     if not host:
-        raise Invalid(f"address {_shown(text)} lacks a host", URL_REMEDY)
+        raise Invalid(f"address {_shown(text)} lacks a host", _URL_REMEDY)
     if host.startswith("["):
         return _check_ipv6(text, host[1:-1])
     if host in WILDCARDS:
@@ -68,7 +69,7 @@ def _check_host(text: str, host: str) -> str:
             f"{_shown(host)} in address {_shown(text)} is not an IPv4 address", "write four numbers from 0 to 255"
         )
     if _HOST.fullmatch(host) is None:
-        raise Invalid(f"{_shown(host)} in address {_shown(text)} is not a host name", URL_REMEDY)
+        raise Invalid(f"{_shown(host)} in address {_shown(text)} is not a host name", _URL_REMEDY)
     return host
 
 
@@ -117,6 +118,61 @@ def with_host(endpoint_: str, host: str) -> str:
     """The endpoint with a wildcard host replaced by ``host``: by which way its owner was reached. Others stay."""
     own, port = split_endpoint(endpoint_)
     return endpoint(host, port) if own in WILDCARDS else endpoint_
+
+
+# --- one server, as people write it in options -------------------------------------------------------------------------
+
+
+def master_endpoint(text: str) -> str:
+    """``host``, ``host:port``, ``dsa://host:port`` or ``tcp://host:port`` as an endpoint. Raises Invalid."""
+    endpoints = _endpoints(_ANY_SCHEME.sub("", text.strip(), count=1))
+    if len(endpoints) > 1:
+        raise Invalid(f"'{text[:80]}' names {len(endpoints)} masters; a node serves one", "name one host")
+    return endpoints[0]
+
+
+def advertised_endpoint(text: str, port: int) -> str:
+    """As :func:`master_endpoint`, with the node's own port if the text has none."""
+    rest = _ANY_SCHEME.sub("", text.strip(), count=1)
+    bare = ":" not in rest.rpartition("]")[2]
+    return master_endpoint(f"{rest}:{port}" if bare else rest)
+
+
+def _endpoints(text: str) -> tuple[str, ...]:
+    """As :func:`parse_url`, without the scheme, which errors do not speak of then."""
+    try:
+        return parse_url(SCHEME + text)
+    except Invalid as error:
+        remedy = "write host or host:port, as in 10.0.0.1:7700" if error.remedy == _URL_REMEDY else error.remedy
+        raise Invalid(error.message.replace(f"'{SCHEME}", "'", 1), remedy) from None
+
+
+def connect_host(text: str) -> str:
+    """A host without a port, that one can connect to, without brackets. Raises Invalid."""
+    rest = _ANY_SCHEME.sub("", text.strip(), count=1)
+    if ":" in rest and not rest.startswith("[") and rest.count(":") > 1:
+        rest = f"[{rest}]"  # a bare IPv6 address
+    if ":" in rest.rpartition("]")[2] or "," in rest:
+        raise Invalid(f"'{text[:80]}' is more than a host", "write the host alone: the port is given apart")
+    host, _ = split_endpoint(_endpoints(rest)[0])
+    return host
+
+
+def listen_host(text: str) -> str:
+    """A host of this machine, or a wildcard, without brackets. Raises Invalid."""
+    host = text.strip()
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    return bare if bare in WILDCARDS else connect_host(host)
+
+
+def is_loopback(host: str) -> bool:
+    """Only this machine can reach it."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _shown(text: str) -> str:

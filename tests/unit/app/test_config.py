@@ -9,19 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from dsa_zmq.config import (
-    LocalOptions,
-    MasterOptions,
-    NodeOptions,
-    Options,
-    advertised_endpoint,
-    connect_host,
-    listen_host,
-    master_endpoint,
-    options,
-    read_config,
-)
+from dsa_zmq.config import LocalOptions, MasterOptions, NodeOptions, Options, options, read_config
 from dsa_zmq.errors import ConfigError, Invalid
+from dsa_zmq.model.addresses import advertised_endpoint, connect_host, listen_host, master_endpoint
 from dsa_zmq.model.pace import CarePace, HealingPace
 
 
