@@ -37,7 +37,6 @@ MESSAGE_BYTES = 256 << 10  #: estimated; a quarter of the limit, so that a wrong
 SILENT_NS = 2_000_000_000  #: calls open and no word from the master for so long: greet again, then other hosts
 MAX_SESSIONS = 3  #: a call that several fresh sessions in a row refused is not tried in yet another one
 _STORED = frozenset(STORED)
-"""Stored operations that have their effect once by their very meaning, so that a lost session does not matter."""
 
 Token = Any
 
