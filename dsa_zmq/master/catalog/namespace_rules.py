@@ -240,7 +240,7 @@ def _parents_allowed(path: str, names: tuple[str, ...], trail: Trail, parents: b
         raise absent(path, trail)
     if len(trail) < len(names) and not parents:
         missing = "/" + "/".join(names[: len(trail)])
-        raise NotFound(f"directory '{missing}' does not exist", "make it first, or ask for parents", path)
+        raise NotFound(f"directory '{missing}' does not exist", "make it first, or its parents too (mkdir -p)", path)
 
 
 def _make_parents(rows: Rows, names: tuple[str, ...], trail: Trail, seq: int, wall_ns: int) -> int:

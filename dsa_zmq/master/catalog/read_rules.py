@@ -121,7 +121,9 @@ def locate(rows: Rows, facts: Facts, job: Request, op: Locate) -> LocatedRows:
 def _content_of_path(rows: Rows, op: Locate) -> Attributes:
     inode = inode_of(rows, find(rows, op.path))
     if inode.kind == DIRECTORY:
-        raise IsADirectory(f"'{op.path}' is a directory", "name a file in it, or get it recursively", op.path)
+        raise IsADirectory(
+            f"'{op.path}' is a directory", "name a file in it; 'dsa get' takes whole directories", op.path
+        )
     return attributes(inode)
 
 

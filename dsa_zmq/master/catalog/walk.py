@@ -67,7 +67,7 @@ def absent(path: str, trail: Trail) -> DSAError:
     if trail[-1].kind == FILE:
         blocking = "/" + "/".join(row.name for row in trail[1:])
         return NotADirectory(f"'{blocking}' is a file, so '{path}' cannot be below it", "use another path", path)
-    return NotFound(f"'{path}' does not exist", path=path)
+    return NotFound(f"'{path}' does not exist", "check the path; 'dsa ls' shows what is there", path)
 
 
 def trail_to(rows: Rows, path: str) -> Trail:
