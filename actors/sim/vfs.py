@@ -2,7 +2,8 @@
 
 Each :class:`~actors.sim.disk.SimDisk` has a VFS of its own. There are no locks and no shared memory, so a database in
 WAL mode needs ``PRAGMA locking_mode=EXCLUSIVE`` first, and only one connection at a time may use a database. As with
-SQLite's own unix VFS, the first sync of a new journal also syncs its directory, and nothing else does.
+SQLite's own unix VFS, the first sync of a journal that was opened to be created also syncs its directory, whether or not
+it was there; nothing else does.
 
 SQLite draws the salts of its WAL from one generator per operating system process, which no VFS can seed: the bytes of
 a WAL differ between runs, what recovery makes of them does not.
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 JULIAN_MS = 211_845_067_200_000  #: 2026-01-01 12:00, in milliseconds since the Julian epoch: the clock stands still
 SECTOR_SIZE = 4096  #: bytes; what the unix VFS says
-NEW_JOURNALS = apsw.SQLITE_OPEN_MAIN_JOURNAL | apsw.SQLITE_OPEN_SUPER_JOURNAL | apsw.SQLITE_OPEN_WAL
+JOURNALS = apsw.SQLITE_OPEN_MAIN_JOURNAL | apsw.SQLITE_OPEN_SUPER_JOURNAL | apsw.SQLITE_OPEN_WAL
 
 _serial = itertools.count(1)  # names of VFS are global in SQLite
 
@@ -42,11 +43,11 @@ def _fail(error: OSError, code: int) -> NoReturn:
 class SimVFSFile:
     """One file of SQLite, open on a simulated disk."""
 
-    def __init__(self, disk: SimDisk, file: SimFile, path: str, *, is_new_journal: bool, delete_on_close: bool) -> None:
+    def __init__(self, disk: SimDisk, file: SimFile, path: str, *, is_journal: bool, delete_on_close: bool) -> None:
         self._disk = disk
         self._file = file
         self._path = path
-        self._directory_unsynced = is_new_journal
+        self._directory_unsynced = is_journal
         self._delete_on_close = delete_on_close
 
     def xRead(self, amount: int, offset: int) -> bytes:
@@ -138,14 +139,13 @@ class SimVFS(apsw.VFS):
         disk = self._disk
         wanted = flags[0]
         readonly = bool(wanted & apsw.SQLITE_OPEN_READONLY)
+        create = bool(wanted & apsw.SQLITE_OPEN_CREATE)
         flags[1] = wanted
         if name is None:  # a temporary file: no name, and nothing of it needs to outlive its handle
-            file, path, is_new = disk.open_unnamed(), "", False
+            file, path = disk.open_unnamed(), ""
         else:
             path = (name if isinstance(name, str) else name.filename()).lstrip("/")
-            is_new = not disk.exists(path)
             try:
-                create = bool(wanted & apsw.SQLITE_OPEN_CREATE)
                 exclusive = bool(wanted & apsw.SQLITE_OPEN_EXCLUSIVE)
                 file = disk.open(path, create=create, exclusive=exclusive, readonly=readonly)
             except OSError as error:
@@ -154,7 +154,8 @@ class SimVFS(apsw.VFS):
             disk,
             file,
             path,
-            is_new_journal=is_new and bool(wanted & NEW_JOURNALS),
+            # Also if it is there: an earlier process may have made it and died before its name was durable.
+            is_journal=name is not None and create and bool(wanted & JOURNALS),
             delete_on_close=name is not None and bool(wanted & apsw.SQLITE_OPEN_DELETEONCLOSE),
         )
         return cast(apsw.VFSFile, opened)

@@ -98,6 +98,29 @@ def test_nothing_is_lost_when_only_the_process_dies(journal: str) -> None:
     assert rows_after(disk, journal) == list(range(20))
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_an_old_wal_does_not_come_back_in_place_of_one_that_a_killed_process_left_empty(seed: int) -> None:
+    """Neither the removal of the old WAL nor the name of the new one is durable when that process dies. SQLite opens a WAL
+    to be created even if it is there, so the next process syncs the directory with the first sync of it."""
+    disk = SimDisk(random.Random(seed))
+    disk.makedirs("db")
+    disk.sync_dir("")
+    connection = connect(disk, "wal")
+    connection.execute("CREATE TABLE t (id INTEGER PRIMARY KEY)")
+    connection.execute("INSERT INTO t VALUES (1)")
+    connection.close()  # brings all into the database, and removes the WAL
+    connection = connect(disk, "wal")
+    connection.execute("BEGIN IMMEDIATE; ROLLBACK")
+    assert disk.read_bytes("db/x.sqlite-wal") == b""
+    disk.process_crash()
+    connection = connect(disk, "wal")
+    connection.execute("DELETE FROM t")
+    connection.execute("INSERT INTO t VALUES (2)")
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    disk.power_loss()
+    assert rows_after(disk, "wal") == [2]
+
+
 def test_a_dead_process_removes_no_file_any_more() -> None:
     disk = SimDisk(random.Random(3))
     disk.makedirs("db")

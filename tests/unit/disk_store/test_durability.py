@@ -12,7 +12,7 @@ from actors.sim.disk import SimDisk
 from dsa_zmq.errors import Unavailable
 from dsa_zmq.node.failure import FAILED
 from dsa_zmq.node.store import ShardKey
-from tests.unit.disk_store.conftest import contents, crash, open_store, put_all, shard
+from tests.unit.disk_store.conftest import contents, crash, drop, open_store, put_all, shard
 
 
 def test_a_batch_is_one_write_and_one_sync(disk: SimDisk) -> None:
@@ -51,6 +51,27 @@ def test_what_a_store_shows_after_kill_9_survives_a_power_loss_right_then(seed: 
         store = crash(disk)
         assert contents(store) == seen
     assert shown >= 2
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_after_kill_9_of_a_store_that_had_done_nothing_a_power_loss_mixes_no_two_states_of_the_index(seed: int) -> None:
+    """The WAL of the index was made anew by the store that was killed, and its name is not durable when the next begins:
+    with the one of before in its place, tables of the index would be of different times."""
+    disk = SimDisk(random.Random(seed))
+    store = open_store(disk)
+    put_all(store, shard(1))
+    store = crash(disk, power=False)  # tells the index, which begins this WAL anew: it has only some of the pages
+    store.close()
+    store = open_store(disk)
+    store = crash(disk, power=False)
+    drop(store, 1)
+    store.close()
+    store = open_store(disk)
+    store = crash(disk)
+    assert store.notes == []
+    assert contents(store) == {}
+    assert store.usage().shards == 0
+    assert store.digests(0) == {}
 
 
 def test_a_failed_sync_fails_the_store_for_good_until_an_operator_clears_it(disk: SimDisk) -> None:
