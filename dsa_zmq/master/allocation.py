@@ -195,7 +195,8 @@ class Allocator:
         return AllocatedSlots(slots, addresses, expires_s, self._slots_last_ms)
 
     def reallocate(self, asked: Reallocate, up: list[NodeState], served_ns: int, wall_ns: int) -> Reallocated:
-        """Another node for each shard asked, or an error and no change.
+        """Another node for each shard asked, or an error and no change but a full lease for an upload that is known: a
+        client that finds no other node now asks again, and must not lose by its patience what it has sent.
 
         Only for chunks that this upload was given and has not staged. Those of an earlier term are not known any more and
         are believed. Raises TooFewNodes, NoSpace, :class:`Invalid`, :class:`Outdated` or Overloaded.
@@ -204,6 +205,8 @@ class Allocator:
         state = self._uploads.get(asked.upload)
         if state is None:
             self._check_old(asked.upload)
+        else:
+            self._uploads.renew(asked.upload, served_ns)
         room = self._room_of(up)
         room.count()
         expires_s = self._granter.expires_s(wall_ns)
@@ -228,7 +231,7 @@ class Allocator:
             taken.add(node)
             mac = self._granter.write(room.state(node).row, asked.upload, shard.chunk, shard.index, length, expires_s)
             places.append(Place(node, shard.index, mac))
-        if not self._uploads.renew(asked.upload, served_ns):
+        if state is None:
             self._uploads.begin(asked.upload, "", served_ns)
         for shard, chosen in zip(asked.shards, places, strict=True):
             self._uploads.move(asked.upload, shard.chunk, shard.index, chosen.node)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from dsa_zmq.errors import Invalid
+from dsa_zmq.errors import Invalid, TooFewNodes
 from dsa_zmq.model.ids import id_floor
 from dsa_zmq.model.macs import WRITE
 from dsa_zmq.protocol.operations import Reallocate
 from dsa_zmq.protocol.values import PlacedShard
-from tests.unit.master.conftest import HUGE, MIB, TERM, Desk
+from tests.unit.master.conftest import HUGE, LEASE_NS, MIB, TERM, Desk
 
 
 def test_a_moved_shard_goes_to_a_node_that_holds_no_other_shard_of_its_chunk() -> None:
@@ -26,6 +26,18 @@ def test_a_moved_shard_goes_to_a_node_that_holds_no_other_shard_of_its_chunk() -
     assert place.mac == desk.mac(WRITE, place.node, allocated.upload, plan.chunk, 0, MIB, moved.expires_s)
     assert [address.node for address in moved.nodes] == [place.node]
     assert desk.reserved() == {second: MIB, place.node: MIB}
+
+
+def test_an_upload_that_asks_for_another_node_keeps_its_lease_also_when_there_is_none() -> None:
+    desk = Desk(nodes=2)
+    allocated = desk.allocate(lengths=[MIB])
+    (plan,) = allocated.chunks
+    asked = Reallocate(allocated.upload, [PlacedShard(plan.chunk, 0, plan.places[0].node)], [MIB], [[]])
+    with pytest.raises(TooFewNodes):
+        desk.reallocate(asked, now=LEASE_NS // 2)
+    assert desk.uploads.expire(LEASE_NS) == []
+    assert desk.reserved() == {1: MIB, 2: MIB}
+    assert desk.uploads.expire(LEASE_NS // 2 + LEASE_NS) == [allocated.upload]
 
 
 def test_two_shards_of_a_chunk_moved_at_once_go_to_different_nodes() -> None:
