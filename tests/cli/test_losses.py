@@ -34,6 +34,7 @@ def test_files_whose_only_node_is_gone_are_named_and_the_others_fetched(tmp_path
     content = {f"f{number:02}": os.urandom(70_000) for number in range(24)}  # larger ones are placed each by itself
     failures: list[DSAError] = []
     with LocalCluster(nodes=2, redundancy="copies=1", speed=CALM) as cluster, impatient(cluster.url) as store:
+        cluster.wait_healthy()  # each node has been reached by the other: until then it may get nothing
         stored = store.put_many((data, f"/d/{name}") for name, data in content.items())
         assert all(isinstance(outcome, Stat) for outcome in stored), stored
         cluster.kill(0)
