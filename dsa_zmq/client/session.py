@@ -8,9 +8,12 @@ all others wait in separate lines, since the former take as long as a disk's syn
     greeting --Welcome--> ready --silence or lost connection--> greeting (next host) ...
 
 A stored operation belongs to a session; its answer is kept by the master, so a repeat with the same number is answered
-the same. When the master refuses a session (it has ended), nothing of the refused request was run *now*. If it had been
-sent once, it therefore never ran, and goes into a new session; if it had been sent before, an earlier copy may have run,
-and the caller must hear "outcome unknown".
+the same. When the master refuses a session (it has ended), nothing of the refused request was run *now*, and none of its
+copies will be. If it had been sent once, it therefore never ran, and goes into a new session; if it had been sent before, an
+earlier copy may have run, and the caller must hear "outcome unknown", unless it may be repeated in any session.
+
+A session in which nothing was asked for long may have ended without our knowing. So one that was idle is not used again:
+else the first change after a quiet night would be of unknown outcome, only because its answer took a moment.
 """
 
 from __future__ import annotations
@@ -21,15 +24,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from actors.core import Address, Message
-from actors.requests import Backoff, Request, Requests
+from actors.requests import Backoff, Requests
 from dsa_zmq.client.greeting import Greeting
 from dsa_zmq.client.pace import Pace
 from dsa_zmq.client.plausible import implausible
+from dsa_zmq.client.repeating import IDLE_NS, may_be_done, may_go_again
 from dsa_zmq.client.weight import wire_bytes
 from dsa_zmq.errors import DSAError, Incompatible, OutcomeUnknown, Overloaded, Timeout, Unavailable, from_code
 from dsa_zmq.model.limits import MAX_CALLS, MAX_OPEN_CALLS
 from dsa_zmq.protocol.messages import Answers, Call, Calls, Refused, Welcome
-from dsa_zmq.protocol.operations import STORED, OpenSession, Operation, Result, SessionOpened, Stage
+from dsa_zmq.protocol.operations import STORED, OpenSession, Operation, Result, SessionOpened
 from dsa_zmq.protocol.values import Failure
 
 MESSAGES_UNDER_WAY = 2  #: per line: one being worked on, one that arrives meanwhile
@@ -102,6 +106,7 @@ class Session:
         self._later: list[tuple[int, _Open]] = []  # refused as overloaded: when to ask again
         self._session = 0
         self._opening = False
+        self._session_ns = 0  #: when the latest was sent that the master has answered in this session
         self._heard_ns = 0
         self.term = 0  #: the highest seen
 
@@ -147,6 +152,8 @@ class Session:
         sent: list[tuple[Address, Message]] = []
         if not self._free.waiting and not self._stored.waiting:
             return sent
+        if self._session and not self._open_stored and now_ns - self._session_ns >= IDLE_NS:
+            self._leave_session()
         if self._stored.waiting and not self._session and not self._opening:
             self._opening = True
             opening = OpenSession(self._client, self._incarnation)
@@ -232,7 +239,7 @@ class Session:
             if request is None:
                 continue
             failure = result if isinstance(result, Failure) else None
-            if failure is not None and _may_be_done(request, failure):
+            if failure is not None and may_be_done(failure, stored=request.item.stored, tries=request.tries):
                 continue
             self._requests.close(number)
             entry = request.item
@@ -246,11 +253,14 @@ class Session:
                 settled += self._failed(entry, failure, request.tries, now_ns)
             elif why := implausible(entry.operation, result):
                 settled += self._not_believed(entry, why)
-            elif isinstance(result, SessionOpened):
-                self._opening = False
-                self._session = result.session
             else:
-                settled.append((entry.token, result))
+                if isinstance(result, SessionOpened):
+                    self._opening = False
+                    self._session = entry.session = result.session
+                else:
+                    settled.append((entry.token, result))
+                if asked_in is not None and entry.session == self._session:
+                    self._session_ns = max(self._session_ns, asked_in.sent_ns)
         return settled
 
     def _not_believed(self, entry: _Open, why: str) -> list[Settled]:
@@ -278,13 +288,16 @@ class Session:
         if not entry.stored or not isinstance(error, OutcomeUnknown):
             return [(entry.token, error)]
         if entry.session == self._session:
-            self._session = 0
-            self._incarnation += 1  # the master knows sessions by this: a new one, not the ended one
-        ran_maybe = tries > 1 and not isinstance(entry.operation, Stage)  # which may be repeated
+            self._leave_session()
+        ran_maybe = tries > 1 and not may_go_again(entry.operation)
         if ran_maybe or entry.sessions >= MAX_SESSIONS:
             return [(entry.token, error)]
         self._stored.waiting.append(entry)
         return []
+
+    def _leave_session(self) -> None:
+        self._session = 0
+        self._incarnation += 1  # the master knows sessions by this: a new one, not the ended one
 
     def _line(self, entry: _Open) -> _Line:
         return self._stored if entry.stored else self._free
@@ -391,9 +404,3 @@ class Session:
             if request.item.token is not None:
                 settled.append((request.item.token, error))
         return settled
-
-
-def _may_be_done(request: Request[_Open], failure: Failure) -> bool:
-    """Overload is told before anybody looks whether an earlier try was done, so it says nothing of that one: only a further
-    try under the same number can have its effect once."""
-    return failure.code == Overloaded.code and request.item.stored and request.tries > 1

@@ -8,12 +8,16 @@ An upload's id is its content's id, and it goes one way::
         +--Abort, lease over+----------------------------------------------+
 
 Staged: a row in ``uploads``. Live and dead: a row in ``contents``, with references or without. A dead one's row stays until
-the horizon has passed the id, so a late message of that upload is always told from a first one.
+the horizon has passed the id, so a late message of that upload is always told from a first one; it has no chunk size if the
+upload was never published.
+
+An upload is published once, whatever comes twice, and in whatever session. So a commit that comes again is answered by what
+the first one did: the file, as long as its path shows it. A client may therefore repeat a commit in a new session.
 """
 
 from __future__ import annotations
 
-from dsa_zmq.errors import Conflict, DSAError, Invalid, Outdated
+from dsa_zmq.errors import Conflict, DSAError, Invalid, Outdated, Unavailable
 from dsa_zmq.master.catalog.facts import Facts, next_seq
 from dsa_zmq.master.catalog.jobs import Request
 from dsa_zmq.master.catalog.namespace_rules import MODE_BITS, NewVersion, bury, publish
@@ -24,6 +28,7 @@ from dsa_zmq.master.catalog.tables import (
     CONTENTS,
     DEAD_CONTENT,
     DEAD_CONTENT_ID,
+    FILE,
     HORIZON,
     PAGES,
     UPLOADS,
@@ -31,7 +36,7 @@ from dsa_zmq.master.catalog.tables import (
     PageRow,
     UploadRow,
 )
-from dsa_zmq.master.catalog.walk import redundancy_at, target_of
+from dsa_zmq.master.catalog.walk import attributes, inode_of, redundancy_at, split, target_of, walk
 from dsa_zmq.model.limits import MAX_CHUNK_BYTES, MIN_CHUNK_BYTES, chunks_per_page
 from dsa_zmq.model.manifest import pack_page, unpack_page
 from dsa_zmq.model.redundancy import parse_redundancy
@@ -82,6 +87,10 @@ def stage(rows: Rows, facts: Facts, job: Request, op: Stage) -> Staged | Confirm
 def commit(rows: Rows, facts: Facts, job: Request, op: Commit) -> Found | Confirm:
     if op.mode & ~MODE_BITS:
         raise Invalid(f"mode {op.mode:#o} has more than permission bits", "use a mode up to 0o7777", op.path)
+    if op.upload and _was_published(rows.get(CONTENTS, op.upload)):
+        return _published_before(
+            rows, op
+        )  # before any condition on the path: it speaks of the time before the first one
     trail, there = target_of(rows, op.path, if_absent=op.if_absent, if_version=op.if_version)
     if not op.upload:
         if op.length or op.chunk_count or op.chunks:
@@ -114,6 +123,24 @@ def commit(rows: Rows, facts: Facts, job: Request, op: Commit) -> Found | Confir
     rows.put(CONTENTS, ContentRow(op.upload, op.length, op.chunk_bytes, op.chunk_count, name, 1))
     version = NewVersion(op.upload, op.length, op.mtime_ns, op.mode, op.chunk_bytes, op.chunk_count, name)
     return publish(rows, job, op.path, trail, there, version)
+
+
+def _was_published(content: ContentRow | None) -> bool:
+    return content is not None and content.chunk_bytes > 0
+
+
+def _published_before(rows: Rows, op: Commit) -> Found:
+    """The answer to a commit whose upload is published: it was carried out, in a session that has ended or under another
+    number. Unavailable, which leaves open what happened, if its path shows something else by now."""
+    names = split(op.path)
+    trail = walk(rows, names)
+    if len(trail) == len(names) + 1 and trail[-1].kind == FILE:
+        inode = inode_of(rows, trail[-1])
+        if inode.content == op.upload:
+            return Found(attributes(inode), inode.since_seq)
+    raise Unavailable(
+        f"this upload was published before, and '{op.path}' does not show it now", "look at the file", op.path
+    )
 
 
 def abort(rows: Rows, facts: Facts, job: Request, op: Abort) -> Done:
@@ -152,7 +179,7 @@ def _condemn(rows: Rows, upload: int) -> bool:
         bury(rows, DEAD_CONTENT_ID, upload, upload)
     else:
         rows.delete(UPLOADS, upload)
-        rows.put(CONTENTS, ContentRow(upload, staged.length, staged.chunk_bytes, staged.chunks, staged.redundancy, 0))
+        rows.put(CONTENTS, ContentRow(upload, staged.length, 0, staged.chunks, staged.redundancy, 0))
         bury(rows, DEAD_CONTENT, 0, upload)  # nobody ever read it: no grace
     return True
 
@@ -161,7 +188,7 @@ def _open_upload(rows: Rows, upload: int, chunk_bytes: int, redundancy: str) -> 
     """The upload's row; None if nothing of it is staged. Conflict unless it may still be added to in this way."""
     content = rows.get(CONTENTS, upload)
     if content is not None:
-        if content.refs:
+        if _was_published(content):
             raise Conflict("this upload is published already", "look at the file")
         # What has no redundancy is the mark of one that never staged anything, and so certainly was not published either.
         raise Conflict("upload expired", "upload the file again") if content.redundancy else _expired()

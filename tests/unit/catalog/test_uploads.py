@@ -15,6 +15,7 @@ from dsa_zmq.protocol.operations import (
     MakeDirectory,
     Move,
     Remove,
+    SetRedundancy,
     Staged,
     Stat,
 )
@@ -144,10 +145,41 @@ def test_pages_and_chunks_of_impossible_size_are_refused(kit):
 def test_an_upload_is_published_once(kit):
     commit = kit.commit("/f")
     kit.good(commit)
-    assert kit.bad(change(commit, path="/g")) == "conflict"
+    assert kit.bad(change(commit, path="/g")) == "unavailable"
     assert kit.bad(Stat("/g")) == "not-found"
     assert kit.good(Abort(commit.upload)) == Done(0)
     kit.good(Locate("/f"))
+
+
+@pytest.mark.parametrize("fields", [{}, {"if_absent": True}, {"if_version": 1}, {"inherits": True}])
+def test_a_commit_that_comes_again_in_another_session_has_its_effect_once_and_is_answered_the_same(kit, fields):
+    if "if_version" in fields:
+        kit.good(kit.commit("/f"))
+    commit = change(kit.commit("/f", 9000), **fields)
+    found = kit.good(commit)
+    kit.good(SetRedundancy("/", "copies=3"))
+    before = kit.dump("sessions", "replies")
+    assert kit.good(commit) == found
+    assert kit.dump("sessions", "replies") == before
+    kit.good(Move("/f", "/g"))
+    assert kit.bad(commit) == "unavailable"  # it was published, whatever became of it
+    assert kit.bad(Stat("/f")) == "not-found"
+    kit.audit()
+
+
+@pytest.mark.parametrize("collected", [False, True])
+def test_a_commit_that_comes_again_never_brings_back_what_was_overwritten_or_removed(kit, collected):
+    first, second = kit.commit("/f"), kit.commit("/g")
+    kit.good(first)
+    kit.good(second)
+    newer = kit.good(kit.commit("/f"))
+    kit.good(Remove("/g"))
+    if collected:
+        kit.collect()
+    for commit in (first, second):
+        assert kit.bad(commit) == "unavailable"
+    assert kit.good(Stat("/f")).attributes == newer.attributes
+    assert kit.bad(Stat("/g")) == "not-found"
 
 
 def test_a_chunk_of_another_content_is_not_taken(kit):
@@ -312,8 +344,8 @@ def test_a_content_that_was_published_is_never_called_outdated(kit):
     commit = kit.commit("/f")
     kit.good(commit)
     again = change(commit, path="/safe/f", inherits=True)
-    assert kit.bad(again) == "conflict"  # to begin anew would have its effect twice
+    assert kit.bad(again) == "unavailable"  # to begin anew would have its effect twice
     kit.good(Remove("/f"))
-    assert kit.bad(again) == "conflict"
+    assert kit.bad(again) == "unavailable"
     kit.collect()
-    assert kit.bad(again) == "conflict"
+    assert kit.bad(again) == "unavailable"

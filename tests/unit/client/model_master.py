@@ -204,12 +204,14 @@ class ModelMaster:
         return op.Staged(operation.upload, operation.page)
 
     def on_commit(self, operation: op.Commit) -> op.Result:
+        if operation.upload and operation.upload in self.contents:
+            attributes, _ = self.files[operation.path]
+            known = attributes.content == operation.upload
+            return op.Found(attributes) if known else Failure("unavailable", "published before")
         if operation.if_absent and operation.path in self.files:
             return Failure("already-exists", "taken")
         rows: list[StagedChunk] = []
         if operation.upload:
-            if operation.upload in self.contents:
-                return Failure("conflict", "published already")
             if operation.inherits and operation.redundancy != f"copies={self.copies}":
                 return Failure("outdated", "another redundancy")
             upload = self.uploads.get(operation.upload)

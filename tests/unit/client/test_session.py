@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dsa_zmq.client.pace import SHORTEST_NS
+from dsa_zmq.client.repeating import IDLE_NS
 from dsa_zmq.client.session import Session
 from dsa_zmq.errors import Conflict, Incompatible, OutcomeUnknown, Overloaded, Timeout, Unavailable
 from dsa_zmq.protocol import operations as op
@@ -274,6 +275,8 @@ def test_ended_session_is_replaced_and_what_never_ran_goes_again(talk):
     [
         (op.MakeDirectory("/a"), None),
         (op.Stage(5, 0, 4096, "copies=2", []), op.Staged(5, 0)),
+        (op.Commit(5, "/a", 1, 4096, 1, "copies=2", [], 0), FOUND),
+        (op.Commit(0, "/empty", 0, 4096, 0, "copies=2", [], 0), None),
     ],
 )
 def test_what_was_sent_before_in_an_ended_session_is_unknown_unless_it_may_be_repeated(talk, operation, repeated):
@@ -289,6 +292,31 @@ def test_what_was_sent_before_in_an_ended_session_is_unknown_unless_it_may_be_re
         assert talk.settled[token] == repeated
     else:
         assert isinstance(talk.settled[token], OutcomeUnknown)
+
+
+def test_a_session_that_was_idle_for_long_is_not_used_again(talk):
+    talk.ask(op.MakeDirectory("/a"))
+    first = talk.open()
+    talk.answer(talk.take()[0])
+    for idle, same in ((IDLE_NS - SECOND, True), (IDLE_NS - SECOND, True), (IDLE_NS, False)):
+        talk.now += idle
+        token = talk.ask(op.MakeDirectory("/b"))
+        if not same:
+            assert talk.open().incarnation == first.incarnation + 1
+        (calls,) = talk.take()
+        assert isinstance(calls.calls[0].operation, op.MakeDirectory)
+        talk.answer(calls)
+        assert talk.settled[token] == FOUND
+
+
+def test_a_session_in_which_a_change_is_open_is_not_left_for_being_idle(talk):
+    talk.ask(op.MakeDirectory("/a"))
+    talk.open()
+    (first,) = talk.take()
+    talk.now += IDLE_NS
+    talk.ask(op.MakeDirectory("/b"))
+    (second,) = talk.take()
+    assert (second.session, second.done_below) == (first.session, first.calls[0].number)
 
 
 def test_sessions_that_end_all_the_time_are_given_up(talk):

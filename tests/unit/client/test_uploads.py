@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from dsa_zmq.client.session import MAX_SESSIONS
 from dsa_zmq.errors import DSAError, OutcomeUnknown, Timeout, TooFewNodes, Unavailable
 from dsa_zmq.model.limits import MIN_CHUNK_BYTES as CHUNK
 from dsa_zmq.protocol import operations as op
@@ -176,31 +177,29 @@ def test_master_that_forgets_the_session_makes_the_outcome_unknown_only_if_it_ma
     assert isinstance(finish(world, ticket), Unavailable | OutcomeUnknown)
 
 
-def test_commit_whose_answer_was_lost_with_the_session_is_looked_up(make_world):
+@pytest.mark.parametrize("times", [1, 2, MAX_SESSIONS])
+def test_a_commit_whose_answer_was_lost_with_its_session_is_told_all_the_same(make_world, times):
     world = make_world(2)
     world.store("/first", content(1))
     ticket = world.upload("/a", content(CHUNK))
-    committed = world.master.on_commit
+    handle, left = world.master.handle, times
 
-    def commit_and_forget(operation):
-        committed(operation)
-        world.master.sessions.clear()
-        return op.Done()  # never arrives
-
-    world.master.on_commit = commit_and_forget
-    world.run_until(lambda: any(isinstance(call, op.Allocate) for call in world.master.calls[-3:]))
-    handle = world.master.handle
-
-    def lose_commit_answers(message, payload):
+    def lose_with_session(message, payload):
+        nonlocal left
         reply = handle(message, payload)
-        calls = getattr(message, "calls", [])
-        if any(isinstance(call.operation, op.Commit) for call in calls) and "/a" in world.master.files:
-            world.master.handle = handle
+        commits = any(isinstance(call.operation, op.Commit) for call in getattr(message, "calls", []))
+        if left and commits and message.session in world.master.sessions:
+            left -= 1
+            world.master.sessions.clear()
             return None
         return reply
 
-    world.master.handle = lose_commit_answers
+    world.master.handle = lose_with_session
+    before = world.master.commits
     assert finish(world, ticket).size == CHUNK
+    assert (left, world.master.commits) == (0, before + 1)
+    looked = isinstance(world.master.calls[-1], op.Stat)
+    assert looked == (times == MAX_SESSIONS)  # no further session is tried
 
 
 def test_unanswered_commit_is_a_timeout_and_aborts_nothing(make_world):
