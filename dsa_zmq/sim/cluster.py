@@ -42,7 +42,8 @@ def _quick(faults: Faults) -> Faults:
 
 
 class SimCluster:
-    """See the module. ``settings`` change fields of :class:`MasterSettings`; ``scrambled`` reverses unordered SELECTs."""
+    """See the module. ``settings`` change fields of :class:`MasterSettings`; ``scrambled`` reverses unordered SELECTs;
+    ``zones`` are those of the nodes, in order."""
 
     def __init__(
         self,
@@ -58,6 +59,7 @@ class SimCluster:
         segment_bytes: int = SEGMENT_BYTES,
         capacity: int = NODE_CAPACITY,
         care: CarePace | None = None,
+        zones: Sequence[str] = (),
         **settings: Any,
     ) -> None:
         self.seed = seed
@@ -90,7 +92,7 @@ class SimCluster:
             **settings,
         )
         self.advertise: dict[str, Address] = {}  #: by node: where it says it is, if not where it listens
-        self.zones: dict[str, str] = {}  #: by node: what it says at its next start; others say none
+        self.zones = {f"n{number}": zone for number, zone in enumerate(zones, 1)}  #: by node: said at its next start
         self.master = MasterMachine(self, "master")
         self.nodes = [NodeMachine(self, f"n{number}") for number in range(1, nodes + 1)]
         self.users: list[User] = []
@@ -141,6 +143,14 @@ class SimCluster:
             hedge_s=0.2,
             slots_after=2 if self.seed % 2 else BURST_FILES,  # so that a few files are enough in every other world
         )
+
+    def add_node(self, zone: str = "") -> NodeMachine:
+        """One more node, started."""
+        node = NodeMachine(self, f"n{len(self.nodes) + 1}")
+        self.zones[node.name] = zone
+        self.nodes.append(node)
+        node.start()
+        return node
 
     def user(self, name: str = "") -> User:
         """A new user with a client process of its own."""
