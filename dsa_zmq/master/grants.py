@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dsa_zmq.master.catalog.jobs import LocatedRows, NodeRow
 from dsa_zmq.master.members import READ_ORDER, Members
 from dsa_zmq.model.limits import GRANT_S
-from dsa_zmq.model.macs import READ, WRITE, grant_mac, node_key
+from dsa_zmq.model.macs import MAC_BYTES, READ, WRITE, grant_mac, node_key
 from dsa_zmq.model.redundancy import parse_redundancy
 from dsa_zmq.protocol.operations import Confirm, Located
 from dsa_zmq.protocol.values import ChunkPlaces, Place, StagedChunk
@@ -81,15 +81,16 @@ def complete_confirm(
 ) -> Confirm:  # fmt: skip
     """A Confirm from the catalog, with the write grants by which the client asks the nodes for new receipts.
 
-    Shards on nodes that were removed meanwhile are left out: the client's next try is told what is wrong with them.
+    For shards on nodes that were removed meanwhile the grants are worth nothing: whoever is asked refuses them, and the
+    client stores those shards elsewhere.
     """
     expires_s = granter.expires_s(wall_ns)
     sizes = {chunk.chunk: shard_bytes(redundancy, chunk.length) for chunk in staged}
-    shards, grants = [], []
-    for shard in asked.shards:
-        state = members.get(shard.node)
-        if state is not None and shard.chunk in sizes:
-            shards.append(shard)
-            grants.append(granter.write(state.row, upload, shard.chunk, shard.index, sizes[shard.chunk], expires_s))
-    nodes = [members.address(node) for node in sorted({shard.node for shard in shards})]
-    return Confirm(shards, grants, nodes, expires_s)
+    there = {shard.node: state for shard in asked.shards if (state := members.get(shard.node)) is not None}
+    grants = [
+        granter.write(there[shard.node].row, upload, shard.chunk, shard.index, sizes[shard.chunk], expires_s)
+        if shard.node in there
+        else bytes(MAC_BYTES)
+        for shard in asked.shards
+    ]
+    return Confirm(asked.shards, grants, [members.address(node) for node in sorted(there)], expires_s)

@@ -92,7 +92,7 @@ class Mover(Department):
 
     def call_off(self, ctx: Context, why: Why) -> None:
         """Nothing more is to be moved for this reason; what is under way arrives."""
-        moves = self.moves.take(why)
+        moves = self.moves.take(lambda plan: plan.why == why)
         for first in range(0, len(moves), LOAD_AT_ONCE):
             self._give_up(ctx, moves[first : first + LOAD_AT_ONCE])
 
@@ -124,7 +124,7 @@ class Mover(Department):
             case (_, "apply", serial, moves):
                 self._on_applied(ctx, self._applying.pop(serial), moves, result)
             case (_, "look", rows):
-                self._on_looked(rows, result)
+                self._on_looked(ctx, rows, result)
             case (_, "give-up", rows):
                 if isinstance(result, Failure):
                     self.moves.not_given_up(rows)
@@ -164,6 +164,8 @@ class Mover(Department):
         held = bool(self.office.haste.held(at.served_ns))
         for batch in self.moves.batches(self._standings(ctx), at.served_ns, held=held):
             self._send(ctx, batch, at.served_ns, at.wall_ns)
+        blind, self.moves.blind = self.moves.blind, []
+        self._look(ctx, [(pending.plan.chunk, pending.plan.node, pending.plan.move) for pending in blind])
         wait_ns = self.moves.wait_ns(at.served_ns)
         if wait_ns is not None:
             ctx.set_timer(_GO, wait_ns)
@@ -284,14 +286,23 @@ class Mover(Department):
             for move in moves
             if move not in ended and (pending := batch.moves.get(move)) is not None
         ]
-        if rows:
-            ctx.run(("moves", "look", tuple(rows)), CATALOG_LANE, LookAtMoves(self._standings(ctx), rows))
+        self._look(ctx, rows)
 
-    def _on_looked(self, rows: Sequence[Row], result: list[PlannedMove | None] | Failure) -> None:
-        """What has failed, as the catalog has it now: its sources may be others, and it may be gone."""
+    def _look(self, ctx: Context, rows: Sequence[Row]) -> None:
+        """What does the catalog say of these now?"""
+        for first in range(0, len(rows), LOAD_AT_ONCE):
+            some = list(rows[first : first + LOAD_AT_ONCE])
+            ctx.run(("moves", "look", tuple(some)), CATALOG_LANE, LookAtMoves(self._standings(ctx), some))
+
+    def _on_looked(self, ctx: Context, rows: Sequence[Row], result: list[PlannedMove | None] | Failure) -> None:
+        """What has failed, as the catalog has it now: its sources may be others, and it may be gone. One that nobody can
+        ever be asked for, as when the file that is converted was overwritten, would keep others waiting for good."""
         if not isinstance(result, Failure):
             self.moves.refresh(plan for plan in result if plan is not None)
             self.moves.given_up(row for row, plan in zip(rows, result, strict=True) if plan is None)
+            hopeless = {plan.move for plan in result if plan is not None and not plan.sources}
+            if hopeless:
+                self._give_up(ctx, self.moves.take(lambda plan: plan.move in hopeless))
 
     def _give_up(self, ctx: Context, moves: Sequence[Pending]) -> None:
         if moves:

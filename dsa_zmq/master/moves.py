@@ -91,6 +91,7 @@ class Moves:
         self._retries: list[tuple[int, Key, int]] = []  #: heap of (when, key, move)
         self._batches: dict[int, Batch] = {}
         self._budget = Budget(pace)
+        self.blind: list[Pending] = []  #: nobody could be asked for them: their sources may be others by now
         self._last = 0
         self._others = 0  #: moves that heal nothing
         self._bytes = 0  #: of all that are pending
@@ -212,9 +213,9 @@ class Moves:
                 found.append(pending)
         return found
 
-    def take(self, why: Why) -> list[Pending]:
-        """Moves of this kind that are not under way: to be given up."""
-        found = [pending for pending in self.because(why) if pending.batch == 0]
+    def take(self, unwanted: Callable[[PlannedMove], bool]) -> list[Pending]:
+        """Moves like this that are not under way: to be given up."""
+        found = [pending for pending in self._moves.values() if pending.batch == 0 and unwanted(pending.plan)]
         for pending in found:
             pending.batch = -1
         return found
@@ -343,6 +344,7 @@ class Moves:
             readable = [place for place in pending.plan.sources if _is_readable(place, standings)]
             if not readable:
                 self._retry(pending, now_ns + int(pace.retry_max_s * SECOND_NS))
+                self.blind.append(pending)
                 continue
             places = self._sources(readable, node, standings, asked, now_ns)
             if not places or not self._may_trickle(pending, now_ns):

@@ -78,7 +78,9 @@ class Scrubs(Department):
     def on_tick(self, ctx: Context, served_ns: int) -> None:
         for number, orders in self._orders.items():
             for node, order in list(orders.items()):
-                if order.noted:
+                if self.office.members.get(node) is None:
+                    del orders[node]  # it was removed, or has another store now: nobody is left to verify anything
+                elif order.noted:
                     self._look(node, order)
                     if order.beats >= BEATS:
                         del orders[node]

@@ -155,3 +155,18 @@ def test_a_scrub_is_ordered_until_it_is_noted_and_over_when_the_node_scrubs_no_m
     world.run_for(5.0)
     assert desk.left(77) == []
     assert len(node.received(Scrub)) == told
+
+
+@pytest.mark.parametrize("noted", [False, True])
+def test_a_scrub_does_not_wait_for_a_store_that_was_replaced(world, noted):
+    node = world.nodes(2)[0]
+    desk = begin(world, 77, node)
+    if noted:
+        tell(world, node, Noted(77))
+    assert desk.left(77) == [1]
+    node.handle.kill()
+    world.run_for(15.0)
+    assert desk.left(77) == [1], "it is away"
+    world.node(1, store_id=b"another store...").register()
+    world.run_for(2.0)
+    assert desk.left(77) == []

@@ -257,7 +257,7 @@ def test_a_slot_is_published_once(world: Any) -> None:
     client = world.client()
     (slot,) = client.ask(AllocateSlots(1, 4096, "copies=2")).slots
     assert isinstance(client.ask(slot_commit(client, nodes, slot, "/a")), Found)
-    assert client.ask(slot_commit(client, nodes, slot, "/b")).code == "conflict"
+    assert client.ask(slot_commit(client, nodes, slot, "/b")).code == "unavailable"
 
 
 def test_a_slot_after_the_end_of_its_lease_is_outdated(world: Any) -> None:

@@ -16,7 +16,8 @@ from dsa_zmq.errors import Conflict, Incompatible, Invalid
 from dsa_zmq.master.catalog.facts import Facts, next_seq
 from dsa_zmq.master.catalog.jobs import LoadNodes, NodeRow, RegisterNode
 from dsa_zmq.master.catalog.rows import Rows, Scan
-from dsa_zmq.master.catalog.tables import NEXT_NODE, NODES, StoreRow
+from dsa_zmq.master.catalog.tables import CANCELLED, NEXT_NODE, NODES, RUNNING, TASKS, StoreRow, TaskRow
+from dsa_zmq.master.plans import DRAIN
 from dsa_zmq.model.ids import start_of
 from dsa_zmq.model.paths import validate_name
 from dsa_zmq.protocol.messages import Register
@@ -25,6 +26,9 @@ STORE_ID_BYTES = 16
 MAX_NUMBER = (1 << 63) - 1  #: of a signed SQL integer
 
 ALL_NODES: Scan[StoreRow] = Scan(f"SELECT {NODES.columns} FROM nodes ORDER BY node", StoreRow, (NODES,), NODES)
+RUNNING_TASKS: Scan[TaskRow] = Scan(
+    f"SELECT {TASKS.columns} FROM tasks WHERE state = {RUNNING} ORDER BY task", TaskRow, (TASKS,), TASKS
+)
 
 
 def load_nodes(rows: Rows, facts: Facts, job: LoadNodes) -> list[NodeRow]:
@@ -52,7 +56,7 @@ def register_node(rows: Rows, facts: Facts, job: RegisterNode) -> NodeRow:
     if namesake is not None and namesake != known:
         if job.old_is_alive or (known is not None and not known.removed):
             raise _taken(message)
-        rows.put(NODES, namesake._replace(removed=1))
+        retire(rows, namesake, job.wall_ns, "the node has another store")
     if known is not None:
         row = _row(known.node, known.generation, message)._replace(draining=known.draining)
     else:
@@ -63,6 +67,15 @@ def register_node(rows: Rows, facts: Facts, job: RegisterNode) -> NodeRow:
         next_seq(rows)
         rows.put(NODES, row)
     return shown(row)
+
+
+def retire(rows: Rows, node: StoreRow, wall_ns: int, why: str) -> None:
+    """Its places are void until it returns. What was to be emptied of it has no end any more, since drops wait for it."""
+    running = rows.scan(RUNNING_TASKS)
+    rows.put(NODES, node._replace(removed=1, draining=0))
+    for task in running:
+        if (task.kind, task.subject) == (DRAIN, str(node.node)):
+            rows.put(TASKS, task._replace(state=CANCELLED, ended_ns=wall_ns, note=why))
 
 
 def _row(node: int, generation: int, message: Register) -> StoreRow:

@@ -2,7 +2,8 @@
 
 A receipt is a node's word, keyed to cluster, node, store, process start, upload, chunk, shard index and the shard's hash. So
 none can be forged, or used for another upload, chunk, shard or node; a node whose disk was wiped is another store with
-another key; and the word of an earlier start of the node is asked for anew, since a crash may have taken the bytes back.
+another key; and the word of an earlier start of the node is asked for anew, since a crash may have taken the bytes back. So
+is that of a store which another one has replaced since: nobody can give it, and the client stores that shard elsewhere.
 """
 
 from __future__ import annotations
@@ -75,9 +76,10 @@ def _distinct(chunk: StagedChunk) -> None:
 def is_present(
     rows: Rows, facts: Facts, upload: int, chunk: StagedChunk, receipt: Receipt, redundancy: Redundancy
 ) -> bool:
-    """Whether the receipt is of the node's present process; Denied unless the node wrote it, for exactly this."""
+    """Whether the receipt is of the present process of a node of the cluster; Denied unless the node wrote it, for exactly
+    this."""
     node = rows.get(NODES, receipt.node)
-    if node is None or node.removed:
+    if node is None:
         raise _denied(chunk, receipt, "that node is not in the cluster")
     if not 0 <= receipt.index < redundancy.shards:
         raise _denied(chunk, receipt, f"{redundancy.name} has no such shard")
@@ -87,7 +89,7 @@ def is_present(
     )  # fmt: skip
     if not same(receipt.mac, expected):
         raise _denied(chunk, receipt, "the node did not write it for this")
-    return receipt.incarnation == node.incarnation
+    return receipt.incarnation == node.incarnation and not node.removed
 
 
 def _denied(chunk: StagedChunk, receipt: Receipt, why: str) -> DSAError:

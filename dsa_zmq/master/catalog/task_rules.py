@@ -14,7 +14,7 @@ import msgspec
 from dsa_zmq.errors import Invalid, NotFound, from_code
 from dsa_zmq.master.catalog.facts import Facts, next_seq
 from dsa_zmq.master.catalog.jobs import Request
-from dsa_zmq.master.catalog.node_rules import ALL_NODES
+from dsa_zmq.master.catalog.node_rules import ALL_NODES, RUNNING_TASKS, retire
 from dsa_zmq.master.catalog.rows import Rows, Scan
 from dsa_zmq.master.catalog.survey_rules import ALL_HOLDERS
 from dsa_zmq.master.catalog.tables import (
@@ -72,9 +72,6 @@ KEEP_ENDED = 20  #: tasks that have ended are shown, the last ones
 PLACES_AT_ONCE = 2_500  #: a slice of a walk over places: some 10 ms
 STATES = {RUNNING: "running", DONE: "done", CANCELLED: "cancelled", FAILED: "failed"}
 
-RUNNING_TASKS: Scan[TaskRow] = Scan(
-    f"SELECT {TASKS.columns} FROM tasks WHERE state = {RUNNING} ORDER BY task", TaskRow, (TASKS,), TASKS
-)
 ENDED_TASKS: Scan[TaskRow] = Scan(
     f"SELECT {TASKS.columns} FROM tasks WHERE state <> {RUNNING} ORDER BY ended_ns DESC, task DESC LIMIT ?",
     TaskRow,
@@ -197,10 +194,7 @@ def _set_draining(rows: Rows, task: TaskRow, draining: int) -> None:
 
 def _begin_remove(rows: Rows, task: TaskRow) -> None:
     """The node is forgotten, and with it what was to be done for it."""
-    rows.put(NODES, _node_of(rows, task)._replace(removed=1, draining=0))
-    for other in rows.scan(RUNNING_TASKS):
-        if other.kind == DRAIN and other.subject == task.subject:
-            rows.put(TASKS, other._replace(state=CANCELLED, ended_ns=task.began_ns, note="the node was removed"))
+    retire(rows, _node_of(rows, task), task.began_ns, "the node was removed")
 
 
 KINDS: dict[str, Kind] = {

@@ -8,6 +8,7 @@ from dsa_zmq.sim.scenarios.answers import ANSWER
 from dsa_zmq.sim.scenarios.calm import CALM, MEETING
 from dsa_zmq.sim.scenarios.counted import COMMIT, COUNT
 from dsa_zmq.sim.scenarios.disks import ROT, SYNC
+from dsa_zmq.sim.scenarios.everything import EVERYTHING
 from dsa_zmq.sim.scenarios.growing import GROWING
 from dsa_zmq.sim.scenarios.held import HELD
 from dsa_zmq.sim.scenarios.inventories import INVENTORIES
@@ -28,6 +29,6 @@ from dsa_zmq.sim.scenarios.zones import ZONES
 SCENARIOS: tuple[Scenario, ...] = (
     CALM, MEETING, STORM, POWER, ANSWER, COMMIT, COUNT, NODE, MASTER, LINK, INCARNATION, OLDER, EMPTY, STALE, LYING, ROT,
     SYNC, UNMOUNTED, AHEAD, COMPACTION, FULL, LATE, *REPAIR, *INVENTORIES,
-    *NOTICED, *ROTTING, *GROWING, *SPREADING, *REMOVING, *MOVING, *HELD, *RESUMING, ZONES,
+    *NOTICED, *ROTTING, *GROWING, *SPREADING, *REMOVING, *MOVING, *HELD, *RESUMING, ZONES, EVERYTHING,
 )  # fmt: skip
 """All of them."""

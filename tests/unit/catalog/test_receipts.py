@@ -103,12 +103,16 @@ def test_a_receipt_of_an_unknown_node_is_refused(kit):
     refuse(kit, with_receipt(commit, msgspec.structs.replace(receipt, node=99)))
 
 
-def test_a_receipt_of_a_replaced_store_is_refused(kit):
+def test_a_receipt_of_a_replaced_store_makes_no_place_and_is_to_be_confirmed_unless_it_is_forged(kit):
     commit = kit.commit("/f")
-    node = node_of(kit, commit.chunks[0].receipts[0])
+    receipt = commit.chunks[0].receipts[0]
+    node = node_of(kit, receipt)
     replacement = kit.register(node.name, store_id=b"wiped and new ..")
     assert replacement.node != node.node
-    refuse(kit, commit)
+    wanted = [PlacedShard(commit.chunks[0].chunk, receipt.index, node.node)]
+    assert kit.good(commit) == Confirm(wanted, [], [], 0)
+    assert kit.bad(Stat("/f")) == "not-found"
+    refuse(kit, with_receipt(commit, msgspec.structs.replace(receipt, mac=bytes(16))))
 
 
 def test_a_receipt_for_a_shard_that_the_redundancy_does_not_have_is_refused(kit):

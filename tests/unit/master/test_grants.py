@@ -58,11 +58,11 @@ def test_a_located_chunk_names_the_likeliest_nodes_first_with_read_grants_and_le
     assert [address.node for address in located.nodes] == [1, 2, 3]
 
 
-def test_a_confirmation_carries_write_grants_for_the_upload() -> None:
+def test_a_confirmation_carries_write_grants_for_the_upload_which_for_removed_nodes_are_worth_nothing() -> None:
     desk = Desk()
     staged = [StagedChunk(77, 1000, b"h" * 32, [Receipt(1, 0, 1, b"m" * 16)])]
     asked = Confirm([PlacedShard(77, 0, 1), PlacedShard(77, 1, 8)], [], [], 0)
     confirm = complete_confirm(asked, 55, "copies=2", staged, desk.members, desk.granter, WALL_NS)
-    assert confirm.shards == [PlacedShard(77, 0, 1)]
-    assert confirm.grants == [desk.mac(WRITE, 1, 55, 77, 0, 1000, confirm.expires_s)]
+    assert confirm.shards == asked.shards
+    assert confirm.grants == [desk.mac(WRITE, 1, 55, 77, 0, 1000, confirm.expires_s), bytes(16)]
     assert [address.node for address in confirm.nodes] == [1]

@@ -140,6 +140,7 @@ def test_only_nodes_that_keep_are_targets(standing: Standing) -> None:
 def test_a_move_without_a_source_waits_and_keeps_nobody_from_leaving() -> None:
     moves, _ = moves_of(*(move(number, sources=(7,), remaining=-1) for number in range(20)), move(99))
     assert leave(moves, standings=UP | {7: Standing.AWAY}) == [[99]]
+    assert {pending.plan.move for pending in moves.blind} == set(range(20)), "the catalog may know better by now"
     assert leave(moves, int(PACE.retry_max_s * SECOND)) != []
 
 
