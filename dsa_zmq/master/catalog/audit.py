@@ -27,6 +27,7 @@ from dsa_zmq.master.catalog.tables import (
     INVENTORIES,
     LIVE,
     PURGED_SEQ,
+    SENT_OFF,
     Table,
 )
 from dsa_zmq.model.ids import ROOT_INODE
@@ -132,6 +133,7 @@ QUERIES: tuple[tuple[str, str], ...] = (
     (
         "shard {2} of chunk {1} on node {0} is in place and to be dropped",
         "SELECT d.node, d.chunk, d.shard FROM drops d JOIN places p ON p.chunk = d.chunk AND p.node = d.node"
+        f" WHERE p.shard = d.shard OR d.state <> {SENT_OFF}"  # a second shard of a chunk goes from under the first
         " ORDER BY d.node, d.chunk, d.shard",
     ),
     (

@@ -5,6 +5,7 @@ listing: it may be older than a put or a drop, so whatever could cost a place is
 listed by the node, and                                      then
 ===========================================================  ===================================================
 a place, a pending move or a drop of the chunk there         nothing: its own conversation goes on
+listed, and a live place of another shard of the chunk       to be dropped, if that place's own shard is listed too
 no chunk row, id below the horizon                           an orphan: to be dropped
 no chunk row, id above                                       an upload under way: nothing
 a chunk row, no place; nobody that stays has the shard       to be read, and then a place: what is wanted counts
@@ -143,7 +144,7 @@ def judge_inventory(rows: Rows, facts: Facts, job: JudgeInventory) -> Judged:
     busy = {drop.chunk for each in ranges for drop in rows.scan(DROPS_BETWEEN, job.node, *each)}
     chunks = dict(zip(ids, rows.get_all(CHUNKS, ids), strict=True))
     busy |= {move.chunk for move in rows.get_all(MOVES, [(chunk, job.node) for chunk in ids]) if move is not None}
-    busy |= {place.chunk for place in held if place.node == job.node}
+    own = {place.chunk: place for place in held if place.node == job.node}
     places: dict[int, list[PlaceRow]] = {}
     for place in held:
         places.setdefault(place.chunk, []).append(place)
@@ -151,6 +152,15 @@ def judge_inventory(rows: Rows, facts: Facts, job: JudgeInventory) -> Judged:
     orphans: list[ShardRef] = []
     for shard in sorted(listed, key=lambda shard: (shard.chunk, shard.index)):
         if shard.chunk in busy:
+            continue
+        if (place := own.get(shard.chunk)) is not None:
+            # As an older copy of its disk brings back: nobody would ever ask for it, or drop it, again.
+            if (
+                place.state == LIVE_PLACE
+                and place.shard != shard.index
+                and ShardRef(place.chunk, place.shard) in listed
+            ):
+                orphans.append(shard)
             continue
         chunk = chunks[shard.chunk]
         if chunk is None:

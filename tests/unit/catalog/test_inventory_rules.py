@@ -11,7 +11,17 @@ from dsa_zmq.master.catalog.examine_rules import Adopt
 from dsa_zmq.master.catalog.inventory_rules import BucketDigests, Judged, JudgeInventory, NodeDigests
 from dsa_zmq.master.catalog.jobs import LoadDrops
 from dsa_zmq.master.catalog.places import PlaceChange, change_places
-from dsa_zmq.master.catalog.tables import BAD_PLACE, CHUNKS, DROPS, MOVES, PLACES, UNVERIFIED, DropRow, MoveRow
+from dsa_zmq.master.catalog.tables import (
+    BAD_PLACE,
+    CHUNKS,
+    DROPS,
+    LIVE_PLACE,
+    MOVES,
+    PLACES,
+    UNVERIFIED,
+    DropRow,
+    MoveRow,
+)
 from dsa_zmq.model.inventory import SHARDS, bucket_of, digests, id_range
 from dsa_zmq.model.upkeep import Standing, Why
 from dsa_zmq.protocol.operations import Remove
@@ -132,10 +142,19 @@ def test_a_shard_that_no_chunk_of_this_redundancy_has_goes(kit, staged):
     assert judge(kit, spare(staged), [(staged.chunk, 2)]) == Judged([], [], 1)
 
 
-def test_a_second_shard_on_a_node_with_a_place_is_left(kit, staged):
-    """A chunk and a node are in one state together."""
-    first, second = staged.receipts
-    assert judge(kit, first.node, [(staged.chunk, first.index), (staged.chunk, second.index)]) == Judged([], [], 0)
+def test_a_second_shard_on_a_node_with_a_place_goes_if_that_one_is_listed_too_and_good(kit, staged):
+    node, index = staged.receipts[0].node, staged.receipts[0].index
+    own, other = (staged.chunk, index), (staged.chunk, 1 - index)
+    assert judge(kit, node, [other]) == Judged([ShardRef(*own)], [], 0), "the place's own shard may be lost"
+    change(kit, staged.chunk, lambda before: [r._replace(state=BAD_PLACE) if r.node == node else r for r in before])
+    assert judge(kit, node, [own, other]) == Judged([], [], 0)
+    change(kit, staged.chunk, lambda before: [r._replace(state=LIVE_PLACE) for r in before])
+    before = kit.dump()["places"]
+    assert judge(kit, node, [own, other]) == Judged([], [], 1)
+    assert kit.one(LoadDrops(node, 10)) == [ShardRef(*other)]
+    assert kit.dump()["places"] == before
+    assert judge(kit, node, [own, other]) == Judged([], [], 0), "it is under way"
+    kit.audit()
 
 
 def test_what_was_not_asked_for_is_not_judged(kit):
