@@ -24,11 +24,12 @@ from dsa_zmq.sim.scenarios.space import COMPACTION, FULL, LATE
 from dsa_zmq.sim.scenarios.spreading import SPREADING
 from dsa_zmq.sim.scenarios.stalled import LINK, MASTER, NODE
 from dsa_zmq.sim.scenarios.storm import POWER, STORM
+from dsa_zmq.sim.scenarios.trickling import TRICKLE
 from dsa_zmq.sim.scenarios.zones import ZONES
 
 SCENARIOS: tuple[Scenario, ...] = (
     CALM, MEETING, STORM, POWER, ANSWER, COMMIT, COUNT, NODE, MASTER, LINK, INCARNATION, OLDER, EMPTY, STALE, LYING, ROT,
     SYNC, UNMOUNTED, AHEAD, COMPACTION, FULL, LATE, *REPAIR, *INVENTORIES,
-    *NOTICED, *ROTTING, *GROWING, *SPREADING, *REMOVING, *MOVING, *HELD, *RESUMING, ZONES, EVERYTHING,
+    *NOTICED, *ROTTING, *GROWING, *SPREADING, *REMOVING, *MOVING, *HELD, *RESUMING, ZONES, EVERYTHING, TRICKLE,
 )  # fmt: skip
 """All of them."""
