@@ -24,8 +24,19 @@ from dsa_zmq.errors import DSAError
 from dsa_zmq.master.catalog.audit import audit as recount
 from dsa_zmq.master.catalog.catalog import CATALOG_FILE
 from dsa_zmq.master.catalog.sql import Database
-from dsa_zmq.master.catalog.tables import CHUNKS, DEAD, DEAD_CONTENT_ID, DROPS, NODES, PLACES, UPLOADS, ChunkRow, Table
-from dsa_zmq.model.redundancy import parse_redundancy
+from dsa_zmq.master.catalog.tables import (
+    CHUNKS,
+    DEAD,
+    DEAD_CONTENT_ID,
+    DROPS,
+    NODES,
+    PLACES,
+    UPLOADS,
+    ChunkRow,
+    PlaceRow,
+    Table,
+)
+from dsa_zmq.model.redundancy import Redundancy, parse_redundancy
 from dsa_zmq.node.disk_store import DiskStore
 from dsa_zmq.node.store import ShardKey
 from dsa_zmq.sim.ledger import Wrong
@@ -69,10 +80,12 @@ def audit(cluster: SimCluster, nodes: Collection[NodeMachine] | None = None, *, 
     rows = _load(cluster.master.disk, found)
     chunks: dict[int, ChunkRow] = {row.chunk: row for row in rows[CHUNKS.name]}
     found.chunks, found.places = len(chunks), len(rows[PLACES.name])
-    _check_places(rows, chunks, found)
+    looked_at = cluster.nodes if nodes is None else nodes
+    names = {machine.name for machine in looked_at}
+    _check_places(rows, chunks, {row.node for row in rows[NODES.name] if row.name in names and not row.removed}, found)
     if quiet:
         _expect_quiet(rows, found)
-    for machine in cluster.nodes if nodes is None else nodes:
+    for machine in looked_at:
         _look_at_node(cluster, machine, rows, chunks, found)
     return found
 
@@ -91,14 +104,21 @@ def _load(disk: SimDisk, found: Audit) -> Rows:
         database.close()
 
 
-def _check_places(rows: Rows, chunks: dict[int, ChunkRow], found: Audit) -> None:
-    places: dict[int, list[int]] = {chunk: [] for chunk in chunks}
+def _check_places(rows: Rows, chunks: dict[int, ChunkRow], looked_at: Collection[int], found: Audit) -> None:
+    """Places on other nodes than these may be there besides: a store that has failed keeps its own."""
+    places: dict[int, list[PlaceRow]] = {chunk: [] for chunk in chunks}
     for row in rows[PLACES.name]:
-        places.setdefault(row.chunk, []).append(row.shard)
+        places.setdefault(row.chunk, []).append(row)
     for chunk, row in chunks.items():
-        redundancy, held = parse_redundancy(row.redundancy), sorted(places[chunk])
-        is_right = len(held) == redundancy.shards and (redundancy.alike or held == list(range(redundancy.shards)))
-        found.expect(is_right, f"chunk {chunk} has places for shards {held}")
+        redundancy = parse_redundancy(row.redundancy)
+        everywhere = sorted(place.shard for place in places[chunk])
+        here = sorted(place.shard for place in places[chunk] if place.node in looked_at)
+        is_right = _are_all(everywhere, redundancy) or _are_all(here, redundancy)
+        found.expect(is_right, f"chunk {chunk} has places for shards {everywhere}")
+
+
+def _are_all(shards: list[int], redundancy: Redundancy) -> bool:
+    return len(shards) == redundancy.shards and (redundancy.alike or shards == list(range(redundancy.shards)))
 
 
 def _expect_quiet(rows: Rows, found: Audit) -> None:

@@ -195,7 +195,6 @@ def nodes_come_and_go(cluster: SimCluster) -> None:
 def shards_come_back_to_nodes(cluster: SimCluster) -> None:
     """Of three nodes one after another is away until it was replaced, and back until what is too much was let go: shards
     return to where they were dropped, while late and doubled drops, words and fetches are still on their way."""
-    cluster.world.faults = replace(cluster.world.faults, duplicate=0.2, jitter_ns=400 * MS)
     nodes = cluster.nodes[:3]
     retired = cluster.nodes[3]
     cluster.wait_up()
@@ -204,6 +203,8 @@ def shards_come_back_to_nodes(cluster: SimCluster) -> None:
     pace = cluster.master_settings.pace
     cluster.run_for(cluster.master_settings.down_s + pace.storm_window_s)  # the next to be away makes no storm with it
     fill(cluster, 5)
+    # From here on: late probes make nodes suspect now and then, and of three that would leave too few for a put.
+    cluster.world.faults = replace(cluster.world.faults, duplicate=0.2, jitter_ns=400 * MS)
     for _ in range(5):
         node = cluster.random.choice(nodes)
         node.kept = False
