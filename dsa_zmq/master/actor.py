@@ -19,7 +19,7 @@ from dsa_zmq.master.calls import CallInFlight, failure
 from dsa_zmq.master.catalog.jobs import AllocateChecked, ExpireUploads, LoadNodes, LoadStaged, Request
 from dsa_zmq.master.department import CATALOG_LANE, OnMessage, OnOperation
 from dsa_zmq.master.departments import open_departments
-from dsa_zmq.master.desk import Desk, Next
+from dsa_zmq.master.desk import Desk, Moment, Next
 from dsa_zmq.master.grants import Granter
 from dsa_zmq.master.members import Members
 from dsa_zmq.master.office import Office
@@ -181,7 +181,7 @@ class MasterActor(Actor):
             call = self._calls.find(serial)
             assert call is not None, "a waiting call is in flight"
             if checked is None:
-                self._answer(ctx, call, self._desk.begin(call.operation, at))
+                self._begin(ctx, call, at)
             else:
                 self._answer(ctx, call, self._desk.complete(call.operation, checked, at), checked)
 
@@ -197,12 +197,16 @@ class MasterActor(Actor):
             if answerer is not None:
                 answerer(ctx, call)
                 continue
-            step = self._desk.begin(call.operation, at)
-            if step is Next.CATALOG:
-                request = Request(call.operation, call.session, call.number, call.done_below, at.wall_ns)
-                ctx.run(("call", call.serial), CATALOG_LANE, request)
-            else:
-                self._answer(ctx, call, step)
+            self._begin(ctx, call, at)
+
+    def _begin(self, ctx: Context, call: CallInFlight, at: Moment) -> None:
+        """Answer it, or ask the catalog; so also when it has waited, since what was known then may be forgotten."""
+        step = self._desk.begin(call.operation, at)
+        if step is Next.CATALOG:
+            request = Request(call.operation, call.session, call.number, call.done_below, at.wall_ns)
+            ctx.run(("call", call.serial), CATALOG_LANE, request)
+        else:
+            self._answer(ctx, call, step)
 
     def _on_call_result(self, ctx: Context, serial: int, result: Any) -> None:
         call = self._calls.find(serial)

@@ -351,6 +351,7 @@ class Moves:
                 passed.append(entry)
                 continue
             batch.moves[pending.plan.move] = pending
+            pending.batch = batch.number  # now: if its rank was another for a while, it has two entries like this
             batch.asked[pending.plan.move] = places
             batch.bytes += size
             if places[0].node != node:
@@ -361,16 +362,13 @@ class Moves:
             return None
         self._last = batch.number
         self._batches[batch.number] = batch
-        for pending in batch.moves.values():
-            pending.batch = batch.number
         self._budget.begin(node, batch.bytes, asked, now_ns)
         return batch
 
     def _sources(
         self, readable: list[Placed], to: int, standings: Mapping[int, Standing], asked: Mapping[int, int], now_ns: int
     ) -> list[Placed]:
-        """Who is asked for the bytes: the target itself, else the best that has the least to do; then the others. Empty: all
-        are busy."""
+        """Who is asked: the target itself, else the best that has the least to do; then the others. Empty: all are busy."""
         near = {to, *asked}
         free = [place for place in readable if place.node in near or self._budget.may_be_source(place.node, now_ns)]
         if not free:

@@ -144,6 +144,18 @@ def test_a_move_without_a_source_waits_and_keeps_nobody_from_leaving() -> None:
     assert leave(moves, int(PACE.retry_max_s * SECOND)) != []
 
 
+def test_a_move_whose_rank_was_another_for_a_while_leaves_once_and_occupies_one_source() -> None:
+    moves, _ = moves_of(move(1, sources=(2, 3)))
+    for remaining in (1, 0):
+        moves.rank([(1001, 1, remaining)])
+    (batch,) = moves.batches(UP, 0)
+    moves.check_invariants()
+    assert (batch.bytes, len(batch.sources)) == (100, 1)
+    arrive(moves, batch)
+    moves.check_invariants()
+    assert leave(moves) == []
+
+
 def test_while_healing_is_held_only_damage_is_mended() -> None:
     moves, _ = moves_of(move(1), move(2, why=int(Why.BAD)), move(3, why=int(Why.DRAIN)))
     assert leave(moves, held=True) == [[2]]

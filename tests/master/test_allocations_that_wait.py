@@ -1,0 +1,31 @@
+"""Uploads that wait for nodes, while what was known of their directories is forgotten."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dsa_zmq.protocol.operations import Allocate, Allocated, Found, MakeDirectory
+
+
+def test_an_allocation_that_waits_for_nodes_is_answered_although_its_directory_is_forgotten_meanwhile(
+    world: Any,
+) -> None:
+    nodes = world.nodes(2)
+    client, other = world.client(), world.client("client-b")
+    assert isinstance(client.upload("/a", nodes), Found)
+    for node in nodes:  # another process of each, which nobody has reached yet
+        node.handle.kill()
+    again = [world.node(number, 2, cluster=nodes[0].form.cluster) for number in (1, 2)]
+    for node in again:
+        node.hears = False
+        node.register()
+    (number,) = client.calls(Allocate(0, "/b", 1 << 20, 0, [5]))
+    world.run_for(0.1)
+    assert client.results(number) == []
+    assert isinstance(other.ask(MakeDirectory("/c")), Found)
+    world.wait(lambda: client.results(number))
+    assert [result.code for result in client.results(number)] == ["too-few-nodes"]
+    for node in again:
+        node.hears = True
+    world.eventually(lambda: set(client.states().values()) == {"up"})
+    assert isinstance(client.ask(Allocate(0, "/b", 1 << 20, 0, [5])), Allocated)
