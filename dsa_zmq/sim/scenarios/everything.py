@@ -150,6 +150,7 @@ class _Trouble:
         self.rot = _Rot(cluster)
         self.rot.fill()
         self.workers = [Worker(cluster, OPERATIONS, max_bytes=MAX_BYTES) for _ in range(3)]
+        self._calm = cluster.world.faults
         self._weather = swarm(self.draw.randrange(1 << 30))
         self._old: dict[str, SimDisk] = {}  #: copies of disks of earlier starts
         self._snapshot: tuple[NodeMachine, int, SimDisk] | None = None  #: of a disk while that process of its node ran
@@ -174,7 +175,7 @@ class _Trouble:
         """Messages are lost, doubled, late, disks hesitate: as this seed has it."""
         rough = self._weather
         self.cluster.world.faults = replace(
-            self.cluster.world.faults, loss=rough.loss, duplicate=5 * rough.duplicate, spike=rough.spike, reset=rough.reset,
+            self._calm, loss=rough.loss, duplicate=5 * rough.duplicate, spike=rough.spike, reset=rough.reset,
             unnoticed=rough.unnoticed, slow_batch=rough.slow_batch, timer_late_ns=rough.timer_late_ns,
         )  # fmt: skip
 
@@ -186,6 +187,7 @@ class _Trouble:
         """Everybody goes on, and what was lost is made anew before more is."""
         cluster = self.cluster
         cluster.world.heal()
+        cluster.world.faults = self._calm
         for machine in cluster.machines:
             machine.resume()
             machine.disk.capacity_bytes = machine.disk.faults.capacity_bytes
@@ -193,6 +195,8 @@ class _Trouble:
             cluster.world.resume(worker.user.process_name)
         cluster.run_until(lambda: all(machine.alive for machine in cluster.machines))
         if self._is_spent:
+            cluster.run_for(2 * cluster.master_settings.down_s)  # nobody is taken any more for who was there before
+            cluster.wait_up()
             self.rot.wait_found()
             wait_whole(cluster, seconds=HEAL_S)
             self._is_spent = False
