@@ -18,15 +18,12 @@ else the first change after a quiet night would be of unknown outcome, only beca
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
 from actors.core import Address, Message
 from actors.requests import Backoff, Requests
+from dsa_zmq.client.asked import AskedIn, CallLine, OpenCall, Token
 from dsa_zmq.client.greeting import Greeting
-from dsa_zmq.client.pace import Pace
 from dsa_zmq.client.plausible import implausible
 from dsa_zmq.client.repeating import IDLE_NS, may_be_done, may_go_again
 from dsa_zmq.client.weight import wire_bytes
@@ -41,40 +38,6 @@ MESSAGE_BYTES = 256 << 10  #: estimated; a quarter of the limit, so that a wrong
 SILENT_NS = 2_000_000_000  #: calls open and no word from the master for so long: greet again, then other hosts
 MAX_SESSIONS = 3  #: a call that several fresh sessions in a row refused is not tried in yet another one
 _STORED = frozenset(STORED)
-
-Token = Any
-
-
-@dataclass(slots=True)
-class _Message:
-    """One Calls message under way: it occupies its line until something of it was answered or is repeated."""
-
-    sent_ns: int
-    under_way: bool = True
-
-
-@dataclass(slots=True)
-class _Open:
-    """One operation of a caller."""
-
-    operation: Operation
-    token: Token
-    deadline_ns: int
-    stored: bool
-    timeout_ns: int
-    number: int = 0
-    session: int = 0
-    sessions: int = 0  #: how many it was sent in
-    refusals: int = 0  #: how often the master was too busy
-    message: _Message | None = None
-
-
-@dataclass(slots=True)
-class _Line:
-    waiting: deque[_Open] = field(default_factory=deque)
-    under_way: int = 0
-    pace: Pace = field(default_factory=Pace)
-
 
 Settled = tuple[Token, Result | Welcome | DSAError]
 """The token of an operation with its answer (never a Failure: those become errors)."""
@@ -97,13 +60,13 @@ class Session:
         self._incarnation = incarnation
         self._request_timeout_ns = request_timeout_ns
         self._backoff = backoff or Backoff()
-        self._requests: Requests[_Open] = Requests(self._backoff)
-        self._free, self._stored = _Line(), _Line()
+        self._requests: Requests[OpenCall] = Requests(self._backoff)
+        self._free, self._stored = CallLine(), CallLine()
         self._open_stored: dict[int, None] = {}  # numbers, ascending
         self._number = 0
         self._greeting = Greeting(hosts, software, self._backoff)
         self._connectors: list[tuple[Token, int]] = []
-        self._later: list[tuple[int, _Open]] = []  # refused as overloaded: when to ask again
+        self._later: list[tuple[int, OpenCall]] = []  # refused as overloaded: when to ask again
         self._session = 0
         self._opening = False
         self._session_ns = 0  #: when the latest was sent that the master has answered in this session
@@ -141,7 +104,7 @@ class Session:
         """Settle ``token`` with the answer; after ``timeout_ns`` (0: the usual) without one, with an error."""
         timeout_ns = timeout_ns or self._request_timeout_ns
         stored = type(operation) in _STORED
-        entry = _Open(operation, token, now_ns + timeout_ns, stored, timeout_ns)
+        entry = OpenCall(operation, token, now_ns + timeout_ns, stored, timeout_ns)
         (self._stored if stored else self._free).waiting.append(entry)
 
     def flush(self, now_ns: int) -> list[tuple[Address, Message]]:
@@ -158,7 +121,7 @@ class Session:
             self._opening = True
             opening = OpenSession(self._client, self._incarnation)
             timeout_ns = self._request_timeout_ns
-            self._free.waiting.appendleft(_Open(opening, None, now_ns + timeout_ns, False, timeout_ns))
+            self._free.waiting.appendleft(OpenCall(opening, None, now_ns + timeout_ns, False, timeout_ns))
         for line in (self._free, self._stored):
             if not line.waiting or (line is self._stored and not self._session):
                 continue
@@ -170,9 +133,9 @@ class Session:
                 sent.append((self.host, self._pack(line, now_ns)))
         return sent
 
-    def _pack(self, line: _Line, now_ns: int) -> Calls:
+    def _pack(self, line: CallLine, now_ns: int) -> Calls:
         stored = line is self._stored
-        under_way = _Message(now_ns)
+        under_way = AskedIn(now_ns)
         if not self._requests:
             self._heard_ns = now_ns  # silence counts from the first question
         line.under_way += 1
@@ -263,7 +226,7 @@ class Session:
                     self._session_ns = max(self._session_ns, asked_in.sent_ns)
         return settled
 
-    def _not_believed(self, entry: _Open, why: str) -> list[Settled]:
+    def _not_believed(self, entry: OpenCall, why: str) -> list[Settled]:
         """An answer that no master of ours gives. What a stored operation has done nobody knows."""
         kind = Unavailable if entry.stored else Incompatible
         asked = type(entry.operation).__name__
@@ -276,7 +239,7 @@ class Session:
             return self._settle_line(self._stored, error)
         return [(entry.token, error)]
 
-    def _failed(self, entry: _Open, failure: Failure, tries: int, now_ns: int) -> list[Settled]:
+    def _failed(self, entry: OpenCall, failure: Failure, tries: int, now_ns: int) -> list[Settled]:
         error = from_code(failure.code, failure.message, failure.remedy, failure.path)
         if isinstance(entry.operation, OpenSession):
             self._opening = False
@@ -299,10 +262,10 @@ class Session:
         self._session = 0
         self._incarnation += 1  # the master knows sessions by this: a new one, not the ended one
 
-    def _line(self, entry: _Open) -> _Line:
+    def _line(self, entry: OpenCall) -> CallLine:
         return self._stored if entry.stored else self._free
 
-    def _leave(self, entry: _Open) -> None:
+    def _leave(self, entry: OpenCall) -> None:
         """This operation's message no longer occupies its line; the operation is open no more."""
         if entry.message is not None and entry.message.under_way:
             entry.message.under_way = False
@@ -341,7 +304,7 @@ class Session:
             return [], settled
         return self._repeat([request.item for request in again]), settled
 
-    def _repeat(self, entries: list[_Open]) -> list[tuple[Address, Message]]:
+    def _repeat(self, entries: list[OpenCall]) -> list[tuple[Address, Message]]:
         sent: list[tuple[Address, Message]] = []
         for stored in (False, True):
             calls: list[Call] = []
@@ -384,7 +347,7 @@ class Session:
                         settled.append((entry.token, Unavailable(nobody, "is it running, and is the address right?")))
         return settled
 
-    def _settle_line(self, line: _Line, error: DSAError) -> list[Settled]:
+    def _settle_line(self, line: CallLine, error: DSAError) -> list[Settled]:
         settled: list[Settled] = [(entry.token, error) for entry in line.waiting]
         line.waiting.clear()
         return settled

@@ -153,13 +153,10 @@ def judge_inventory(rows: Rows, facts: Facts, job: JudgeInventory) -> Judged:
     for shard in sorted(listed, key=lambda shard: (shard.chunk, shard.index)):
         if shard.chunk in busy:
             continue
-        if (place := own.get(shard.chunk)) is not None:
+        if (mine := own.get(shard.chunk)) is not None:
             # As an older copy of its disk brings back: nobody would ever ask for it, or drop it, again.
-            if (
-                place.state == LIVE_PLACE
-                and place.shard != shard.index
-                and ShardRef(place.chunk, place.shard) in listed
-            ):
+            is_second = mine.state == LIVE_PLACE and mine.shard != shard.index
+            if is_second and ShardRef(mine.chunk, mine.shard) in listed:
                 orphans.append(shard)
             continue
         chunk = chunks[shard.chunk]

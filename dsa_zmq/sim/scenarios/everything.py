@@ -54,7 +54,7 @@ SMALL_SEGMENT = 64 << 10
 CAPACITY = (384 << 10) + 30 * SMALL_SEGMENT  #: ballast, room for the index, and more segments than are ever full
 HEAL_S = 120.0  #: a storm is waited out, and what is on an emptied node is moved twice
 PATIENCE_S = 120.0  #: for an operation that has to be asked again, and for what the workers still have to do
-HOUR = {"heartbeat_s": 3.0, "suspect_s": 9.0, "down_s": 18.0, "gc_interval_s": 15.0}
+HOUR: dict[str, Any] = {"heartbeat_s": 3.0, "suspect_s": 9.0, "down_s": 18.0, "gc_interval_s": 15.0}
 """The pace of the quiet hour at the end, so that its heartbeats cost little."""
 
 TASKS = ("drain", "rebalance", "convert", "scrub", "gc")
