@@ -38,11 +38,12 @@ class Zones:
         self.paths: list[str] = []
 
     def fill(self, folder: str) -> None:
-        """Some more files."""
+        """Some more files, which use all zones from the first."""
         new = self.cluster.ledger.new_content
         paths = [f"/{folder}/{number}" for number in range(FILES)]
         self.cluster.must(*(self.user.put(path, new(FILE_BYTES, FILE_BYTES - 4000)) for path in paths))
         self.paths += paths
+        self._expect_apart(paths)
 
     def nodes(self, zone: str) -> list[NodeMachine]:
         """Those of a zone that are there."""
@@ -61,15 +62,8 @@ class Zones:
         """Every chunk uses as many zones as there are, so that every file survives the loss of any one of them; health says
         so if those are too few."""
         self._wait_tidy()
+        zones = self._expect_apart(self.paths)
         nodes = {info.node: info for info in nodes_of(self.cluster, self.user).values()}
-        zones = {info.zone for info in nodes.values() if info.state == "up" and not info.draining}
-        for path in self.paths:
-            (located,) = self.cluster.must(self.user.ask(Locate(path)))
-            assert isinstance(located, Located)
-            for chunk in located.chunks:
-                used = {nodes[place.node].zone for place in chunk.places if nodes[place.node].state == "up"}
-                if len(used) < min(self.copies, len(zones)):
-                    raise Wrong(f"chunk {chunk.chunk} of '{path}' is in {sorted(used)}, of {sorted(zones)}")
         for zone in sorted(zones):
             lost = self._health([node for node, info in nodes.items() if info.zone == zone]).lost_chunks
             if lost:
@@ -77,6 +71,19 @@ class Zones:
         notes = self._health([]).notes
         if any(TOO_FEW in note for note in notes) != (len(zones) < self.copies):
             raise Wrong(f"there are {len(zones)} zones for {self.copies} copies, and health says {notes}")
+
+    def _expect_apart(self, paths: Sequence[str]) -> set[str]:
+        """The zones that there are, all of which these files use, as far as they have copies."""
+        nodes = {info.node: info for info in nodes_of(self.cluster, self.user).values()}
+        zones = {info.zone for info in nodes.values() if info.state == "up" and not info.draining}
+        for path in paths:
+            (located,) = self.cluster.must(self.user.ask(Locate(path)))
+            assert isinstance(located, Located)
+            for chunk in located.chunks:
+                used = {nodes[place.node].zone for place in chunk.places if nodes[place.node].state == "up"}
+                if len(used) < min(self.copies, len(zones)):
+                    raise Wrong(f"chunk {chunk.chunk} of '{path}' is in {sorted(used)}, of {sorted(zones)}")
+        return zones
 
     def _health(self, without: list[int]) -> HealthReport:
         self.cluster.run_for(1.1)  # a report serves for a second
