@@ -100,9 +100,9 @@ class Rot:
                 self.turn(*self.cluster.random.choice(places), data)
 
     def wait_mended(self, seconds: float = FOUND_S) -> None:
-        """Until all that has turned was declared, and is made anew."""
+        """Until all that has turned was declared, and is made anew: an order that is lost is repeated after 5, 10, 20 s."""
         self.cluster.run_until(lambda: self.turned <= self.declared, seconds)
-        wait_whole(self.cluster)
+        wait_whole(self.cluster, seconds=2 * seconds)
 
     def check(self) -> None:
         """Nothing was declared that was good, and nothing bad is left on the disks of the stopped cluster."""
@@ -188,11 +188,12 @@ def rot_with_only_two_nodes(cluster: SimCluster) -> None:
 
 def damage_told_twice_and_late(cluster: SimCluster) -> None:
     """Each message may come a second time, much later, and masters die: what was mended meanwhile is never hit."""
-    cluster.world.faults = replace(cluster.world.faults, duplicate=0.3, loss=0.05, jitter_ns=300 * MS)
     cluster.supervise()
     cluster.wait_up()
     rot = Rot(cluster)
     rot.fill()
+    # From here on: late probes make nodes suspect now and then, and of two that would leave too few for a put.
+    cluster.world.faults = replace(cluster.world.faults, duplicate=0.3, loss=0.05, jitter_ns=300 * MS)
     for _ in range(4):
         rot.turn_some(0.4)
         cluster.run_for(cluster.random.random() * 3)
