@@ -1,7 +1,8 @@
 """What nodes tell of damage: those places are bad from now on, and count nowhere, until they are mended or not needed.
 
 A node tells what is in its quarantine until it is noted, by numbers that grow; see ``dsa_zmq.node.damage``. Noted is what
-the catalog has. A message that comes a second time, later, does not count: what it names may be mended by then.
+the catalog has. A message that comes a second time, later, does not count: what it names may be mended by then. Nor does
+one that was meant for an earlier master, whose numbers nobody knows any more.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ class DamageDesk(Department):
         state = self.office.members.get(node)
         if state is None or message.number <= 0 or len(message.shards) > MAX_SHARDS:
             self._refused += 1
+            return
+        if message.term not in (0, self.office.term):
             return
         served_ns = self.office.at(ctx).served_ns
         if self.office.members.standing(node, served_ns) is Standing.FAILED:

@@ -96,7 +96,8 @@ class Damages(NodeDepartment):
             return
         self._step = _Step.TELLING
         self._number += 1
-        self.office.tell_master(ctx, Damage(self._number, [ShardRef(key.chunk, key.index) for key in result]))
+        term = self.office.authority.term if self.office.authority is not None else 0
+        self.office.tell_master(ctx, Damage(self._number, [ShardRef(key.chunk, key.index) for key in result], term))
         self._pause(ctx)
 
     def _on_noted(self, ctx: Context, message: Noted) -> None:

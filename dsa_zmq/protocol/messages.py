@@ -174,6 +174,7 @@ class Damage(Message, frozen=True, tag=19, array_like=True):
 
     number: int
     shards: list[ShardRef]
+    term: int = 0  #: of the master that has registered the node: a word to an earlier one does not count; 0: not said
 
 
 class Noted(Message, frozen=True, tag=40, array_like=True):

@@ -74,6 +74,21 @@ def test_a_message_that_comes_a_second_time_later_does_not_hit_what_was_mended(s
     assert nodes[node - 1].received(Noted) == [Noted(1), Noted(2)]
 
 
+def test_what_was_told_to_an_earlier_master_does_not_hit_what_was_mended(scene):
+    world, nodes, client, _ = scene
+    chunk, places = client.where()
+    node = nodes[min(places) - 1]
+    late = Damage(4, [ShardRef(chunk, places[min(places)])], node.registered.term)
+    world.crash()
+    world.start()
+    world.eventually(lambda: node.registered.term == 2)
+    tell(world, node, late)
+    assert node.received(Noted) == []
+    tell(world, node, Damage(5, late.shards, 2))
+    assert node.received(Noted) == [Noted(5)]
+    assert states(world)[min(places), places[min(places)]] == 1
+
+
 def test_nobody_can_damage_another_nodes_shards(scene):
     world, nodes, client, changed = scene
     chunk, places = client.where()
