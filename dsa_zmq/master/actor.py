@@ -16,7 +16,7 @@ from dsa_zmq import __version__
 from dsa_zmq.errors import DSAError
 from dsa_zmq.master.allocation import Allocator
 from dsa_zmq.master.calls import CallInFlight, failure
-from dsa_zmq.master.catalog.jobs import AllocateChecked, ExpireUploads, LoadNodes, LoadStaged, Request
+from dsa_zmq.master.catalog.jobs import ExpireUploads, LoadNodes, LoadStaged, Request
 from dsa_zmq.master.department import CATALOG_LANE, OnMessage, OnOperation
 from dsa_zmq.master.departments import open_departments
 from dsa_zmq.master.desk import Desk, Moment, Next
@@ -62,7 +62,7 @@ class MasterActor(Actor):
             members=self._members, uploads=self._uploads, granter=granter, allocator=allocator, desk=self._desk,
         )  # fmt: skip
         self._calls = self._office.calls
-        self._waiting: dict[int, AllocateChecked | None] = {}  #: calls that wait for nodes to report
+        self._waiting: dict[int, None] = {}  #: calls that wait for nodes to report, in the order they came
         self._reception = Reception(self._office)
         self._departments = (self._reception, *open_departments(self._office))
         self._named = {department.name: department for department in self._departments}
@@ -177,13 +177,10 @@ class MasterActor(Actor):
             self._desk.settling = False
             ctx.log("settled", nodes=len(self._members), up=len(self._members.all_up(at.served_ns)))
         waiting, self._waiting = self._waiting, {}
-        for serial, checked in waiting.items():
+        for serial in waiting:
             call = self._calls.find(serial)
             assert call is not None, "a waiting call is in flight"
-            if checked is None:
-                self._begin(ctx, call, at)
-            else:
-                self._answer(ctx, call, self._desk.complete(call.operation, checked, at), checked)
+            self._begin(ctx, call, at)
 
     # --- clients --------------------------------------------------------------------------------------------------
 
@@ -200,7 +197,7 @@ class MasterActor(Actor):
             self._begin(ctx, call, at)
 
     def _begin(self, ctx: Context, call: CallInFlight, at: Moment) -> None:
-        """Answer it, or ask the catalog; so also when it has waited, since what was known then may be forgotten."""
+        """Answer it, or ask the catalog; so also when it has waited, since what the catalog said then may be old."""
         step = self._desk.begin(call.operation, at)
         if step is Next.CATALOG:
             request = Request(call.operation, call.session, call.number, call.done_below, at.wall_ns)
@@ -214,16 +211,13 @@ class MasterActor(Actor):
         if self._desk.pass_on(call.operation, result):
             self._office.send_answers(ctx, self._calls.finish(call, result))
             return
-        checked = result if isinstance(result, AllocateChecked) else None
-        self._answer(ctx, call, self._desk.complete(call.operation, result, self._office.at(ctx)), checked)
+        self._answer(ctx, call, self._desk.complete(call.operation, result, self._office.at(ctx)))
 
-    def _answer(
-        self, ctx: Context, call: CallInFlight, step: Result | Next, checked: AllocateChecked | None = None
-    ) -> None:
+    def _answer(self, ctx: Context, call: CallInFlight, step: Result | Next) -> None:
         """The call's answer is known, or it has to wait for nodes: then its companions do not wait with it."""
         if isinstance(step, Next):
             assert step is Next.WAIT, "the catalog is asked once"
-            self._waiting[call.serial] = checked
+            self._waiting[call.serial] = None
             self._office.detach(ctx, call)
         else:
             self._office.answer(ctx, call.serial, step)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dsa_zmq.protocol.operations import Allocate, Allocated, Found, MakeDirectory
+from dsa_zmq.protocol.operations import Allocate, Allocated, Found, MakeDirectory, SetRedundancy
 
 
 def test_an_allocation_that_waits_for_nodes_is_answered_although_its_directory_is_forgotten_meanwhile(
@@ -29,3 +29,28 @@ def test_an_allocation_that_waits_for_nodes_is_answered_although_its_directory_i
         node.hears = True
     world.eventually(lambda: set(client.states().values()) == {"up"})
     assert isinstance(client.ask(Allocate(0, "/b", 1 << 20, 0, [5])), Allocated)
+
+
+def test_what_the_catalog_said_before_an_allocation_waited_is_not_believed_after_it(world: Any) -> None:
+    nodes = world.nodes(2)
+    client, other = world.client(), world.client("client-b")
+    assert isinstance(client.ask(MakeDirectory("/d")), Found)
+    for node in nodes:
+        node.handle.kill()
+    again = [world.node(number, 2, cluster=nodes[0].form.cluster) for number in (1, 2)]
+    for node in again:
+        node.hears = False
+        node.register()
+    (number,) = client.calls(Allocate(0, "/d/a", 1 << 20, 0, [5]))
+    world.run_for(0.1)
+    assert client.results(number) == []
+    assert isinstance(other.ask(SetRedundancy("/d", "copies=1")), Found)
+    for node in again:
+        node.hears = True
+    world.wait(lambda: client.results(number))
+    said = [result.redundancy for result in client.results(number) if isinstance(result, Allocated)]
+    assert said in (["copies=1"], []), "as the directory says now, or too few nodes"
+    world.eventually(lambda: set(client.states().values()) == {"up"})
+    later = client.ask(Allocate(0, "/d/b", 1 << 20, 0, [5]))
+    assert isinstance(later, Allocated)
+    assert later.redundancy == "copies=1"

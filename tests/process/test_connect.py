@@ -59,11 +59,16 @@ def test_nobody_there() -> None:
 
 
 @pytest.mark.parametrize(
-    "answer", [b"", b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", b"SSH-2.0-OpenSSH_9.2\r\n"]
+    "answer", [b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", b"SSH-2.0-OpenSSH_9.2\r\n"]
 )
 def test_something_else_answers(answer: bytes) -> None:
     with listener(answer) as url:
         assert "something else answers at 127.0.0.1:" in failure(url, Unavailable).message
+
+
+def test_whoever_listens_and_says_nothing_may_be_a_master_that_hangs() -> None:
+    with listener(b"") as url:
+        assert "says nothing: a master that was stopped or hangs" in failure(url, Unavailable).message
 
 
 def test_a_nodes_port_is_called_that() -> None:

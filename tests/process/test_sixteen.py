@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import dsa_zmq
-from dsa_zmq import app
+from dsa_zmq import config
 from dsa_zmq.errors import DSAError, Unavailable
 from dsa_zmq.model.pace import HealingPace
 from dsa_zmq.protocol.operations import Locate
@@ -36,7 +36,7 @@ def test_with_any_nodes_down_exactly_the_right_files_can_be_read(
     client: Any, content: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     never = partial(HealingPace, endangered_delay_s=1e6, degraded_delay_s=1e6)  # repair would change the table
-    monkeypatch.setattr(app, "HealingPace", never)
+    monkeypatch.setattr(config, "HealingPace", never)
     with dsa_zmq.LocalCluster(4, placement="chained", directory=tmp_path / "c") as cluster:
         reader = client(
             cluster.url, CHUNK_BYTES, progress_timeout_s=0.6, node_timeout_s=0.5, node_dead_s=0.2, hedge_s=0.1

@@ -96,8 +96,8 @@ def test_local_paths_that_are_none_are_told_like_any_other_failure(store: Store,
     none = str(tmp_path / "a\0b")
     assert outcome_of(lambda: store.put(none, "/n")) == "local"
     assert outcome_of(lambda: store.get("/there", none)) == "local"
-    assert [str(each) for each in store.put_many([(none, "/n")])] == [f"{none}: embedded null byte"]
-    assert [str(each) for each in store.get_many([("/there", none)])] == [f"{none}: embedded null byte"]
+    assert [str(each) for each in store.put_many([(none, "/n")])] == [f"{none}: embedded null byte; check the path"]
+    assert [str(each) for each in store.get_many([("/there", none)])] == [f"{none}: embedded null byte; check the path"]
 
 
 def test_a_pipe_is_read_to_its_end_and_never_replaced(store: Store, tmp_path: Path) -> None:
