@@ -1,4 +1,4 @@
-"""How a chunk becomes shards, as a name: ``copies=2``. A chunk has one redundancy for life."""
+"""How a chunk becomes shards, as a name: ``copies=2``, ``ec=4+2``. A chunk has one redundancy for life."""
 
 from __future__ import annotations
 
@@ -10,21 +10,33 @@ from functools import lru_cache
 from dsa_zmq.errors import Invalid
 
 MAX_COPIES = 16  #: more copies than this is a typing error
+MAX_DATA, MAX_PARITY = 12, 4  #: of a code: beyond, each repair reads more than it saves
+MAX_SHARDS = MAX_DATA + MAX_PARITY
 DEFAULT = "copies=2"
+ALIGNMENT = 16  #: a code's shards are so many bytes, or a multiple: the library pads no further then
+SMALL_BYTES = 64 << 10  #: contents up to this cost messages and syncs, not bytes: a code would multiply what costs
 
-_COPIES = re.compile(r"copies=([1-9][0-9]?)")
+_COPIES = re.compile(r"copies=([1-9][0-9]?)", re.ASCII)
+_CODE = re.compile(r"ec=([1-9][0-9]?)\+([1-9][0-9]?)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Redundancy:
-    """``shards`` are made of each chunk; any ``needed`` of them are enough to read it."""
+    """``shards`` are made of each chunk; any ``needed`` of them are enough to read it. Copies need one. Of a code the
+    first ``needed`` shards are the chunk's bytes, cut into equal parts, the last one filled up with zeros; the others are
+    parity."""
 
     shards: int
     needed: int
 
     @property
     def name(self) -> str:
-        return f"copies={self.shards}"
+        return f"ec={self.needed}+{self.tolerates}" if self.is_code else f"copies={self.shards}"
+
+    @property
+    def is_code(self) -> bool:
+        """Whether a shard is a part of its chunk, and not a copy of it."""
+        return self.needed > 1
 
     @property
     def tolerates(self) -> int:
@@ -47,18 +59,40 @@ class Redundancy:
         return len({index for _, index in wanted})
 
     def stored_bytes(self, length: int) -> int:
-        """Payload bytes on all nodes together for ``length`` bytes of content."""
-        return self.shards * length
+        """Payload bytes on all nodes together for a chunk of that length; about, for several chunks."""
+        return self.shards * self.shard_bytes(length)
 
     def shard_bytes(self, length: int) -> int:
         """Payload bytes of each shard of a chunk of that length."""
-        return -(-self.stored_bytes(length) // self.shards)
+        if not self.is_code:
+            return length
+        return -(-length // (self.needed * ALIGNMENT)) * ALIGNMENT
 
 
 @lru_cache(maxsize=64)  # every request names one, and there are few
 def parse_redundancy(text: str) -> Redundancy:
-    """``"copies=N"`` to its value; :class:`Invalid` for anything else."""
-    match = _COPIES.fullmatch(text)
-    if match is None or int(match.group(1)) > MAX_COPIES:
-        raise Invalid(f"'{text}' is not a redundancy", f"write copies=N with N from 1 to {MAX_COPIES}, as in copies=2")
-    return Redundancy(shards=int(match.group(1)), needed=1)
+    """``"copies=N"`` or ``"ec=K+M"`` to its value; :class:`Invalid` for anything else."""
+    if (match := _COPIES.fullmatch(text)) is not None and int(match.group(1)) <= MAX_COPIES:
+        return Redundancy(shards=int(match.group(1)), needed=1)
+    if (match := _CODE.fullmatch(text)) is not None:
+        data, parity = int(match.group(1)), int(match.group(2))
+        if 2 <= data <= MAX_DATA and parity <= MAX_PARITY:
+            return Redundancy(shards=data + parity, needed=data)
+    raise Invalid(
+        f"'{text}' is not a redundancy",
+        f"write copies=N with N from 1 to {MAX_COPIES}, as in copies=2, or ec=K+M with K from 2 to {MAX_DATA} and "
+        f"M from 1 to {MAX_PARITY}, as in ec=4+2",
+    )
+
+
+def kept_as(redundancy: str, length: int, chunk_bytes: int) -> str:
+    """The redundancy of a content of ``length`` bytes in chunks of ``chunk_bytes`` where ``redundancy`` is wanted.
+
+    What is small and in one chunk that is not full is kept as copies that survive as many losses as the code: cut into
+    parts, each of its few kilobytes would cost a message and a sync on every one of many nodes, and reading it as many
+    answers. That a chunk is not full shows as soon as its length is known, also of a stream.
+    """
+    if length > SMALL_BYTES or length >= chunk_bytes:
+        return redundancy
+    wanted = parse_redundancy(redundancy)
+    return f"copies={wanted.tolerates + 1}" if wanted.is_code else redundancy

@@ -78,7 +78,7 @@ class ChunkPlaces(Value, frozen=True):
 
     chunk: int
     length: int  #: bytes
-    hash: bytes  #: BLAKE3-256 of the chunk
+    hash: bytes  #: BLAKE3-256 of the chunk; of a code, those of its shards follow: see dsa_zmq.model.hashes
     places: list[Place]
 
 
@@ -96,7 +96,7 @@ class StagedChunk(Value, frozen=True):
 
     chunk: int
     length: int
-    hash: bytes
+    hash: bytes  #: as in ChunkPlaces
     receipts: list[Receipt]
 
 
@@ -154,6 +154,7 @@ class ShardSource(Value, frozen=True):
     length: int
     expires_s: int
     mac: bytes
+    hash: bytes = b""  #: BLAKE3-256 of its bytes; b"" of a copy: then it is that of the shard to be made
 
 
 class FetchShard(Value, frozen=True):
@@ -167,6 +168,8 @@ class FetchShard(Value, frozen=True):
     hash: bytes  #: BLAKE3-256 of the shard; b"" if only the chunk's is known
     redundancy: str  #: of its chunk
     sources: list[ShardSource]  #: best first; any one copy is enough, of a code as many as it needs
+    chunk_hash: bytes = b""  #: BLAKE3-256 of the whole chunk, if the shard has to be made from others
+    source_redundancy: str = ""  #: of the chunk that the sources are of; "": the same
 
 
 class FetchOutcome(Value, frozen=True):
@@ -176,6 +179,7 @@ class FetchOutcome(Value, frozen=True):
     receipt: Receipt | None = None
     failure: Failure | None = None
     blamed: list[int] = []  #: sources that did not answer, or gave damaged bytes
+    hash: bytes = b""  #: BLAKE3-256 of the shard, if the command did not say it
 
 
 class ProbeOutcome(Value, frozen=True):
