@@ -16,7 +16,7 @@ UNKNOWN_HASH = bytes(HASH_BYTES)
 
 def hashes_bytes(redundancy: Redundancy) -> int:
     """How long the hashes of one chunk are."""
-    return HASH_BYTES * (1 + redundancy.shards) if redundancy.is_code else HASH_BYTES
+    return HASH_BYTES if redundancy.alike else HASH_BYTES * (1 + redundancy.shards)
 
 
 def join_hashes(chunk: bytes, shards: Sequence[bytes]) -> bytes:

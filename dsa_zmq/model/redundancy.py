@@ -31,12 +31,7 @@ class Redundancy:
 
     @property
     def name(self) -> str:
-        return f"ec={self.needed}+{self.tolerates}" if self.is_code else f"copies={self.shards}"
-
-    @property
-    def is_code(self) -> bool:
-        """Whether a shard is a part of its chunk, and not a copy of it."""
-        return self.needed > 1
+        return f"copies={self.shards}" if self.alike else f"ec={self.needed}+{self.tolerates}"
 
     @property
     def tolerates(self) -> int:
@@ -64,7 +59,7 @@ class Redundancy:
 
     def shard_bytes(self, length: int) -> int:
         """Payload bytes of each shard of a chunk of that length."""
-        if not self.is_code:
+        if self.alike:
             return length
         return -(-length // (self.needed * ALIGNMENT)) * ALIGNMENT
 
@@ -95,4 +90,4 @@ def kept_as(redundancy: str, length: int, chunk_bytes: int) -> str:
     if length > SMALL_BYTES or length >= chunk_bytes:
         return redundancy
     wanted = parse_redundancy(redundancy)
-    return f"copies={wanted.tolerates + 1}" if wanted.is_code else redundancy
+    return redundancy if wanted.alike else f"copies={wanted.tolerates + 1}"
