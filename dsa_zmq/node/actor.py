@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors.core import Actor, Address, Channel, Context, Message, Peer, PeerEvent, Token
-from dsa_zmq.errors import Conflict, DSAError, Incompatible, Invalid
+from dsa_zmq.errors import ConfigError, Conflict, DSAError, Incompatible, Invalid
 from dsa_zmq.model.addresses import endpoint, split_endpoint, with_host
 from dsa_zmq.model.inspection import Inspect
 from dsa_zmq.model.pace import CarePace
@@ -61,7 +61,8 @@ class Profile:
 
 
 class NodeActor(Actor):
-    """One node process. ``notes`` are lines for the log from the opening of the store."""
+    """One node process. ``notes`` are lines for the log from the opening of the store; ``no_codes`` is why shards of erasure
+    codes cannot be made here."""
 
     def __init__(
         self,
@@ -72,13 +73,14 @@ class NodeActor(Actor):
         pending_bytes: int,
         notes: Sequence[str] = (),
         pace: CarePace | None = None,
+        no_codes: ConfigError | None = None,
     ) -> None:
         self._profile = profile
         self._notes = list(notes)
         self._registration = Registration(answer_s)
         self._data = DataPlane(pending_bytes)
         unknown = StoreStatus(Usage(0, 0, 0, 0), "")
-        self._office = NodeOffice(profile.master, identity, self._data, unknown, pace or CarePace())
+        self._office = NodeOffice(profile.master, identity, self._data, unknown, pace or CarePace(), no_codes)
         self._departments = open_departments(self._office)
         self._named = {department.name: department for department in self._departments}
         self._orders: dict[type[Message], OnOrder] = {}
@@ -97,6 +99,8 @@ class NodeActor(Actor):
     def on_start(self, ctx: Context) -> None:
         for note in self._notes:
             ctx.log("store-note", note=note)
+        no_codes = self._office.no_codes
+        ctx.log("erasure-codes", usable=no_codes is None, reason=str(no_codes or ""))
         self._look(ctx)
 
     def on_timer(self, ctx: Context, token: Token) -> None:

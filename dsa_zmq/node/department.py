@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from actors.core import Address, Context, Message, Peer
+from dsa_zmq.errors import ConfigError
 from dsa_zmq.model.pace import CarePace
 from dsa_zmq.node.authority import Authority
 from dsa_zmq.node.data_plane import DataPlane
@@ -30,6 +31,7 @@ class NodeOffice:
     data: DataPlane
     status: StoreStatus
     pace: CarePace
+    no_codes: ConfigError | None = None  #: why shards of erasure codes cannot be made here
 
     @property
     def authority(self) -> Authority | None:

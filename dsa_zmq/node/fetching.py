@@ -2,10 +2,14 @@
 
 A command goes through these states, shard by shard::
 
-    checking --good here--------------------------------------------> receipt
-       +--> asking a source --bytes--> storing --durable------------> receipt
-               ^     |                    +--wrong bytes--> blame the source, and ask the next
-               +-----+ no answer, no bytes                          none left: failure
+    checking --good here--------------------------------------------------------------> receipt
+       +--> asking sources --all that is needed--> (making -->) storing --durable-----> receipt
+               ^     |                               |             |
+               +-----+ no answer, no bytes           |             |
+               +--wrong bytes: blame the source------+-------------+    nobody is left: failure
+
+Which sources, and how many: :mod:`dsa_zmq.node.gathering`. Making (:mod:`dsa_zmq.node.making`) is left out where a source
+has the very shard. A command's shards are gathered in portions, since making one may take many times its own bytes.
 
 Each number is carried out once: a repeat of what is at work is ignored, of what was answered lately gets that answer again,
 and of anything older nothing, so a late message cannot bring back what was dropped since.
@@ -14,23 +18,26 @@ and of anything older nothing, so a late message cannot bring back what was drop
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from actors.core import Address, Context, Message, Peer
 from dsa_zmq.errors import Corrupt, DSAError, Invalid, Unavailable
-from dsa_zmq.node.authority import HASH_BYTES, Authority, check_shard
+from dsa_zmq.node.asking import Asked, Question, match, portions
+from dsa_zmq.node.authority import Authority
 from dsa_zmq.node.data_plane import as_failure
 from dsa_zmq.node.department import NodeDepartment, NodeOffice, OnOrder, OnRequest
-from dsa_zmq.node.jobs import READ, WRITE, GetBatch, PutBatch, VerifyBatch, Wanted
+from dsa_zmq.node.gathering import Gathering, gathering
+from dsa_zmq.node.jobs import CARE, READ, WRITE, GetBatch, PutBatch, VerifyBatch, Wanted
+from dsa_zmq.node.making import Made, MakeShards, Wrong
 from dsa_zmq.node.store import NewShard, ShardInfo, ShardKey
 from dsa_zmq.protocol.messages import Fetch, Fetched, GetShards, ShardData, ShardGrant
 from dsa_zmq.protocol.values import FetchOutcome, FetchShard, ShardSource
 
 MAX_UNDER_WAY = 4  #: commands: twice what a master sends
 MAX_SHARDS = 1_000  #: of one command
-MAX_BYTES = 16 << 20  #: of one command, and of one question to a source
+MAX_BYTES = 16 << 20  #: of one command's shards, and of what is gathered for them at a time, or of one larger shard's
 KEPT_ANSWERS = 8  #: the last of a term: the master repeats a command soon or never
 SOURCE_WAIT_NS = 5_000_000_000  #: for an answer of a source: as long as a client waits
 
@@ -39,41 +46,16 @@ Name = tuple[int, int]
 
 
 @dataclass(slots=True)
-class _Shard:
-    """One shard of a command."""
-
-    wanted: FetchShard
-    sources: list[ShardSource]  #: not asked yet, the best first
-    source: ShardSource | None = None  #: that is asked, or has given the bytes that are being stored
-    blamed: list[int] = field(default_factory=list)
-    failure: DSAError | None = None  #: the last
-    outcome: FetchOutcome | None = None  #: once it is known
-
-    @property
-    def key(self) -> ShardKey:
-        return ShardKey(self.wanted.chunk, self.wanted.index)
-
-
-@dataclass(slots=True)
 class _Command:
     """One Fetch under way."""
 
     name: Name
     authority: Authority
-    shards: list[_Shard]
+    shards: list[Gathering]
     addresses: dict[int, Address]
+    closed: set[int]  #: nodes that are not asked: one that was silent would be so for each portion
     jobs: int = 0  #: that are at work
     asking: set[int] = field(default_factory=set)  #: numbers of questions that are out
-
-
-@dataclass(slots=True)
-class _Question:
-    """Some shards of a command that one source is asked for."""
-
-    command: Name
-    node: int
-    address: Address
-    shards: list[_Shard]
 
 
 class Fetching(NodeDepartment):
@@ -86,10 +68,11 @@ class Fetching(NodeDepartment):
         self._under_way: dict[Name, _Command] = {}
         self._answered: OrderedDict[Name, Fetched] = OrderedDict()
         self._forgotten: Name = (0, 0)  #: up to here commands are carried out no more
-        self._questions: dict[int, _Question] = {}
-        self._jobs: dict[int, tuple[Name, list[_Shard]]] = {}
+        self._questions: dict[int, Question] = {}
+        self._jobs: dict[int, tuple[Name, list[Gathering]]] = {}
         self._last = 0  #: number of the last question or job
         self._fetched = 0
+        self._made = 0
         self._blamed = 0
 
     def orders(self) -> Mapping[type[Message], OnOrder]:
@@ -110,53 +93,80 @@ class Fetching(NodeDepartment):
             return
         if name in self._under_way or name <= self._forgotten or len(self._under_way) >= MAX_UNDER_WAY:
             return
-        shards = [_Shard(wanted, list(wanted.sources)) for wanted in message.shards]
-        addresses = {node.node: Address(node.address) for node in message.nodes}
-        command = self._under_way[name] = _Command(name, authority, shards, addresses)
         problem = _problem(message)
-        for shard in shards:
-            if (error := problem or _refusal(shard.wanted)) is not None:
-                shard.outcome = FetchOutcome(shard.wanted.move, failure=as_failure(error))
+        shards = [self._begin(wanted, problem) for wanted in message.shards]
+        addresses = {node.node: Address(node.address) for node in message.nodes}
+        named = {source.node for wanted in message.shards for source in wanted.sources}
+        closed = named - addresses.keys() - {authority.node}
+        command = self._under_way[name] = _Command(name, authority, shards, addresses, closed)
         self._check(ctx, command)
-        self._finish(ctx, command)
+        self._go_on(ctx, command)
+
+    def _begin(self, wanted: FetchShard, problem: DSAError | None) -> Gathering:
+        try:
+            shard = gathering(wanted, self.office.no_codes) if problem is None else Gathering(wanted)
+        except DSAError as error:
+            shard, problem = Gathering(wanted), error
+        if problem is not None:
+            self._fail(shard, problem)
+        return shard
 
     def _check(self, ctx: Context, command: _Command) -> None:
-        """What is here already, and good, need not travel."""
-        shards = [shard for shard in command.shards if shard.outcome is None]
+        """What is here already, and good, need not travel. Whether it is good says its hash alone."""
+        shards = [shard for shard in command.shards if shard.outcome is None and shard.hash]
         if shards:
             wanted = tuple(Wanted(shard.key, shard.wanted.length) for shard in shards)
             self._run(ctx, command, "check", shards, READ, VerifyBatch(wanted))
 
-    def _run(self, ctx: Context, command: _Command, step: str, shards: list[_Shard], lane: str, job: Any) -> None:
+    def _go_on(self, ctx: Context, command: _Command) -> None:
+        """After anything that has happened."""
+        self._ask(ctx, command)
+        self._finish(ctx, command)
+
+    def _run(self, ctx: Context, command: _Command, step: str, shards: list[Gathering], lane: str, job: Any) -> None:
         self._last += 1
         self._jobs[self._last] = (command.name, shards)
         command.jobs += 1
+        for shard in shards:
+            shard.busy = True
         ctx.run((self.name, step, self._last), lane, job)
 
     def on_result(self, ctx: Context, token: tuple[Any, ...], result: Any) -> None:
         _, step, serial = token
+        if step == "read":
+            question = self._questions.pop(serial)
+            results = [result] * len(question.asked) if isinstance(result, DSAError) else result
+            got = [each if isinstance(each, DSAError) else each[1] for each in results]
+            self._answer(ctx, serial, question, got)
+            return
         name, shards = self._jobs.pop(serial)
         command = self._under_way[name]
         command.jobs -= 1
+        for shard in shards:
+            shard.busy = False
         results = [result] * len(shards) if isinstance(result, DSAError) else result
-        if step == "read":
-            self._take(ctx, command, [(shard, each) for shard, each in zip(shards, results, strict=True)])
+        pairs = list(zip(shards, results, strict=True))
+        if step == "make":
+            self._on_made(ctx, command, pairs)
         else:
-            for shard, each in zip(shards, results, strict=True):
+            for shard, each in pairs:
                 self._on_stored(command, shard, each, checked=step == "check")
-        self._ask(ctx, command)
-        self._finish(ctx, command)
+        self._go_on(ctx, command)
 
-    def _on_stored(self, command: _Command, shard: _Shard, result: ShardInfo | DSAError, *, checked: bool) -> None:
+    def _on_stored(self, command: _Command, shard: Gathering, result: ShardInfo | DSAError, *, checked: bool) -> None:
         """The shard is here, durable and verified; or it is not."""
-        if isinstance(result, ShardInfo) and result.hash == shard.wanted.hash:
-            receipt = command.authority.receipt(shard.wanted.move, result)
-            shard.outcome = FetchOutcome(shard.wanted.move, receipt=receipt, blamed=shard.blamed)
+        wanted = shard.wanted
+        if isinstance(result, ShardInfo) and result.hash == shard.hash:
+            receipt = command.authority.receipt(wanted.move, result)
+            told = b"" if wanted.hash else result.hash
+            shard.outcome = FetchOutcome(wanted.move, receipt=receipt, blamed=shard.blamed, hash=told)
+            shard.let_go()
             self._fetched += not checked
         elif checked:
-            shard.source = None  # it is not here, or damaged: others have it
-        elif isinstance(result, Corrupt):
-            self._blame(shard, result)
+            pass  # it is not here, or damaged: others have it
+        elif isinstance(result, Corrupt) and shard.asked:
+            (source,) = shard.asked.values()
+            self._blame(shard, source, result)
         else:
             error = result if isinstance(result, DSAError) else Corrupt("other bytes are here under that number")
             self._fail(shard, error)
@@ -164,42 +174,36 @@ class Fetching(NodeDepartment):
     # --- sources --------------------------------------------------------------------------------------------------
 
     def _ask(self, ctx: Context, command: _Command) -> None:
-        """Whoever has no outcome and is not waited for asks its next source; those of one source together."""
-        by_node: dict[int, list[_Shard]] = {}
-        for shard in command.shards:
-            if shard.outcome is None and shard.source is None:
-                if not shard.sources:
-                    self._fail(shard, shard.failure or Unavailable("nobody was named who has the shard"))
-                    continue
-                shard.source = shard.sources.pop(0)
-                by_node.setdefault(shard.source.node, []).append(shard)
-        for node, shards in by_node.items():
-            for some in _portions(shards):
-                if node == command.authority.node:
-                    wanted = tuple(
-                        Wanted(ShardKey(shard.source.chunk, shard.source.index), shard.source.length)
-                        for shard in some
-                        if shard.source is not None
-                    )
-                    self._run(ctx, command, "read", some, READ, GetBatch(wanted))
-                else:
-                    self._ask_node(ctx, command, node, some)
+        """Whoever can go on asks the sources that it needs next; those at one node together. What is begun goes first, and
+        what is not begins as far as there is room."""
+        by_node: dict[int, list[Asked]] = {}
+        held = sum(shard.held for shard in command.shards)
+        idle = [shard for shard in command.shards if shard.outcome is None and not shard.busy]
+        for shard in sorted(idle, key=lambda shard: not shard.asked):
+            before = shard.held
+            try:
+                sources = shard.ask(command.closed, MAX_BYTES - held if held else None)
+            except DSAError as error:
+                self._fail(shard, error)
+                sources = []
+            held += shard.held - before
+            for source in sources:
+                by_node.setdefault(source.node, []).append((shard, source))
+        for node, asked in by_node.items():
+            for some in portions(asked):
+                self._question(ctx, command, node, some)
 
-    def _ask_node(self, ctx: Context, command: _Command, node: int, shards: list[_Shard]) -> None:
-        address = command.addresses.get(node)
-        if address is None:
-            for shard in shards:
-                self._blame(shard, Invalid(f"the master did not say where node {node} is"))
-            self._ask(ctx, command)
-            return
+    def _question(self, ctx: Context, command: _Command, node: int, asked: list[Asked]) -> None:
         self._last += 1
-        self._questions[self._last] = _Question(command.name, node, address, shards)
         command.asking.add(self._last)
-        grants = [
-            ShardGrant(each.chunk, each.index, each.length, each.expires_s, each.mac)
-            for shard in shards
-            if (each := shard.source) is not None
-        ]
+        address = None if node == command.authority.node else command.addresses[node]
+        self._questions[self._last] = Question(command.name, node, address, asked)
+        sources = [source for _, source in asked]
+        if address is None:
+            wanted = tuple(Wanted(ShardKey(each.chunk, each.index), each.length) for each in sources)
+            ctx.run((self.name, "read", self._last), READ, GetBatch(wanted))
+            return
+        grants = [ShardGrant(each.chunk, each.index, each.length, each.expires_s, each.mac) for each in sources]
         ctx.send(address, GetShards(self._last, grants))
         ctx.set_timer((self.name, self._last), SOURCE_WAIT_NS)
 
@@ -207,11 +211,9 @@ class Fetching(NodeDepartment):
         """A source has not answered."""
         question = self._questions.pop(token[1], None)
         if question is not None:
+            self._under_way[question.command].closed.add(question.node)
             error = Unavailable(f"node {question.node} did not answer in time")
-            command = self._close(token[1], question)
-            self._take(ctx, command, [(shard, error) for shard in question.shards])
-            self._ask(ctx, command)
-            self._finish(ctx, command)
+            self._answer(ctx, token[1], question, [error] * len(question.asked))
 
     def _on_data(self, ctx: Context, sender: Peer, message: ShardData, payload: Sequence[memoryview]) -> None:
         question = self._questions.get(message.number)
@@ -219,42 +221,63 @@ class Fetching(NodeDepartment):
             return
         del self._questions[message.number]
         ctx.cancel_timer((self.name, message.number))
-        command = self._close(message.number, question)
-        self._take(ctx, command, _match(question, message, payload))
-        self._ask(ctx, command)
-        self._finish(ctx, command)
+        self._answer(ctx, message.number, question, match(question, message, payload))
 
-    def _close(self, number: int, question: _Question) -> _Command:
+    def _answer(
+        self, ctx: Context, number: int, question: Question, got: Sequence[DSAError | bytes | memoryview]
+    ) -> None:
+        """What a source has given, for each shard that it was asked for: bytes, or why there are none."""
         command = self._under_way[question.command]
         command.asking.discard(number)
-        return command
-
-    def _take(
-        self, ctx: Context, command: _Command, got: Sequence[tuple[_Shard, DSAError | tuple[Any, Any] | memoryview]]
-    ) -> None:
-        """What a source has given: bytes to be stored together, or an error for a shard."""
-        stored, puts = [], []
-        for shard, each in got:
+        for (shard, source), each in zip(question.asked, got, strict=True):
             if isinstance(each, DSAError):
-                self._blame(shard, each)
-                continue
-            wanted, data = shard.wanted, each[1] if isinstance(each, tuple) else each
-            if len(data) != wanted.length:
-                self._blame(shard, Corrupt(f"{wanted.length} bytes were asked for, {len(data)} came"))
-                continue
-            stored.append(shard)
-            puts.append(NewShard(shard.key, wanted.chunk_length, wanted.hash, data))
-        if puts:
-            self._run(ctx, command, "put", stored, WRITE, PutBatch(tuple(puts)))
+                self._blame(shard, source, each)
+            elif len(each) != source.length:
+                self._blame(shard, source, Corrupt(f"{source.length} bytes were asked for, {len(each)} came"))
+            else:
+                shard.take(source, each)
+        ready = [shard for shard in dict.fromkeys(shard for shard, _ in question.asked) if shard.is_ready]
+        orders = [shard for shard in ready if shard.ways[0].makes]
+        if orders:
+            self._run(ctx, command, "make", orders, CARE, MakeShards(tuple(shard.order() for shard in orders)))
+        self._put(ctx, command, [(shard, shard.hash, shard.whole()) for shard in ready if not shard.busy])
+        self._go_on(ctx, command)
 
-    def _blame(self, shard: _Shard, error: DSAError) -> None:
-        assert shard.source is not None, "somebody was asked"
+    def _on_made(
+        self, ctx: Context, command: _Command, made: Iterable[tuple[Gathering, Made | Wrong | DSAError]]
+    ) -> None:
+        puts = []
+        for shard, each in made:
+            if isinstance(each, Made):
+                self._made += 1
+                shard.let_go()
+                puts.append((shard, each.hash, each.data))
+            elif isinstance(each, Wrong):
+                for index in each.indexes:
+                    error = Corrupt(f"shard {index} of chunk {shard.asked[index].chunk} does not match its hash")
+                    self._blame(shard, shard.asked[index], error)
+            else:
+                self._fail(shard, each)
+        self._put(ctx, command, puts)
+
+    def _put(
+        self, ctx: Context, command: _Command, shards: Sequence[tuple[Gathering, bytes, bytes | memoryview]]
+    ) -> None:
+        """Store these, which are to have these hashes, together."""
+        news = []
+        for shard, hash_, data in shards:
+            shard.hash = hash_
+            news.append(NewShard(shard.key, shard.wanted.chunk_length, hash_, data))
+        if news:
+            self._run(ctx, command, "put", [shard for shard, _, _ in shards], WRITE, PutBatch(tuple(news)))
+
+    def _blame(self, shard: Gathering, source: ShardSource, error: DSAError) -> None:
         self._blamed += 1
-        shard.blamed.append(shard.source.node)
-        shard.source, shard.failure = None, error
+        shard.blame(source, error)
 
-    def _fail(self, shard: _Shard, error: DSAError) -> None:
+    def _fail(self, shard: Gathering, error: DSAError) -> None:
         shard.outcome = FetchOutcome(shard.wanted.move, failure=as_failure(error), blamed=shard.blamed)
+        shard.let_go()
 
     # --- the answer -----------------------------------------------------------------------------------------------
 
@@ -274,6 +297,7 @@ class Fetching(NodeDepartment):
             "fetches": len(self._under_way),
             "fetch_questions": len(self._questions),
             "shards_fetched": self._fetched,
+            "shards_made": self._made,
             "fetch_sources_blamed": self._blamed,
         }
 
@@ -293,49 +317,3 @@ def _problem(message: Fetch) -> DSAError | None:
     if len({(shard.chunk, shard.index) for shard in message.shards}) < len(message.shards):
         return Invalid("a command that names a shard twice")
     return None
-
-
-def _refusal(wanted: FetchShard) -> DSAError | None:
-    try:
-        check_shard(wanted.chunk, wanted.index, wanted.length)
-        if len(wanted.hash) != HASH_BYTES:
-            raise Invalid(f"a hash of {len(wanted.hash)} bytes")
-    except DSAError as error:
-        return error
-    return None
-
-
-def _portions(shards: Sequence[_Shard]) -> list[list[_Shard]]:
-    """As one question may have: its bytes travel in one message, and a source answers for each shard once."""
-    portions: list[list[_Shard]] = [[]]
-    size = 0
-    named: set[tuple[int, int]] = set()
-    for shard in shards:
-        assert shard.source is not None, "a source was chosen"
-        name = (shard.source.chunk, shard.source.index)
-        if portions[-1] and (size + shard.source.length > MAX_BYTES or name in named):
-            portions.append([])
-            size, named = 0, set()
-        portions[-1].append(shard)
-        size += shard.source.length
-        named.add(name)
-    return portions
-
-
-def _match(
-    question: _Question, message: ShardData, payload: Sequence[memoryview]
-) -> list[tuple[_Shard, DSAError | memoryview]]:
-    """The bytes of each shard asked, or why there are none. A source may answer nonsense."""
-    frames = iter(payload)
-    found: dict[tuple[int, int], DSAError | memoryview] = {}
-    for got in message.shards:
-        if got.failure is not None:
-            found[got.chunk, got.index] = Unavailable(f"node {question.node}: {got.failure.message}")
-        elif (frame := next(frames, None)) is not None:
-            found[got.chunk, got.index] = frame
-    nothing = Unavailable(f"node {question.node} did not answer for the shard")
-    return [
-        (shard, found.get((shard.source.chunk, shard.source.index), nothing))
-        for shard in question.shards
-        if shard.source is not None
-    ]

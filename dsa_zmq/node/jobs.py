@@ -21,6 +21,7 @@ from dsa_zmq.node.compactor import Rewritten, Share
 from dsa_zmq.node.damage_steps import FindDamage, find_damage
 from dsa_zmq.node.identity import IdentityFile
 from dsa_zmq.node.inventory_steps import DigestStore, ReadRanges, digest_store, read_ranges
+from dsa_zmq.node.making import MakeShards, make_shards
 from dsa_zmq.node.scrub_steps import LoadScrub, SaveScrub, ScrubSome, load_scrub, save_scrub, scrub_some
 from dsa_zmq.node.shard_states import LookUpShards, ReadShards, look_up_shards, read_shards
 from dsa_zmq.node.store import NewShard, ShardInfo, ShardKey, ShardStore, Usage
@@ -194,6 +195,7 @@ CARE_JOBS: dict[type[Job], Callable[[ShardStore, Any], Any]] = {
     LookAtStore: _look,
     ChooseSegment: _choose,
     GatherShare: _gather,
+    MakeShards: make_shards,
     ReadShards: read_shards,
     DigestStore: digest_store,
     ReadRanges: read_ranges,

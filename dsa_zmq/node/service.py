@@ -9,6 +9,7 @@ from actors.core import ActorSpec, Address
 from actors.disk import Disk
 from dsa_zmq.errors import ConfigError
 from dsa_zmq.model.addresses import WILDCARDS, split_endpoint
+from dsa_zmq.model.erasure import check_library
 from dsa_zmq.model.limits import HEARTBEAT_S, SEGMENT_BYTES
 from dsa_zmq.model.pace import CarePace
 from dsa_zmq.node.actor import NodeActor, Profile
@@ -67,6 +68,7 @@ def node_spec(settings: NodeSettings, disk: Disk, rng: random.Random) -> ActorSp
         pending_bytes=settings.pending_bytes,
         notes=store.notes,
         pace=settings.pace,
+        no_codes=_no_codes(),
     )
     return ActorSpec(
         name=f"node-{identity.identity.store_id.hex()[:12]}",
@@ -76,3 +78,12 @@ def node_spec(settings: NodeSettings, disk: Disk, rng: random.Random) -> ActorSp
         lanes=node_lanes(store, identity),
         listen=settings.listen,
     )
+
+
+def _no_codes() -> ConfigError | None:
+    """Why shards of erasure codes cannot be made in this process. Everything else goes on without."""
+    try:
+        check_library()
+    except ConfigError as error:
+        return error
+    return None
