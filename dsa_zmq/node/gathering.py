@@ -129,19 +129,18 @@ def gathering(wanted: FetchShard, no_codes: ConfigError | None) -> Gathering:
     same: list[ShardSource] = []
     others: list[ShardSource] = []
     for source in wanted.sources:
-        is_same = origin == target and source.index == wanted.index if origin.is_code else not target.is_code
+        is_same = target.alike if origin.alike else origin == target and source.index == wanted.index
         (same if is_same else others).append(source)
     if others and not same and no_codes is not None:
         raise ConfigError(no_codes.message, no_codes.remedy)
-    of_chunk = wanted.chunk_hash if target.is_code else wanted.hash or wanted.chunk_hash
-    of_shard = (
-        wanted.hash or (b"" if target.is_code else of_chunk) or next((each.hash for each in same if each.hash), b"")
-    )
+    of_chunk = (wanted.hash if target.alike else b"") or wanted.chunk_hash
+    of_same = next((source.hash for source in same if source.hash), b"")
+    of_shard = wanted.hash or (of_chunk if target.alike else b"") or of_same
     if not {len(of_shard), len(of_chunk)} <= {0, HASH_BYTES} or not (of_shard or of_chunk) or (same and not of_shard):
         raise Invalid(f"hashes of {len(of_shard)} bytes for a shard, and {len(of_chunk)} for its chunk")
     ways = [Way(1, same, makes=False)] if same else []
     if others and no_codes is None:
-        hashes = [source.hash if origin.is_code else of_chunk or source.hash for source in others]
+        hashes = [(of_chunk if origin.alike else b"") or source.hash for source in others]
         ways.append(Way(origin.needed, list(map(_with_hash, others, hashes)), makes=True))
     return Gathering(wanted, of_shard, ways)
 
@@ -159,7 +158,7 @@ def _check_shape(wanted: FetchShard, target: Redundancy, origin: Redundancy) -> 
     shards += [(source, origin) for source in wanted.sources]
     for shard, redundancy in shards:
         check_shard(shard.chunk, shard.index, shard.length)
-        is_beyond = redundancy.is_code and shard.index >= redundancy.shards
+        is_beyond = not redundancy.alike and shard.index >= redundancy.shards
         if is_beyond or shard.length != redundancy.shard_bytes(wanted.chunk_length):
             raise Invalid(
                 f"there can be no shard {shard.index} with {shard.length} bytes of a chunk of {wanted.chunk_length} bytes "

@@ -78,10 +78,10 @@ def _shard(order: Order) -> bytes | memoryview:
     source, target = order.source_redundancy, order.redundancy
     if source == target and order.hash:
         return erasure.rebuild(parts, order.key.index, target, order.chunk_length)
-    chunk = erasure.join(parts, source, order.chunk_length) if source.is_code else order.parts[0].data
+    chunk = order.parts[0].data if source.alike else erasure.join(parts, source, order.chunk_length)
     if order.chunk_hash and blake3(chunk).digest() != order.chunk_hash:
         raise _not_it(order, "the chunk")
-    if not target.is_code:
+    if target.alike:
         return chunk
     return bytes(erasure.split(chunk, target)[order.key.index])  # a view would keep the whole chunk in memory
 

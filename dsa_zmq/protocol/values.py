@@ -145,30 +145,38 @@ class RepairWait(Value, frozen=True):
 
 
 class ShardSource(Value, frozen=True):
-    """Where bytes for a shard can be read, with a read grant. Usually a copy of the very shard; for a shard that is to be
-    made by a code, or of another chunk with the same bytes, whatever it names."""
+    """Where bytes for a shard can be read, with a read grant: the very shard, or a part of what it can be made from. It has
+    an index and a length that there are with ``FetchShard.source_redundancy``."""
 
     node: int
-    chunk: int
+    chunk: int  #: may be another one with the same bytes
     index: int
     length: int
     expires_s: int
     mac: bytes
-    hash: bytes = b""  #: BLAKE3-256 of its bytes; b"" of a copy: then it is that of the shard to be made
+    hash: bytes = b""  #: BLAKE3-256 of its bytes; may be b"" of a copy, and of the very shard, if the command says it
 
 
 class FetchShard(Value, frozen=True):
-    """A shard that a node is to get for itself."""
+    """A shard that a node is to get for itself, from the data ports of others, or from what it has.
+
+    A source has *the very shard* if both redundancies are copies, or both the same code and the indexes equal. Any one such
+    source is enough, and these are asked first. The shard is made from the others: so many of different indexes as
+    ``source_redundancy`` needs. They are asked in the order given, the next ones when one has failed, and each has to match
+    its hash. From shards of the same code and with ``hash`` known, the shard is rebuilt and has to match it. Otherwise the
+    whole chunk is joined and has to match ``chunk_hash``; it is the copy, or is split, and ``hash`` has to match if it
+    is known. If what was made does not match although every source did, nobody is blamed and the failure is ``corrupt``.
+    """
 
     move: int  #: id of the move: stands for the upload in its receipt
     chunk: int
     index: int
     chunk_length: int  #: of the whole chunk
-    length: int  #: bytes of the shard
-    hash: bytes  #: BLAKE3-256 of the shard; b"" if only the chunk's is known
+    length: int  #: bytes of the shard: what its redundancy makes of ``chunk_length``
+    hash: bytes  #: BLAKE3-256 of the shard; b"" if only the chunk's is known: then the outcome says it
     redundancy: str  #: of its chunk
-    sources: list[ShardSource]  #: best first; any one copy is enough, of a code as many as it needs
-    chunk_hash: bytes = b""  #: BLAKE3-256 of the whole chunk, if the shard has to be made from others
+    sources: list[ShardSource]  #: best first
+    chunk_hash: bytes = b""  #: BLAKE3-256 of the whole chunk; b"" only if ``hash`` is known
     source_redundancy: str = ""  #: of the chunk that the sources are of; "": the same
 
 
@@ -179,7 +187,7 @@ class FetchOutcome(Value, frozen=True):
     receipt: Receipt | None = None
     failure: Failure | None = None
     blamed: list[int] = []  #: sources that did not answer, or gave damaged bytes
-    hash: bytes = b""  #: BLAKE3-256 of the shard, if the command did not say it
+    hash: bytes = b""  #: BLAKE3-256 of the shard, as in the receipt, if the command did not say it
 
 
 class ProbeOutcome(Value, frozen=True):
