@@ -174,14 +174,14 @@ class NodeWorld:
     def get(self, *grants: ShardGrant) -> tuple[ShardData, list[bytes]]:
         return self.ask(GetShards(2, list(grants)))
 
-    def receipt(self, chunk: int, data: bytes, upload: int = UPLOAD) -> Receipt:
+    def receipt(self, chunk: int, data: bytes, upload: int = UPLOAD, index: int = 0) -> Receipt:
         """Of the present process."""
         incarnation = self.spec.incarnation
         mac = receipt_mac(
             KEY, cluster=CLUSTER, node=NODE, store_id=self.store_id, incarnation=incarnation, upload=upload, chunk=chunk,
-            index=0, shard_hash=blake3(data).digest(),
+            index=index, shard_hash=blake3(data).digest(),
         )  # fmt: skip
-        return Receipt(NODE, 0, incarnation, mac)
+        return Receipt(NODE, index, incarnation, mac)
 
 
 @pytest.fixture
