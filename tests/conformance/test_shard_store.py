@@ -12,7 +12,9 @@ from blake3 import blake3
 from actors.disk import OsDisk
 from actors.sim.disk import SimDisk
 from dsa_zmq.errors import Conflict, Corrupt, Invalid, NoSpace, NotFound, Unavailable
+from dsa_zmq.model.erasure import split
 from dsa_zmq.model.inventory import SHARDS, SHIFTS, bucket_of, digests, id_range, shard_digest
+from dsa_zmq.model.redundancy import parse_redundancy
 from dsa_zmq.node.disk_store import DiskStore
 from dsa_zmq.node.memory_store import MemoryStore
 from dsa_zmq.node.space import MIN_BALLAST_BYTES, MIN_WAL_PAGES, PAGE_BYTES
@@ -27,6 +29,14 @@ DRAW = random.Random(7)
 def shard(chunk: int, size: int = 100, *, index: int = 0, chunk_length: int | None = None) -> NewShard:
     data = DRAW.randbytes(size)
     return NewShard(ShardKey(chunk, index), size if chunk_length is None else chunk_length, blake3(data).digest(), data)
+
+
+def shards_of_code(chunk: int, content: bytes, name: str) -> list[NewShard]:
+    """All shards of a chunk. Each is shorter than the chunk, or, of a tiny one, longer."""
+    parts = [bytes(part) for part in split(content, parse_redundancy(name))]
+    return [
+        NewShard(ShardKey(chunk, index), len(content), blake3(part).digest(), part) for index, part in enumerate(parts)
+    ]
 
 
 def info(new: NewShard) -> ShardInfo:
@@ -99,6 +109,46 @@ def test_a_memoryview_is_as_good_as_bytes(store: ShardStore) -> None:
     view = memoryview(b"x" + new.data)[1:]
     assert store.put([NewShard(new.key, 500, new.hash, view)]) == [info(new)]
     assert store.get(new.key)[1] == new.data
+
+
+@pytest.mark.parametrize("length", [1, 64, 65, 10_001])
+@pytest.mark.parametrize("name", ["ec=2+1", "ec=4+2", "ec=12+4"])
+def test_shards_of_codes_are_kept_with_the_length_of_their_chunk(store: ShardStore, name: str, length: int) -> None:
+    news = shards_of_code(5, DRAW.randbytes(length), name)
+    other = shard(6)
+    assert store.put([*news, other]) == [info(new) for new in (*news, other)]
+    for new in news:
+        assert store.get(new.key, len(new.data)) == (info(new), new.data)
+        assert store.has(new.key) == store.verify(new.key, len(new.data)) == info(new)
+        with pytest.raises(Conflict):
+            store.get(new.key, len(new.data) + 1)
+    assert store.list(None, 100) == [info(new) for new in (*news, other)]
+    assert store.range(5, 6) == [info(new) for new in news]
+    assert store.digests(0) == digests([new.key for new in (*news, other)], 0)
+    assert store.usage().shards == len(news) + 1
+
+
+def test_equal_shards_of_one_chunk_are_kept_apart(store: ShardStore) -> None:
+    """All shards of a chunk of zeros are equal."""
+    news = shards_of_code(5, bytes(1000), "ec=4+2")
+    assert len({new.hash for new in news}) == 1
+    assert store.put(news) == [info(new) for new in news]
+    assert store.drop([ShardKey(5, 0), ShardKey(5, 5)]) == [ShardKey(5, 0), ShardKey(5, 5)]
+    assert store.list(None, 100) == [info(new) for new in news[1:5]]
+    assert store.get(ShardKey(5, 4)) == (info(news[4]), news[4].data)
+
+
+def test_damage_to_one_shard_of_a_code_is_its_own_and_is_mended(bench: Bench) -> None:
+    news = shards_of_code(5, DRAW.randbytes(5000), "ec=4+2")
+    bench.store.put(news)
+    bench.rot(news[4])
+    with pytest.raises(Corrupt):
+        bench.store.verify(news[4].key)
+    assert bench.store.damaged() == [info(news[4])]
+    assert bench.store.list(None, 100) == [info(new) for new in news if new is not news[4]]
+    assert bench.store.put([news[4]]) == [info(news[4])]
+    assert bench.store.damaged() == []
+    assert bench.store.get(news[4].key) == (info(news[4]), news[4].data)
 
 
 def test_an_unknown_shard_is_not_found(store: ShardStore) -> None:

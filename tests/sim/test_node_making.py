@@ -444,6 +444,15 @@ def test_a_node_without_the_library_says_what_to_install_and_asks_nobody(bare: Y
     assert bare.asked() == [0] * 6
 
 
+def test_a_node_says_once_at_its_start_whether_codes_can_be_made(world: Yard, bare: Yard) -> None:
+    (usable,) = world.sim.story("erasure-codes")
+    assert "usable=True" in usable
+    before, after = bare.sim.story("erasure-codes")
+    assert "usable=True" in before
+    assert "usable=False" in after
+    assert "dsa-zmq[ec]" in after
+
+
 def test_a_node_without_the_library_keeps_shards_that_others_have(bare: Yard) -> None:
     wish = bare.wish(1000, "ec=2+1", 2, 0, 1, 2)
     assert bare.outcomes(1, wish) == [bare.got(wish)]

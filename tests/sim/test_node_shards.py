@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from blake3 import blake3
+from msgspec.structs import replace
 
-from dsa_zmq.model.macs import WRITE
+from dsa_zmq.model.erasure import split
+from dsa_zmq.model.macs import READ, WRITE
+from dsa_zmq.model.redundancy import parse_redundancy
 from dsa_zmq.protocol.messages import ConfirmShards, Heartbeat, PutOutcome, PutShards
 from tests.sim.conftest import NodeWorld
 
@@ -25,6 +29,21 @@ def test_a_receipt_is_given_after_the_bytes_are_durable(world: NodeWorld, data: 
     world.sim.crash(world.spec.name, power_loss=True)
     world.up()
     assert world.get(world.grant(10, 5000))[1] == [data]
+
+
+@pytest.mark.parametrize("length", [1, 33, 5000])
+def test_a_shard_of_a_code_is_taken_and_given_like_a_copy(world: NodeWorld, data: bytes, length: int) -> None:
+    """Its length is not that of its chunk; of a tiny one it is longer."""
+    code = parse_redundancy("ec=4+2")
+    for index, part in enumerate(map(bytes, split(data[:length], code))):
+        put = replace(world.put_shard(10 + index, part, index=index), index=index, chunk_length=length)
+        grant = replace(
+            world.grant(10 + index, len(part)), index=index, mac=world.mac(READ, 10 + index, len(part), index=index)
+        )
+        answer, _ = world.ask(PutShards(1, [put]), [part])
+        receipt = world.receipt(10 + index, part, index=index)
+        assert answer.outcomes == [PutOutcome(10 + index, index, receipt=receipt)]
+        assert world.get(grant)[1] == [part]
 
 
 def test_the_same_put_again_gives_a_valid_receipt(world: NodeWorld, data: bytes) -> None:
