@@ -403,6 +403,35 @@ def test_no_more_is_asked_for_than_may_be_held() -> None:
 
 
 @pytest.mark.slow
+def test_shards_that_fail_hold_nothing_and_the_others_get_their_turn() -> None:
+    world = Wide()
+    wishes = [replace(wish, hash=b"h" * 32) for wish in world.wishes()]
+    outcomes = world.outcomes(1, *wishes)
+    assert {(code_of(outcome), tuple(outcome.blamed)) for outcome in outcomes} == {("corrupt", ())}
+    assert world.bytes_asked() == 12 * sum(wish.length for wish in wishes)
+
+
+def test_the_room_that_a_failed_shard_leaves_is_there_for_one_before_it(world: Yard) -> None:
+    size = 6 << 20
+    world.sources[10].answer = lambda grant: bytes(size)
+    world.sources[11].answer = None
+    world.sources[12].answer = BAD["absent"]
+    wishes = []
+    for number, known, indexes in (
+        (1000, b"h" * 32, (0, 2)),
+        (1001, b"", (0, 1)),
+    ):  # the first is looked for here meanwhile
+        sources = [ShardSource(NODES[at], number, at, size, LATER_S, b"m" * 16, b"h" * 32) for at in indexes]
+        wishes.append(FetchShard(number, number, 3, 2 * size, size, known, "ec=2+2", sources, b"h" * 32))
+    outcomes = world.outcomes(1, *wishes)
+    assert [(code_of(outcome), outcome.blamed) for outcome in outcomes] == [
+        ("unavailable", [12]),
+        ("unavailable", [11]),
+    ]
+    assert world.asked() == [2, 1, 1, 0, 0, 0]
+
+
+@pytest.mark.slow
 def test_a_silent_node_is_waited_for_once_in_a_command() -> None:
     world = Wide()
     world.sources[11].answer = None
