@@ -20,7 +20,7 @@ from dsa_zmq.model.limits import (
     SLOT_SIZES,
 )
 from dsa_zmq.model.placement import DEFAULT_POLICY, Member, place
-from dsa_zmq.model.redundancy import MAX_COPIES, Redundancy, parse_redundancy
+from dsa_zmq.model.redundancy import MAX_SHARDS, Redundancy, kept_as, parse_redundancy
 from dsa_zmq.protocol.operations import (
     Allocate,
     Allocated,
@@ -77,9 +77,11 @@ class Allocator:
     ) -> Allocated:
         """Ids, places and grants for all the chunks asked, or an error and no change.
 
+        ``redundancy`` is what was asked for, or its directory's; a small file may be kept otherwise, as the answer says.
         Raises TooFewNodes, NoSpace, :class:`Invalid` or Overloaded.
         """
-        parsed = parse_redundancy(redundancy)
+        is_alone = not asked.upload and not asked.first and len(asked.lengths) == 1
+        parsed = parse_redundancy(kept_as(redundancy, asked.lengths[0], asked.chunk_bytes) if is_alone else redundancy)
         self._uploads.check_room(self._uploads.get(asked.upload), len(asked.lengths))
         room = self._room_of(up)
         upload = asked.upload or self._ids.next()  # before its chunks: whatever is older than it is not of it
@@ -119,6 +121,7 @@ class Allocator:
                 count=redundancy.shards,
                 shard_bytes=size,
                 avoid=avoid,
+                redundancy=redundancy,
             )
             for node in nodes:
                 room.take(node, size)
@@ -130,7 +133,7 @@ class Allocator:
         chunk = self._ids.next()
         size = shard_bytes(redundancy.name, asked.lengths[0])
         seed = self._groups.seed(chunk, served_ns)
-        what = (room, redundancy.shards, tuple(asked.avoid))
+        what = (room, redundancy, tuple(asked.avoid))
         nodes = self._groups.recall(what, size)
         if nodes is None:
             room.count()
@@ -143,6 +146,7 @@ class Allocator:
                 count=redundancy.shards,
                 shard_bytes=size,
                 avoid=frozenset(asked.avoid),
+                redundancy=redundancy,
             )
             if self._policy == DEFAULT_POLICY:  # chained placement turns with each file
                 self._groups.keep(what, nodes)
@@ -179,6 +183,7 @@ class Allocator:
                     count=redundancy.shards,
                     shard_bytes=max(size, SLOT_ROOM_BYTES),
                     avoid=avoid,
+                    redundancy=redundancy,
                 )
             for node in nodes:
                 room.take(node, size)
@@ -192,7 +197,7 @@ class Allocator:
             ]
             slots.append(UploadSlot(upload, chunk, places))
         addresses = room.addresses({node for _, _, nodes in chosen for node in nodes})
-        return AllocatedSlots(slots, addresses, expires_s, self._slots_last_ms)
+        return AllocatedSlots(slots, addresses, expires_s, self._slots_last_ms, redundancy.name)
 
     def reallocate(self, asked: Reallocate, up: list[NodeState], served_ns: int, wall_ns: int) -> Reallocated:
         """Another node for each shard asked, or an error and no change but a full lease for an upload that is known: a
@@ -226,6 +231,7 @@ class Allocator:
                 shard_bytes=length,
                 avoid=frozenset(asked.avoid),
                 held=barred,
+                redundancy=parse_redundancy(state.redundancy) if state is not None and state.redundancy else None,
             )
             room.take(node, length)
             taken.add(node)
@@ -350,7 +356,7 @@ class _Room:
 
 
 _Chosen = tuple[int, int, list[int]]  #: chunk, bytes of each shard, nodes by shard index
-_GroupKey = tuple[_Room, int, tuple[int, ...]]  #: besides the seed: members, how many of them, and whom to avoid
+_GroupKey = tuple[_Room, Redundancy, tuple[int, ...]]  #: besides the seed: members, for what, and whom to avoid
 
 
 def _ended(upload: int) -> Outdated:
@@ -381,19 +387,19 @@ def _check_slots(asked: AllocateSlots) -> Redundancy:
         raise Invalid(f"slots for {asked.slot_bytes} bytes are not possible", f"use 1 to {SLOT_SIZES[-1]} bytes")
     if len(asked.avoid) > _MAX_NODES_NAMED:
         raise Invalid("an allocation's numbers are out of range")
-    return parse_redundancy(asked.redundancy)
+    return parse_redundancy(kept_as(asked.redundancy, asked.slot_bytes, MAX_CHUNK_BYTES))
 
 
 def _check_reallocate(asked: Reallocate) -> None:
     count = len(asked.shards)
-    if not 1 <= count <= MAX_PAGE_CHUNKS * MAX_COPIES:
-        raise Invalid(f"{count} shards cannot be moved at once", f"ask for 1 to {MAX_PAGE_CHUNKS * MAX_COPIES}")
+    if not 1 <= count <= MAX_PAGE_CHUNKS * MAX_SHARDS:
+        raise Invalid(f"{count} shards cannot be moved at once", f"ask for 1 to {MAX_PAGE_CHUNKS * MAX_SHARDS}")
     if len(asked.lengths) != count or len(asked.held) != count:
         raise Invalid("shards, lengths and held must be equally many")
     if not 0 < asked.upload <= _MAX_ID:
         raise Invalid("there is no such upload")
     in_range = all(
-        0 < shard.chunk <= _MAX_ID and 0 <= shard.index < MAX_COPIES and 0 < length <= MAX_CHUNK_BYTES
+        0 < shard.chunk <= _MAX_ID and 0 <= shard.index < MAX_SHARDS and 0 < length <= MAX_CHUNK_BYTES
         for shard, length in zip(asked.shards, asked.lengths, strict=True)
     )
     if not in_range or any(len(nodes) > _MAX_NODES_NAMED for nodes in (asked.avoid, *asked.held)):

@@ -189,8 +189,10 @@ class Mover(Department):
                 state = office.members.get(place.node)
                 if state is not None:
                     nodes.add(place.node)
-                    mac = office.granter.read(state.row, plan.source, place.index, plan.shard_bytes, expires_s)
-                    sources.append(ShardSource(place.node, plan.source, place.index, plan.shard_bytes, expires_s, mac))
+                    size, hash_ = plan.source_bytes, b"" if plan.has_bytes(place) else plan.source_hash(place)
+                    mac = office.granter.read(state.row, plan.source, place.index, size, expires_s)
+                    sources.append(ShardSource(place.node, plan.source, place.index, size, expires_s, mac, hash_))
+            is_made = any(source.hash for source in sources)
             shards.append(
                 FetchShard(
                     move,
@@ -201,6 +203,8 @@ class Mover(Department):
                     plan.hash,
                     plan.redundancy,
                     sources,
+                    plan.chunk_hash if is_made else b"",
+                    "" if plan.source_redundancy == plan.redundancy else plan.source_redundancy,
                 )
             )
         return shards, [office.members.address(node) for node in sorted(nodes)]
@@ -221,7 +225,7 @@ class Mover(Department):
             suspected += _blamed(pending.plan, outcome.blamed)
             if outcome.receipt is not None:
                 del missing[outcome.move]
-                arrived.append(Arrived(pending.plan.chunk, outcome.move, outcome.receipt))
+                arrived.append(Arrived(pending.plan.chunk, outcome.move, outcome.receipt, outcome.hash))
         if suspected:  # what they have, they have to say themselves; the catalog is told of it there
             self.office.examiner.ask(ctx, suspected, True, lambda ctx, states: None)
         if arrived:

@@ -62,12 +62,8 @@ class Batch:
     target: int
     moves: dict[int, Pending]  #: by move id
     asked: dict[int, list[Placed]]  #: move id -> its sources, best first
-    bytes: int
-
-    @property
-    def sources(self) -> set[int]:
-        """Those that are asked first, over the network."""
-        return {places[0].node for places in self.asked.values()} - {self.target}
+    bytes: int  #: that the target reads
+    sources: set[int] = field(default_factory=set)  #: that are asked first, over the network
 
 
 @dataclass(slots=True)
@@ -337,50 +333,58 @@ class Moves:
             if held and pending.plan.why != Why.BAD:
                 passed.append(entry)
                 continue
-            size = pending.plan.shard_bytes
+            plan = pending.plan
+            readable, needed = _readable(plan, standings)
+            size = needed * plan.source_bytes
             if batch.moves and batch.bytes + size > pace.move_bytes:
                 passed.append(entry)
                 break
-            readable = [place for place in pending.plan.sources if _is_readable(place, standings)]
             if not readable:
                 self._retry(pending, now_ns + int(pace.retry_max_s * SECOND_NS))
                 self.blind.append(pending)
                 continue
-            places = self._sources(readable, node, standings, asked, now_ns)
-            if not places or not self._may_trickle(pending, now_ns):
+            first = self._first(plan, readable, needed, node, standings, asked, now_ns)
+            if not first or not self._may_trickle(pending, now_ns):
                 passed.append(entry)
                 continue
-            batch.moves[pending.plan.move] = pending
+            batch.moves[plan.move] = pending
             pending.batch = batch.number  # now: if its rank was another for a while, it has two entries like this
-            batch.asked[pending.plan.move] = places
+            batch.asked[plan.move] = [*first, *(place for place in readable if place not in first)]
             batch.bytes += size
-            if places[0].node != node:
-                asked[places[0].node] = asked.get(places[0].node, 0) + size
+            for place in first:
+                if place.node != node:
+                    asked[place.node] = asked.get(place.node, 0) + plan.source_bytes
         for entry in passed:
             heapq.heappush(target.queue, entry)
         if not batch.moves:
             return None
         self._last = batch.number
         self._batches[batch.number] = batch
+        batch.sources = set(asked)
         self._budget.begin(node, batch.bytes, asked, now_ns)
         return batch
 
-    def _sources(
-        self, readable: list[Placed], to: int, standings: Mapping[int, Standing], asked: Mapping[int, int], now_ns: int
-    ) -> list[Placed]:
-        """Who is asked: the target itself, else the best that has the least to do; then the others. Empty: all are busy."""
-        near = {to, *asked}
-        free = [place for place in readable if place.node in near or self._budget.may_be_source(place.node, now_ns)]
-        if not free:
-            return []
-        load = self._budget.as_source
-        first = min(
-            free,
+    def _first(
+        self, plan: PlannedMove, readable: list[Placed], needed: int, to: int, standings: Mapping[int, Standing],
+        asked: Mapping[int, int], now_ns: int,
+    ) -> list[Placed]:  # fmt: skip
+        """Who is asked for the bytes: the target itself, else the best that have the least to do. Empty: too many are busy.
+
+        If any of them has the very bytes, one like that; else as many different shards as are needed.
+        """
+        pool = [place for place in readable if plan.has_bytes(place)] or readable
+        near, load = {to, *asked}, self._budget.as_source
+        free = [place for place in pool if place.node in near or self._budget.may_be_source(place.node, now_ns)]
+        free.sort(
             key=lambda place: (
-                place.node != to, standings[place.node], load[place.node], asked.get(place.node, 0), place.node
-            ),
+                place.node != to, standings[place.node], needed > 1 and place.index >= needed, load[place.node],
+                asked.get(place.node, 0), place.node,
+            )
         )  # fmt: skip
-        return [first, *(place for place in readable if place is not first)]
+        different: dict[int, Placed] = {}
+        for place in free:
+            different.setdefault(place.index if needed > 1 else 0, place)
+        return list(different.values())[:needed] if len(different) >= needed else []
 
     def _is_open(self, node: int, standings: Mapping[int, Standing], now_ns: int) -> bool:
         """Whether this node may be the target of one more batch."""
@@ -396,5 +400,10 @@ class Moves:
         return True
 
 
-def _is_readable(place: Placed, standings: Mapping[int, Standing]) -> bool:
-    return standings.get(place.node, Standing.AWAY).readable
+def _readable(plan: PlannedMove, standings: Mapping[int, Standing]) -> tuple[list[Placed], int]:
+    """The sources that may be asked, and how many of them it takes. None if they are not enough."""
+    there = [place for place in plan.sources if standings.get(place.node, Standing.AWAY).readable]
+    if any(plan.has_bytes(place) for place in there):
+        return there, 1
+    needed = plan.source_needed
+    return (there if len({place.index for place in there}) >= needed else []), needed

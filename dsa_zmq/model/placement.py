@@ -5,7 +5,8 @@ It is a proposal. Recorded places are the truth, and nothing moves because this 
 *rendezvous* (default): weighted rendezvous hashing (Thaler and Ravishankar 1998; the logarithmic weights of Schindelhauer
 and Schomaker 2005). Every node draws a number from (chunk, node); the lowest cost ``-ln(h) / capacity`` wins. A node that
 joins or leaves changes only the chunks that it wins or held. Zones come first, then hosts, then nodes, so that one failure
-takes as few shards of a chunk as the members allow.
+takes as few shards of a chunk as the members allow: no zone or host gets more than may lie together
+(:attr:`dsa_zmq.model.redundancy.Redundancy.together`) while another one can take them.
 
 *chained*: chained declustering (Hsiao and DeWitt 1990). Copy ``c`` of chunk ``i`` goes to node ``(i - c + h) mod n``, with
 the nodes in the order of their names and ``h`` from the file's first chunk. With four nodes and two copies the chunks lie
@@ -20,6 +21,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from dsa_zmq.errors import Invalid, NoSpace, TooFewNodes
+from dsa_zmq.model.redundancy import Redundancy, lesser
 from dsa_zmq.model.sizes import counted, format_size
 
 DEFAULT_POLICY = "rendezvous"
@@ -55,6 +57,7 @@ class _Request:
     count: int
     avoid: AbstractSet[int]
     held: AbstractSet[int]
+    together: int  #: shards that may share a domain while there are others
 
 
 def place(
@@ -68,13 +71,14 @@ def place(
     shard_bytes: int,
     avoid: AbstractSet[int] = frozenset(),
     held: AbstractSet[int] = frozenset(),
+    redundancy: Redundancy | None = None,
 ) -> list[int]:
     """Choose ``count`` different nodes, for shard indexes 0 to ``count - 1`` in this order.
 
     ``position`` is the chunk's index in its file, ``anchor`` the id of the file's first chunk. Nodes in ``held`` have
     another shard of this chunk: they are never chosen, and their domains count as used (as far as they are members).
     Nodes in ``avoid`` are chosen only if there is no other way. Nodes with less than ``shard_bytes`` free are passed
-    over.
+    over. ``redundancy`` is the chunk's; None: copies.
 
     Raises :class:`TooFewNodes` if there are not enough members, :class:`NoSpace` if not enough of them have room,
     :class:`Invalid` for an unknown policy.
@@ -84,8 +88,9 @@ def place(
         raise Invalid(f"'{policy}' is not a placement policy", f"use one of: {', '.join(sorted(POLICIES))}")
     usable = [member for member in members if member.free >= shard_bytes and member.node not in held]
     if len(usable) < count:
-        raise _shortage(members, count, shard_bytes, held)
-    return choose(_Request(chunk, position, anchor, members, usable, count, avoid, held))
+        raise _shortage(members, count, shard_bytes, held, redundancy or Redundancy(count, 1))
+    together = 1 if redundancy is None else redundancy.together
+    return choose(_Request(chunk, position, anchor, members, usable, count, avoid, held, together))
 
 
 def honours_domains(policy: str) -> bool:
@@ -115,19 +120,24 @@ def _rendezvous(request: _Request) -> list[int]:
                 _occupy(member, zones, hosts)
     chosen: list[int] = []
     for _ in range(request.count):
-        member = _least_shared(left, zones, hosts, request.avoid) if chosen or zones or request.avoid else left[0]
+        member = left[0]
+        if chosen or zones or request.avoid:
+            member = _least_shared(left, zones, hosts, request.avoid, request.together)
         left.remove(member)
         _occupy(member, zones, hosts)
         chosen.append(member.node)
     return chosen
 
 
-def _least_shared(left: list[Member], zones: dict[str, int], hosts: dict[str, int], avoid: AbstractSet[int]) -> Member:
-    """The first of ``left`` with the fewest drawbacks: new zones, then new hosts, then the emptiest zone and host."""
+def _least_shared(
+    left: list[Member], zones: dict[str, int], hosts: dict[str, int], avoid: AbstractSet[int], together: int
+) -> Member:
+    """The first of ``left`` with the fewest drawbacks: a zone that may take one more, then such a host, then the emptiest
+    zone and host."""
     best, best_drawbacks = left[0], (2, 0, 0, 0, 0)
     for member in left:
         zone, host = zones.get(member.zone, 0), hosts.get(member.host, 0)
-        drawbacks = (member.node in avoid, zone > 0, host > 0, zone, host)
+        drawbacks = (member.node in avoid, zone >= together, host >= together, zone, host)
         if drawbacks < best_drawbacks:
             best, best_drawbacks = member, drawbacks
             if not any(drawbacks):
@@ -164,11 +174,13 @@ def _mix(value: int) -> int:
     return value ^ (value >> 31)
 
 
-def _shortage(members: Sequence[Member], count: int, shard_bytes: int, held: AbstractSet[int]) -> NoSpace:
+def _shortage(
+    members: Sequence[Member], count: int, shard_bytes: int, held: AbstractSet[int], redundancy: Redundancy
+) -> NoSpace:
     """Too few nodes, or too little room on them? Says which, in numbers."""
     others = [member for member in members if member.node not in held]
     if len(others) < count:
-        return _too_few(len(members), len(others), count)
+        return _too_few(len(members), len(others), count, redundancy)
     roomy = sum(member.free >= shard_bytes for member in others)
     return NoSpace(
         f"{counted(count, 'node')} with {format_size(shard_bytes)} free {'is' if count == 1 else 'are'} needed for a chunk, "
@@ -184,7 +196,7 @@ def _lacks(members: Sequence[Member], count: int, shard_bytes: int) -> str:
     return f" ({', '.join(named)})"
 
 
-def _too_few(up: int, free_of_it: int, count: int) -> TooFewNodes:
+def _too_few(up: int, free_of_it: int, count: int, redundancy: Redundancy) -> TooFewNodes:
     more = "another node" if count - free_of_it == 1 else f"{count - free_of_it} more nodes"
     if free_of_it < up:
         return TooFewNodes(
@@ -192,8 +204,10 @@ def _too_few(up: int, free_of_it: int, count: int) -> TooFewNodes:
             f"{'is' if up == 1 else 'are'} up and {'all' if not free_of_it else up - free_of_it} hold one",
             f"start {more}",
         )
-    message = f"copies={count} needs {counted(count, 'node')}, {up} {'is' if up == 1 else 'are'} up"
-    return TooFewNodes(message, f"start {more} or use copies={up}" if up else f"start {more}")
+    message = f"{redundancy.name} needs {counted(count, 'node')}, {up} {'is' if up == 1 else 'are'} up"
+    choice = lesser(redundancy, up)
+    comma = "" if redundancy.alike else ","
+    return TooFewNodes(message, f"start {more}{comma} or use {choice}" if choice else f"start {more}")
 
 
 POLICIES: dict[str, Callable[[_Request], list[int]]] = {"rendezvous": _rendezvous, "chained": _chained}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -37,6 +38,16 @@ class Redundancy:
     def tolerates(self) -> int:
         """How many of its shards may be lost."""
         return self.shards - self.needed
+
+    @property
+    def together(self) -> int:
+        """How many of its shards may share a zone or a host, if the cluster has enough of them. Copies are to lie apart;
+        of a code as many as may be lost."""
+        return 1 if self.alike else self.tolerates
+
+    def apart(self, domains: Iterable[str]) -> int:
+        """How many of its shards lie as they should, by the zone, or the host, of each."""
+        return min(self.shards, sum(min(count, self.together) for count in Counter(domains).values()))
 
     @property
     def alike(self) -> bool:
@@ -78,6 +89,16 @@ def parse_redundancy(text: str) -> Redundancy:
         f"write copies=N with N from 1 to {MAX_COPIES}, as in copies=2, or ec=K+M with K from 2 to {MAX_DATA} and "
         f"M from 1 to {MAX_PARITY}, as in ec=4+2",
     )
+
+
+def lesser(redundancy: Redundancy, nodes: int) -> str:
+    """What could be used on so many nodes, which are too few for ``redundancy``, in words; "" if nothing could."""
+    if redundancy.alike or nodes < 3:
+        return f"copies={min(nodes, redundancy.tolerates + 1)}" if nodes else ""
+    losses = min(
+        nodes // 3, redundancy.tolerates
+    )  # a code that costs half as much again, and copies that survive as much
+    return f"ec={2 * losses}+{losses} or copies={losses + 1}"
 
 
 def kept_as(redundancy: str, length: int, chunk_bytes: int) -> str:

@@ -385,6 +385,7 @@ class AllocatedSlots(Value, frozen=True, tag=60):
     nodes: list[NodeAddress]
     expires_s: int
     use_within_ms: int  #: counted from the question: a slot that is older is not begun any more
+    redundancy: str = ""  #: theirs: files of so few bytes are not cut by a code
 
 
 Result = (

@@ -43,9 +43,10 @@ from dsa_zmq.master.catalog.tables import (
     UploadRow,
 )
 from dsa_zmq.master.catalog.walk import given_by, inode_of, trail_to
+from dsa_zmq.model.hashes import UNKNOWN_HASH, chunk_hash, join_hashes
 from dsa_zmq.model.manifest import pack_page, unpack_page
 from dsa_zmq.model.placement import Member, place
-from dsa_zmq.model.redundancy import parse_redundancy
+from dsa_zmq.model.redundancy import Redundancy, kept_as, parse_redundancy
 from dsa_zmq.model.upkeep import Standing, Why
 
 WALKED_AT_ONCE = 8  #: directories of a slice
@@ -156,9 +157,9 @@ def walk_files(rows: Rows, facts: Facts, job: WalkFiles) -> FilesFound:
 
 def _unlike(children: Sequence[_Child], wanted: str) -> list[FoundFile]:
     return [
-        FoundFile(inode, version, content, size, chunks, chunk_bytes, redundancy, wanted)
-        for _, inode, kind, redundancy, version, content, size, chunks, chunk_bytes in children
-        if kind == FILE and content and redundancy != wanted
+        FoundFile(inode, version, content, size, chunks, chunk_bytes, has, wants)
+        for _, inode, kind, has, version, content, size, chunks, chunk_bytes in children
+        if kind == FILE and content and has != (wants := kept_as(wanted, size, chunk_bytes))
     ]
 
 
@@ -184,20 +185,20 @@ def convert_page(rows: Rows, facts: Facts, job: ConvertPage) -> PageConverted | 
     redundancy = parse_redundancy(file.wants)
     targets = []
     for old, new, group in zip(old_chunks, new_ids, groups, strict=True):
-        nodes = _targets(members, job.conditions.policy, old, new, group, redundancy.shards)
+        nodes = _targets(members, job.conditions.policy, old, new, group, redundancy)
         for node in nodes:
             members[node].free -= redundancy.shard_bytes(old.length)
         targets.append(nodes)
     next_seq(rows)
     moves = []
     for old, new, group, nodes in zip(old_chunks, new_ids, groups, targets, strict=True):
-        chunk = ChunkRow(new, old.length, old.hash, redundancy.name, 1)
+        chunk = ChunkRow(new, old.length, _hashes(old, redundancy), redundancy.name, 1)
         rows.put(CHUNKS, chunk)
         change_places(rows, [PlaceChange(chunk, None, [])])
         for shard, node in enumerate(nodes):
             row = MoveRow(new, node, shard, rows.new_id(), Why.CONVERT, old.chunk, job.task)
             rows.put(MOVES, row)
-            moves.append(planned(row, chunk, group, view))
+            moves.append(planned(row, chunk, old, group, view))
     rows.put(PAGES, PageRow(job.content, job.page, pack_page(new_ids)))
     before = upload or UploadRow(job.content, file.chunk_bytes, redundancy.name, 0, 0, 0, 0)
     rows.put(
@@ -210,6 +211,12 @@ def convert_page(rows: Rows, facts: Facts, job: ConvertPage) -> PageConverted | 
         ),
     )
     return PageConverted(moves)
+
+
+def _hashes(old: ChunkRow, redundancy: Redundancy) -> bytes:
+    """What is known of the new chunk: of a code's shards nothing, before they are made."""
+    whole = chunk_hash(old.hash)
+    return whole if redundancy.alike else join_hashes(whole, [UNKNOWN_HASH] * redundancy.shards)
 
 
 def _members(rows: Rows, conditions: Conditions) -> dict[int, Member]:
@@ -228,10 +235,15 @@ _NO_ROOM = Room(0, 0)
 
 
 def _targets(
-    members: dict[int, Member], policy: str, old: ChunkRow, new: int, places: Sequence[PlaceRow], count: int
+    members: dict[int, Member],
+    policy: str,
+    old: ChunkRow,
+    new: int,
+    places: Sequence[PlaceRow],
+    redundancy: Redundancy,
 ) -> list[int]:
     """Where the shards of the new chunk go: as far as possible to nodes that have one of the old. Raises NoSpace."""
-    size = old.length
+    size, count = redundancy.shard_bytes(old.length), redundancy.shards
     having = [
         members[row.node]
         for row in places
@@ -239,15 +251,24 @@ def _targets(
     ]
     everybody = list(members.values())
     if len(having) >= count:
-        return place(policy, chunk=new, position=0, anchor=new, members=having, count=count, shard_bytes=size)
+        return place(
+            policy,
+            chunk=new,
+            position=0,
+            anchor=new,
+            members=having,
+            count=count,
+            shard_bytes=size,
+            redundancy=redundancy,
+        )
     held = [member.node for member in having]
     try:
         more = place(
             policy, chunk=new, position=0, anchor=new, members=everybody, count=count - len(held), shard_bytes=size,
-            held=frozenset(held),
+            held=frozenset(held), redundancy=redundancy,
         )  # fmt: skip
     except NoSpace as error:
-        raise NoSpace(f"no room for the new copies: {error.message}", error.remedy) from error
+        raise NoSpace(f"no room for the new shards: {error.message}", error.remedy) from error
     return held + more
 
 

@@ -29,6 +29,7 @@ from dsa_zmq.master.catalog.tables import (
     MoveRow,
     PlaceRow,
 )
+from dsa_zmq.model.hashes import HASH_BYTES, UNKNOWN_HASH, chunk_hash, shard_hash, with_shard_hash
 from dsa_zmq.model.redundancy import parse_redundancy
 from dsa_zmq.model.upkeep import NodeView, Placed, Standing, remaining
 from dsa_zmq.protocol.values import Receipt, StagedChunk
@@ -54,9 +55,34 @@ class PlannedMove(msgspec.Struct, frozen=True):
     remaining: int  #: how many more shards of the chunk may be lost
     chunk_length: int
     shard_bytes: int
-    hash: bytes  #: of the shard
+    hash: bytes  #: of the shard; b"" if nobody has made it yet
     redundancy: str
-    sources: list[Placed]  #: live places, on whatever nodes
+    sources: list[Placed]  #: live places, on whatever nodes: those first that have the very bytes
+    source_redundancy: str
+    source_hashes: bytes  #: as the chunk of the sources keeps them
+
+    def has_bytes(self, place: Placed) -> bool:
+        """Whether that source has what is to be made, and none has to be made from others."""
+        if self.source == self.chunk and place.index == self.shard:
+            return True
+        return parse_redundancy(self.redundancy).alike and parse_redundancy(self.source_redundancy).alike
+
+    @property
+    def source_needed(self) -> int:
+        """So many sources of different indexes are enough, if none has the very bytes."""
+        return parse_redundancy(self.source_redundancy).needed
+
+    @property
+    def source_bytes(self) -> int:
+        """That each source gives."""
+        return parse_redundancy(self.source_redundancy).shard_bytes(self.chunk_length)
+
+    @property
+    def chunk_hash(self) -> bytes:
+        return chunk_hash(self.source_hashes)
+
+    def source_hash(self, place: Placed) -> bytes:
+        return shard_hash(self.source_hashes, place.index)
 
 
 class LoadMoves(Job, frozen=True):
@@ -81,6 +107,7 @@ class Arrived(msgspec.Struct, frozen=True):
     chunk: int
     move: int
     receipt: Receipt
+    hash: bytes = b""  #: of the shard, if nobody knew it
 
 
 class ApplyReceipts(Job, frozen=True):
@@ -107,10 +134,16 @@ class GiveUpMoves(Job, frozen=True):
     moves: list[tuple[int, int, int]]  #: chunk, node, move
 
 
-def planned(row: MoveRow, chunk: ChunkRow, places: Sequence[PlaceRow], view: Mapping[int, NodeView]) -> PlannedMove:
-    """A move with what its chunk and the places of its source say."""
+def planned(
+    row: MoveRow, chunk: ChunkRow, source: ChunkRow, places: Sequence[PlaceRow], view: Mapping[int, NodeView]
+) -> PlannedMove:
+    """A move with what its chunk, its source and the places of that say."""
     redundancy = parse_redundancy(chunk.redundancy)
+    known = shard_hash(chunk.hash, row.shard)
     there = [Placed(place.node, place.shard) for place in places if place.state == LIVE_PLACE]
+    is_same = row.source == row.chunk
+    if not parse_redundancy(source.redundancy).alike:  # the chunk's own bytes need no arithmetic
+        there.sort(key=lambda place: (not (is_same and place.index == row.shard), place.index, place.node))
     return PlannedMove(
         chunk=row.chunk,
         node=row.node,
@@ -119,12 +152,14 @@ def planned(row: MoveRow, chunk: ChunkRow, places: Sequence[PlaceRow], view: Map
         why=row.why,
         source=row.source,
         task=row.task,
-        remaining=remaining(there, redundancy, view) if row.source == row.chunk else redundancy.tolerates,
+        remaining=remaining(there, redundancy, view) if is_same else redundancy.tolerates,
         chunk_length=chunk.length,
         shard_bytes=redundancy.shard_bytes(chunk.length),
-        hash=chunk.hash,  # a copy's hash is its chunk's
+        hash=b"" if known == UNKNOWN_HASH else known,
         redundancy=chunk.redundancy,
         sources=there,
+        source_redundancy=source.redundancy,
+        source_hashes=source.hash,
     )
 
 
@@ -146,10 +181,11 @@ def look_at_moves(rows: Rows, facts: Facts, job: LookAtMoves) -> list[PlannedMov
 def _describe(rows: Rows, moves: Sequence[MoveRow], standings: Mapping[int, Standing]) -> list[PlannedMove | None]:
     view = view_of(rows, standings)
     chunks = rows.get_all(CHUNKS, [row.chunk for row in moves])
+    sources = rows.get_all(CHUNKS, [row.source for row in moves])
     places = rows.group_all(PLACES, [row.source for row in moves])
     return [
-        None if chunk is None else planned(row, chunk, own, view)
-        for row, chunk, own in zip(moves, chunks, places, strict=True)
+        None if chunk is None else planned(row, chunk, source or chunk, own if source else (), view)
+        for row, chunk, source, own in zip(moves, chunks, sources, places, strict=True)
     ]
 
 
@@ -169,14 +205,19 @@ def _apply(rows: Rows, facts: Facts, node: int, arrived: Arrived) -> Applied:
     own = next((place for place in places if place.node == node), None)
     if move is None or move.move != arrived.move or move.shard != arrived.receipt.index or chunk is None:
         return _unwanted(rows, node, arrived, move, own)
-    redundancy = parse_redundancy(chunk.redundancy)
-    word = StagedChunk(chunk.chunk, chunk.length, chunk.hash, [arrived.receipt])
+    redundancy, hashes = parse_redundancy(chunk.redundancy), chunk.hash
+    if shard_hash(hashes, move.shard) == UNKNOWN_HASH and len(arrived.hash) == HASH_BYTES:
+        hashes = with_shard_hash(hashes, move.shard, arrived.hash)
+    word = StagedChunk(chunk.chunk, chunk.length, hashes, [arrived.receipt])
     try:
         if not is_present(rows, facts, move.move, word, arrived.receipt, redundancy):
             return Applied(STALE)
     except Denied:
         return Applied(REFUSED)
     assert own is None or own.state == BAD_PLACE, "no move goes where a live place is"
+    if hashes != chunk.hash:
+        chunk = chunk._replace(hash=hashes)
+        rows.put(CHUNKS, chunk)
     others = [place for place in places if place.node != node]
     change_places(rows, [PlaceChange(chunk, places, [*others, PlaceRow(chunk.chunk, node, move.shard)])])
     rows.delete(MOVES, (chunk.chunk, node))

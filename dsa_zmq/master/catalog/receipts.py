@@ -15,11 +15,10 @@ from dsa_zmq.master.catalog.facts import Facts
 from dsa_zmq.master.catalog.places import PlaceChange, change_places
 from dsa_zmq.master.catalog.rows import Rows
 from dsa_zmq.master.catalog.tables import CHUNKS, HORIZON, NODES, ChunkRow, PlaceRow
+from dsa_zmq.model.hashes import hashes_bytes, shard_hash
 from dsa_zmq.model.macs import receipt_mac, same
 from dsa_zmq.model.redundancy import Redundancy
 from dsa_zmq.protocol.values import PlacedShard, Receipt, StagedChunk
-
-HASH_BYTES = 32  #: BLAKE3-256
 
 
 def check_chunks(
@@ -83,9 +82,10 @@ def is_present(
         raise _denied(chunk, receipt, "that node is not in the cluster")
     if not 0 <= receipt.index < redundancy.shards:
         raise _denied(chunk, receipt, f"{redundancy.name} has no such shard")
-    expected = receipt_mac(  # a copy's hash is its chunk's hash
+    expected = receipt_mac(
         facts.key_of(node), cluster=facts.cluster, node=node.node, store_id=node.store_id,
-        incarnation=receipt.incarnation, upload=upload, chunk=chunk.chunk, index=receipt.index, shard_hash=chunk.hash,
+        incarnation=receipt.incarnation, upload=upload, chunk=chunk.chunk, index=receipt.index,
+        shard_hash=shard_hash(chunk.hash, receipt.index),
     )  # fmt: skip
     if not same(receipt.mac, expected):
         raise _denied(chunk, receipt, "the node did not write it for this")
@@ -99,12 +99,13 @@ def _denied(chunk: StagedChunk, receipt: Receipt, why: str) -> DSAError:
     )
 
 
-def check_form(chunks: Sequence[StagedChunk], chunk_bytes: int, *, may_be_short: bool) -> int:
+def check_form(chunks: Sequence[StagedChunk], chunk_bytes: int, redundancy: Redundancy, *, may_be_short: bool) -> int:
     """The bytes of content in these chunks. All but the last of a file are full. Raises Invalid."""
+    hashed = hashes_bytes(redundancy)
     for position, chunk in enumerate(chunks):
         last = may_be_short and position == len(chunks) - 1
         if not (0 < chunk.length <= chunk_bytes if last else chunk.length == chunk_bytes):
             raise Invalid(f"chunk {position} of the page has {chunk.length} bytes, not {chunk_bytes}")
-        if len(chunk.hash) != HASH_BYTES:
-            raise Invalid(f"chunk {position} of the page has a hash of {len(chunk.hash)} bytes, not {HASH_BYTES}")
+        if len(chunk.hash) != hashed:
+            raise Invalid(f"chunk {position} of the page has hashes of {len(chunk.hash)} bytes, not {hashed}")
     return sum(chunk.length for chunk in chunks)

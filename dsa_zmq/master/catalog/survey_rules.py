@@ -302,7 +302,7 @@ def _carry_out(
                 wanted_by = task if step.why is Why.REBALANCE else 0
                 row = MoveRow(chunk.chunk, step.node, step.index, rows.new_id(), int(step.why), chunk.chunk, wanted_by)
                 rows.put(MOVES, row)
-                moves.append(planned(row, chunk, places, view))
+                moves.append(planned(row, chunk, chunk, places, view))
             elif isinstance(step, Release):
                 place = next(each for each in places if each.node == step.node)
                 kept = release(rows, chunk.chunk, step.node, view)

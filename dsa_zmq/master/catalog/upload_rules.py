@@ -39,7 +39,7 @@ from dsa_zmq.master.catalog.tables import (
 from dsa_zmq.master.catalog.walk import attributes, inode_of, redundancy_at, split, target_of, walk
 from dsa_zmq.model.limits import MAX_CHUNK_BYTES, MIN_CHUNK_BYTES, chunks_per_page
 from dsa_zmq.model.manifest import pack_page, unpack_page
-from dsa_zmq.model.redundancy import parse_redundancy
+from dsa_zmq.model.redundancy import kept_as, parse_redundancy
 from dsa_zmq.protocol.operations import Abort, Commit, Confirm, Done, Found, Stage, Staged
 from dsa_zmq.protocol.values import StagedChunk
 
@@ -58,7 +58,7 @@ def stage(rows: Rows, facts: Facts, job: Request, op: Stage) -> Staged | Confirm
             f"a staged page has {chunks_per_page(op.chunk_bytes)} chunks, not {len(op.chunks)}",
             "send the last page inside the commit",
         )
-    length = check_form(op.chunks, op.chunk_bytes, may_be_short=False)
+    length = check_form(op.chunks, op.chunk_bytes, redundancy, may_be_short=False)
     upload = _open_upload(rows, op.upload, op.chunk_bytes, redundancy.name)
     page = rows.get(PAGES, (op.upload, op.page))
     if page is not None:
@@ -103,13 +103,13 @@ def commit(rows: Rows, facts: Facts, job: Request, op: Commit) -> Found | Confir
     name = redundancy.name
     _check_chunk_bytes(op.chunk_bytes)
     upload = _open_upload(rows, op.upload, op.chunk_bytes, name)
-    if op.inherits and (wanted := redundancy_at(rows, trail, there, "")) != name:
+    if op.inherits and name != (wanted := kept_as(redundancy_at(rows, trail, there, ""), op.length, op.chunk_bytes)):
         raise Outdated(
             f"new files at '{op.path}' get {wanted} now, this one was stored with {name}",
             "upload the file again",
             op.path,
         )
-    length = check_form(op.chunks, op.chunk_bytes, may_be_short=True)
+    length = check_form(op.chunks, op.chunk_bytes, redundancy, may_be_short=True)
     staged = upload or UploadRow(op.upload, op.chunk_bytes, name, 0, 0, 0, 0)
     _check_complete(op, staged, length)
     confirm = check_chunks(rows, facts, op.upload, op.chunks, redundancy)

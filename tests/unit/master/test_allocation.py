@@ -78,7 +78,7 @@ def test_too_few_nodes_are_said_with_what_would_help() -> None:
         *({"anchor": number} for number in HUGE),
         *({"chunk_bytes": number} for number in (0, 5, *HUGE)),
         *({"lengths": lengths} for lengths in ([], [0], [-1], [MIB + 1], [1] * 257)),
-        {"redundancy": "ec=4+2"},
+        {"redundancy": "ec=1+2"},
         {"redundancy": "copies=0"},
         {"avoid": [1] * 1001},
     ],

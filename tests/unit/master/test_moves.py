@@ -29,9 +29,11 @@ class Ledger(Counter[int]):
 def move(number: int, target: int = 1, *, sources: tuple[int, ...] = (2,), **fields: object) -> PlannedMove:
     values: dict[str, object] = {
         "chunk": 1000 + number, "node": target, "shard": 0, "move": number, "why": int(Why.REPAIR), "source": 1000 + number,
-        "task": 0, "remaining": 0, "chunk_length": 100, "shard_bytes": 100, "hash": b"h" * 32, "redundancy": "copies=2",
-        "sources": [Placed(node, 1) for node in sources], **fields,
+        "task": 0, "remaining": 0, "shard_bytes": 100, "hash": b"h" * 32, "redundancy": "copies=2",
+        "sources": [Placed(node, 1) for node in sources], "source_redundancy": "copies=2", "source_hashes": b"h" * 32,
+        **fields,
     }  # fmt: skip
+    values.setdefault("chunk_length", values["shard_bytes"])
     return PlannedMove(**values)  # type: ignore[arg-type]
 
 
