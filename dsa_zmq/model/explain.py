@@ -148,7 +148,7 @@ def _apart(ways: Ways, redundancy: Redundancy, there: AbstractSet[int], nodes: M
     spread = Spread(nodes, [node for node in there if nodes[node].takes])
     held = {groups: frozenset().union(*groups) & there for groups in ways}
     whole = [groups for groups in ways if len(held[groups]) == redundancy.shards]  # others are made whole first
-    apart = sum(len(ways[groups]) for groups in whole if spread.is_wanted(held[groups]))
+    apart = sum(len(ways[groups]) for groups in whole if spread.is_wanted(held[groups], redundancy))
     if not apart:
         return []
     shares = "its shards share" if apart == 1 else "shards of each share"

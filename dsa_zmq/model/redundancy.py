@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -43,11 +42,7 @@ class Redundancy:
     def together(self) -> int:
         """How many of its shards may share a zone or a host, if the cluster has enough of them. Copies are to lie apart;
         of a code as many as may be lost."""
-        return 1 if self.alike else self.tolerates
-
-    def apart(self, domains: Iterable[str]) -> int:
-        """How many of its shards lie as they should, by the zone, or the host, of each."""
-        return min(self.shards, sum(min(count, self.together) for count in Counter(domains).values()))
+        return 1 if self.alike else max(1, self.tolerates)
 
     @property
     def alike(self) -> bool:

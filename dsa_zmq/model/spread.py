@@ -1,8 +1,10 @@
-"""Whether the shards of a chunk could lie in more zones, or on more hosts, than they do. Pure.
+"""Whether more shards of a chunk could lie as they should: no more in one zone, or on one host, than may lie together. Pure.
+
+How many may is :attr:`Redundancy.together`: of copies no two, of a code as many as it can lose.
 
 They may have been placed when nothing better was there: a node is in another zone since, a zone has got nodes, or room. A
-shard goes from one node to another only if there are more zones or more hosts then, and fewer of neither. So whatever was
-moved is never moved back for the same reason, and it comes to an end.
+shard goes from one node to another only if it then lies as it should by its zone or by its host, and worse by neither. So
+whatever was moved is never moved back for the same reason, and it comes to an end.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dsa_zmq.model.holders import nodes_of, shards_held
-from dsa_zmq.model.redundancy import parse_redundancy
+from dsa_zmq.model.redundancy import Redundancy, parse_redundancy
 from dsa_zmq.model.upkeep import NodeView, Standing
 
 
@@ -28,7 +30,7 @@ class Located(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """A shard that goes from one node to another, and of how many more domains there are then."""
+    """A shard that goes from one node to another, and how many more lie as they should then, by zones and by hosts."""
 
     leaving: int
     target: int
@@ -45,37 +47,43 @@ class Spread:
         self._zones = frozenset(nodes[node].zone for node in self._able)
         self._hosts = frozenset(nodes[node].host for node in self._able)
 
-    def is_wanted(self, held: Collection[int]) -> bool:
+    def is_wanted(self, held: Collection[int], redundancy: Redundancy) -> bool:
         """Whether shards on these nodes could lie better."""
-        return next(self.gains(held), None) is not None
+        return next(self.gains(held, redundancy), None) is not None
 
-    def gains(self, held: Collection[int]) -> Iterator[Gain]:
+    def gains(self, held: Collection[int], redundancy: Redundancy) -> Iterator[Gain]:
         """All single moves after which shards on these nodes lie better."""
-        nodes = self._nodes
+        nodes, together = self._nodes, redundancy.together
         zones, hosts = Counter(nodes[node].zone for node in held), Counter(nodes[node].host for node in held)
-        if (len(zones) == len(held) or self._zones <= zones.keys()) and (
-            len(hosts) == len(held) or self._hosts <= hosts.keys()
-        ):
+        if _is_best(zones, self._zones, together) and _is_best(hosts, self._hosts, together):
             return  # as it nearly always is
         for leaving in sorted(held):
             for target in self._able:
                 if target not in held:
-                    more_zones = _more(zones, nodes[leaving].zone, nodes[target].zone)
-                    more_hosts = _more(hosts, nodes[leaving].host, nodes[target].host)
+                    more_zones = _more(zones, nodes[leaving].zone, nodes[target].zone, together)
+                    more_hosts = _more(hosts, nodes[leaving].host, nodes[target].host, together)
                     if more_zones >= 0 and more_hosts >= 0 and more_zones + more_hosts > 0:
                         yield Gain(leaving, target, more_zones, more_hosts)
 
 
-def keeps_domains(nodes: Mapping[int, Located], held: Collection[int], leaving: int, target: int) -> bool:
-    """Whether shards on these nodes lie in as many zones and on as many hosts once one of them has moved."""
+def keeps_domains(
+    nodes: Mapping[int, Located], held: Collection[int], leaving: int, target: int, redundancy: Redundancy
+) -> bool:
+    """Whether as many shards on these nodes lie as they should, by zones and by hosts, once one of them has moved."""
     zones, hosts = Counter(nodes[node].zone for node in held), Counter(nodes[node].host for node in held)
     there, then = nodes[leaving], nodes[target]
-    return _more(zones, there.zone, then.zone) >= 0 and _more(hosts, there.host, then.host) >= 0
+    together = redundancy.together
+    return _more(zones, there.zone, then.zone, together) >= 0 and _more(hosts, there.host, then.host, together) >= 0
 
 
-def _more(domains: Counter[str], leaving: str, target: str) -> int:
-    """How many more domains are used, if one shard goes from one to another."""
-    return (domains[target] == (target == leaving)) - (domains[leaving] == 1)
+def _is_best(domains: Counter[str], able: Collection[str], together: int) -> bool:
+    """Whether no domain has too many, or none of the others may get one more."""
+    return max(domains.values(), default=0) <= together or all(domains[domain] >= together for domain in able)
+
+
+def _more(domains: Counter[str], leaving: str, target: str, together: int) -> int:
+    """How many more shards lie as they should, if one goes from one domain to another."""
+    return 0 if leaving == target else (domains[leaving] > together) - (domains[target] >= together)
 
 
 def chunks_apart(
@@ -91,8 +99,8 @@ def chunks_apart(
         held = nodes_of(holders) & keeping
         if len(held) != redundancy.shards or shards_held(holders, held, redundancy) < redundancy.shards:
             continue  # what is missing is made first, and what is too much goes
-        if everywhere.is_wanted(held):
+        if everywhere.is_wanted(held, redundancy):
             each = redundancy.shard_bytes(size // max(1, chunks))
             roomy = Spread(view, [node for node, room in rooms.items() if room >= each])
-            apart += chunks * roomy.is_wanted(held)
+            apart += chunks * roomy.is_wanted(held, redundancy)
     return apart

@@ -6,11 +6,13 @@ says nothing of a chunk that is as it should be, so whatever is done may be done
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from dsa_zmq.errors import NoSpace
+from dsa_zmq.model.domains import apart
 from dsa_zmq.model.placement import Member, honours_domains, place
 from dsa_zmq.model.redundancy import Redundancy
 from dsa_zmq.model.spread import Spread, keeps_domains
@@ -197,7 +199,7 @@ def _target(holding: Holding, ground: Ground, index: int, why: Why, taken: Seque
     target = None if node is None else Placed(node, index)
     mendable = None if why.can_wait else _mendable(holding, ground, index, size, held)
     if mendable is not None and (
-        target is None or _shares_more(target.node, mendable.node, members, held, ground.view)
+        target is None or _shares_more(holding.redundancy, target.node, mendable.node, members, held, ground.view)
     ):
         target = mendable
     if target is not None:
@@ -225,12 +227,13 @@ def _place(
         members = [
             each
             for each in members
-            if each.node in held or any(keeps_domains(ground.view, there, node, each.node) for node in given)
+            if each.node in held
+            or any(keeps_domains(ground.view, there, node, each.node, holding.redundancy) for node in given)
         ]
     try:
         (node,) = place(
             ground.policy, chunk=holding.chunk, position=index, anchor=holding.chunk, members=members, count=1,
-            shard_bytes=size, held=held,
+            shard_bytes=size, held=held, redundancy=holding.redundancy,
         )  # fmt: skip
     except NoSpace:  # TooFewNodes is one
         return None
@@ -253,17 +256,26 @@ def _mendable(holding: Holding, ground: Ground, index: int, size: int, held: Abs
 
 
 def _shares_more(
-    node: int, other: int, members: Sequence[Member], held: AbstractSet[int], view: Mapping[int, NodeView]
+    redundancy: Redundancy,
+    node: int,
+    other: int,
+    members: Sequence[Member],
+    held: AbstractSet[int],
+    view: Mapping[int, NodeView],
 ) -> bool:
-    """Whether the first of two nodes shares more of its domains with those that hold something."""
-    zones = {each.zone for each in members if each.node in held}
-    hosts = {each.host for each in members if each.node in held}
-    return (view[node].zone in zones, view[node].host in hosts) > (view[other].zone in zones, view[other].host in hosts)
+    """Whether more of the domains of the first of two nodes have as many shards as may lie together."""
+    zones = Counter(each.zone for each in members if each.node in held)
+    hosts = Counter(each.host for each in members if each.node in held)
+
+    def full(at: NodeView) -> tuple[bool, bool]:
+        return zones[at.zone] >= redundancy.together, hosts[at.host] >= redundancy.together
+
+    return full(view[node]) > full(view[other])
 
 
 def _move_apart(holding: Holding, ground: Ground) -> list[Step]:
-    """The chunk is whole, and two of its shards need not share a zone or a host: one of them goes where there is none, the
-    fullest node's first. It is let go as what is there twice."""
+    """The chunk is whole, and so many of its shards need not share a zone or a host: one of them goes where there may be one
+    more, the fullest node's first. It is let go as what is there twice."""
     redundancy, view = holding.redundancy, ground.view
     kept = [each for each in live(holding.places, view) if view[each.node].standing is Standing.KEEPS]
     if ground.goals.held or not ground.goals.spread or holding.pending or not honours_domains(ground.policy):
@@ -275,7 +287,7 @@ def _move_apart(holding: Holding, ground: Ground) -> list[Step]:
     members = [_less(each, ground.spare.get(each.node, 0)) for each in ground.members]
     able = [each.node for each in members if each.free >= size and not _overfull(ground, each)]
     held = {each.node for each in kept}
-    gains = list(Spread(view, set(able) - barred).gains(held))
+    gains = list(Spread(view, set(able) - barred).gains(held, redundancy))
     if not gains:
         return []
     free = {each.node: each.free / (each.capacity or 1) for each in ground.members}
@@ -289,6 +301,7 @@ def _move_apart(holding: Holding, ground: Ground) -> list[Step]:
     (node,) = place(
         ground.policy, chunk=holding.chunk, position=index, anchor=holding.chunk, count=1, shard_bytes=size,
         members=[each for each in members if each.node in targets or each.node in held], held=held,
+        redundancy=redundancy,
     )  # fmt: skip
     _take_room(ground, node, size)
     return [Add(index, node, Why.SPREAD)]
@@ -341,10 +354,11 @@ def _twice(holding: Holding, ground: Ground, left: Sequence[Placed]) -> list[Pla
     much = covered(kept, redundancy)
 
     def rank(each: Placed) -> tuple[bool, int, int, bool, float, int]:
-        others = [view[other.node] for other in kept if other is not each]
+        others = [other for other in kept if other is not each]
         leaving = ground.goals.leaving(holding.chunk, each.node)
-        zones, hosts = len({other.zone for other in others}), len({other.host for other in others})
-        is_alone = sum(other.index == each.index for other in kept) == 1
+        zones = apart(((other.index, view[other.node].zone) for other in others), redundancy)
+        hosts = apart(((other.index, view[other.node].host) for other in others), redundancy)
+        is_alone = all(other.index != each.index for other in others)
         return not leaving, -zones, -hosts, is_alone, free.get(each.node, 0.0), each.node
 
     twice = [each for each in kept if covered([other for other in kept if other is not each], redundancy) == much]

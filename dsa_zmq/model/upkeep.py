@@ -9,6 +9,7 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from dsa_zmq.model.domains import apart
 from dsa_zmq.model.redundancy import Redundancy
 
 
@@ -95,9 +96,9 @@ def keepers(
 ) -> list[Placed] | None:
     """The places that make ``leaving`` superfluous, or None if it must stay. Whether it is among ``places`` is the same.
 
-    They are on nodes that keep, cover every wanted shard between them, and lie in as many zones and hosts as together with
-    the one that goes, if that is ``good``: a damaged one protects nothing. Before its bytes are dropped, one for each
-    shard has to be read and found good.
+    They are on nodes that keep, cover every wanted shard between them, and as many of them lie as they should, by zones and
+    by hosts (:mod:`dsa_zmq.model.domains`), as together with the one that goes, if that is ``good``: a damaged one protects
+    nothing. Before its bytes are dropped, one for each shard has to be read and found good.
 
     While a shard is missing, a good one may go that one of them has, too: nothing is covered because of it, and its node
     may be the only one that can take what is missing. Of shards that are alike none is like that.
@@ -112,12 +113,17 @@ def keepers(
         return kept if good and is_twice else None
     gone = view.get(leaving.node)
     if gone is not None and gone.standing.counts and good:
-        others = [view[place.node] for place in kept]
-        zones, hosts = {each.zone for each in others}, {each.host for each in others}
+        zones = [(place.index, view[place.node].zone) for place in kept]
+        hosts = [(place.index, view[place.node].host) for place in kept]
         able = [each for each in view.values() if each.standing is Standing.KEEPS]
-        # As many domains as there are shards are enough: one more is no loss. One in which no node keeps is lost anyway.
-        if gone.zone not in zones and len(zones) < redundancy.shards and any(each.zone == gone.zone for each in able):
+        # A domain in which no node keeps is lost anyway.
+        if any(each.zone == gone.zone for each in able) and _lacks(zones, (leaving.index, gone.zone), redundancy):
             return None
-        if gone.host not in hosts and len(hosts) < redundancy.shards and any(each.host == gone.host for each in able):
+        if any(each.host == gone.host for each in able) and _lacks(hosts, (leaving.index, gone.host), redundancy):
             return None
     return kept
+
+
+def _lacks(kept: list[tuple[int, str]], leaving: tuple[int, str], redundancy: Redundancy) -> bool:
+    """Whether fewer shards lie as they should without this one, by (index, domain)."""
+    return apart(kept, redundancy) < apart([*kept, leaving], redundancy)

@@ -8,6 +8,7 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dsa_zmq.model.domains import apart
 from dsa_zmq.model.holders import holders_of
 from dsa_zmq.model.placement import Member
 from dsa_zmq.model.redundancy import Redundancy, parse_redundancy
@@ -17,6 +18,7 @@ from dsa_zmq.model.upkeep import NodeView, Placed, Standing, Why, covered
 
 KEEPS, LEAVES, SILENT, FAILED, AWAY = Standing
 TWO = parse_redundancy("copies=2")
+REDUNDANCIES = [parse_redundancy(name) for name in ("copies=2", "copies=3", "ec=2+1", "ec=2+2", "ec=3+2", "ec=4+2")]
 SIZE = 4096  #: bytes of a chunk
 NO_GOALS = Goals()
 
@@ -124,21 +126,29 @@ def test_a_node_that_leaves_is_emptied_though_its_zone_was_full_for_a_while() ->
 domains = st.text("abc", min_size=3, max_size=7)
 
 
-@given(zones=domains, hosts=st.text("xyz", min_size=7, max_size=7), data=st.data())
-def test_a_gain_is_a_gain_and_none_is_overlooked(zones, hosts, data) -> None:
+@given(
+    zones=domains,
+    hosts=st.text("xyz", min_size=7, max_size=7),
+    data=st.data(),
+    redundancy=st.sampled_from(REDUNDANCIES),
+)
+def test_a_gain_is_a_gain_and_none_is_overlooked(zones, hosts, data, redundancy) -> None:
     view = view_of(zones, hosts)
-    nodes = st.sets(st.sampled_from(sorted(view)), max_size=4)
-    held, able = data.draw(nodes), data.draw(nodes)
+    held = data.draw(st.sets(st.sampled_from(sorted(view)), max_size=redundancy.shards))
+    able = data.draw(st.sets(st.sampled_from(sorted(view)), max_size=4))
 
     def used(some):
-        return len({view[node].zone for node in some}), len({view[node].host for node in some})
+        shards = list(enumerate(view[node] for node in some))
+        by_zones = apart(((index, at.zone) for index, at in shards), redundancy)
+        return by_zones, apart(((index, at.host) for index, at in shards), redundancy)
 
-    found = {(each.leaving, each.target): (each.zones, each.hosts) for each in Spread(view, able).gains(held)}
+    gains = Spread(view, able).gains(held, redundancy)
+    found = {(each.leaving, each.target): (each.zones, each.hosts) for each in gains}
     for leaving in held:
         for target in able - held:
             before, after = used(held), used(held - {leaving} | {target})
             more = (after[0] - before[0], after[1] - before[1])
-            assert keeps_domains(view, held, leaving, target) == (min(more) >= 0)
+            assert keeps_domains(view, held, leaving, target, redundancy) == (min(more) >= 0)
             assert found.get((leaving, target)) == (more if min(more) >= 0 and more != (0, 0) else None)
 
 
@@ -196,7 +206,7 @@ def worlds(draw: st.DrawFn) -> World:
     zones = draw(domains)
     view = view_of(zones, draw(st.one_of(st.just(""), st.text("wxyz", min_size=7, max_size=7))))
     view = {node: dataclasses.replace(each, host=each.zone + each.host) for node, each in view.items()}
-    redundancy = draw(st.sampled_from([TWO, parse_redundancy("copies=3"), Redundancy(3, 2)]))
+    redundancy = draw(st.sampled_from([each for each in REDUNDANCIES if each.shards <= len(zones)]))
     holders = st.permutations(sorted(view)).map(lambda nodes: nodes[: redundancy.shards])
     chunks = {
         number: holding(*draw(holders), redundancy=redundancy, chunk=number)
@@ -205,7 +215,7 @@ def worlds(draw: st.DrawFn) -> World:
     return World(view, draw(st.integers(7, 12)), chunks)
 
 
-def apart(world: World) -> int:
+def told(world: World) -> int:
     """As the tallies tell it."""
     load = world.load()
     rooms = {
@@ -213,9 +223,6 @@ def apart(world: World) -> int:
         for node, each in world.view.items()
         if each.standing is KEEPS
     }
-    names = {chunk.redundancy for chunk in world.chunks.values()}
-    if any(not redundancy.alike for redundancy in names):
-        return -1  # no name says such a code yet
     rows = [
         (chunk.redundancy.name, holders_of(tuple((place.node, place.index) for place in chunk.places)), 1, SIZE)
         for chunk in world.chunks.values()
@@ -231,8 +238,8 @@ def test_surveys_again_and_again_reach_a_state_in_which_all_is_as_far_apart_as_c
     able = [node for node in world.view if world.capacity - load[node] >= 2]
     for chunk in world.chunks.values():
         assert len(chunk.places) == chunk.redundancy.shards
-        assert not Spread(world.view, able).is_wanted([place.node for place in chunk.places])
-    assert apart(world) <= 0, "health has nothing more to say of it"
+        assert not Spread(world.view, able).is_wanted([place.node for place in chunk.places], chunk.redundancy)
+    assert told(world) == 0, "health has nothing more to say of it"
 
 
 @given(world=worlds(), leaving=st.integers(1, 7), rounds=st.integers(0, 3))
@@ -260,11 +267,11 @@ def test_nothing_goes_to_and_fro_between_spreading_rebalancing_and_draining(worl
 
 
 def used_by(world: World, number: int) -> tuple[int, int]:
-    """Zones and hosts; more than one for each shard are of no use."""
+    """How many shards lie as they should, by zones and by hosts."""
     chunk = world.chunks[number]
-    nodes = [world.view[place.node] for place in chunk.places]
-    zones, hosts = len({each.zone for each in nodes}), len({each.host for each in nodes})
-    return min(zones, chunk.redundancy.shards), min(hosts, chunk.redundancy.shards)
+    shards = [(place.index, world.view[place.node]) for place in chunk.places]
+    by_zones = apart(((index, at.zone) for index, at in shards), chunk.redundancy)
+    return by_zones, apart(((index, at.host) for index, at in shards), chunk.redundancy)
 
 
 # --- the tallies ------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dsa_zmq.model.domains import apart
 from dsa_zmq.model.holders import Safety, groups_of, holders_of, safety, shards_held
 from dsa_zmq.model.redundancy import Redundancy, parse_redundancy
 from dsa_zmq.model.upkeep import NodeView, Placed, Standing, covered, keepers, live, remaining
@@ -40,8 +41,8 @@ def test_whatever_goes_all_wanted_shards_stay_on_nodes_that_keep(places, view, r
         return
     before = [place for place in live(places, view) if place in kept or place.node == leaving]
     for domain in (lambda node: view[node].zone, lambda node: view[node].host):
-        spread = min(len({domain(place.node) for place in before}), redundancy.shards)
-        assert len({domain(place.node) for place in kept}) >= spread
+        good = apart([(place.index, domain(place.node)) for place in before], redundancy)
+        assert apart([(place.index, domain(place.node)) for place in kept], redundancy) >= good
     assert remaining(kept, redundancy, view) >= min(remaining(places, redundancy, view), redundancy.tolerates)
 
 

@@ -178,7 +178,7 @@ def survey(rows: Rows, facts: Facts, job: Survey) -> SurveyDone:
     for chunk in chunks:
         own = shards.get(chunk.chunk, _NO_SHARDS)
         seen += 1
-        if not ground.goals.excess and _is_settled(chunk, own, staying) and not apart.may_be(own.places):
+        if not ground.goals.excess and _is_settled(chunk, own, staying) and not apart.may_be(chunk, own.places):
             continue
         holding = _holding(chunk, own)
         left = remaining(holding.places, holding.redundancy, view)
@@ -220,13 +220,13 @@ class _Apart:
     def __init__(self, ground: Ground) -> None:
         able = [each.node for each in ground.members if each.free > ground.spare.get(each.node, 0)]
         self._spread = Spread(ground.view, able if ground.goals.spread and honours_domains(ground.policy) else [])
-        self._known: dict[tuple[int, ...], bool] = {}
+        self._known: dict[tuple[str, tuple[int, ...]], bool] = {}
 
-    def may_be(self, places: Sequence[PlaceRow]) -> bool:
-        nodes = tuple([row.node for row in places])  # they are loaded in this order
-        wanted = self._known.get(nodes)
+    def may_be(self, chunk: ChunkRow, places: Sequence[PlaceRow]) -> bool:
+        key = chunk.redundancy, tuple([row.node for row in places])  # they are loaded in this order
+        wanted = self._known.get(key)
         if wanted is None:
-            wanted = self._known[nodes] = self._spread.is_wanted(nodes)
+            wanted = self._known[key] = self._spread.is_wanted(key[1], parse_redundancy(chunk.redundancy))
         return wanted
 
 
