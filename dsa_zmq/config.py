@@ -27,10 +27,11 @@ from dsa_zmq.model.addresses import (
     master_endpoint,
     split_endpoint,
 )
+from dsa_zmq.model.erasure import check_library
 from dsa_zmq.model.pace import CarePace, HealingPace, told
 from dsa_zmq.model.placement import DEFAULT_POLICY, POLICIES
 from dsa_zmq.model.redundancy import DEFAULT as DEFAULT_REDUNDANCY
-from dsa_zmq.model.redundancy import parse_redundancy
+from dsa_zmq.model.redundancy import lesser, parse_redundancy
 from dsa_zmq.model.sizes import parse_size
 
 MAX_CONFIG_BYTES = 1 << 20  #: a configuration is a page; anything bigger is the wrong file
@@ -178,15 +179,18 @@ SECTIONS: Mapping[str, type[Options]] = {"master": MasterOptions, "node": NodeOp
 
 
 def check_nodes(nodes: int, redundancy: str) -> None:
-    """Refuse a cluster that could not store a single file. Raises Invalid."""
+    """Refuse a cluster on this machine that could not store a single file. Raises Invalid, or ConfigError if it would need a
+    library that is not here."""
     if not 1 <= nodes <= 64:
         raise Invalid(f"{nodes} nodes on one machine make no sense", "run 1 to 64 of them")
-    shards = parse_redundancy(redundancy).shards
-    if shards > nodes:
+    wanted = parse_redundancy(redundancy)
+    if wanted.shards > nodes:
         raise Invalid(
-            f"{redundancy} needs {shards} nodes, and there would be {nodes}",
-            f"run at least {shards} nodes, or say redundancy copies={nodes}",
+            f"{redundancy} needs {wanted.shards} nodes, and there would be {nodes}",
+            f"run at least {wanted.shards} nodes, or say redundancy {lesser(wanted, nodes)}",
         )
+    if not wanted.alike:
+        check_library()
 
 
 def check_placement(name: str) -> None:

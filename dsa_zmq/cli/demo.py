@@ -73,8 +73,8 @@ def demo(session: Session, paths: tuple[str, ...], nodes: int, redundancy: str, 
 
     It starts a master and some nodes as processes on this machine, with a directory of their own. PATHs are files and
     folders of yours, which are only read; without any, Python's own library and some made-up files are stored. After
-    the first kill it waits until every file has all its copies again; where too few nodes are left for that, it says so
-    and kills nobody else. Deaths are noticed four times as fast as in life.
+    the first kill it waits until every file has all its copies, or shards, again; where too few nodes are left for
+    that, it says so and kills nobody else. Deaths are noticed four times as fast as in life.
     """
     session.start_log()
     with contextlib.ExitStack() as stack:
@@ -96,6 +96,7 @@ class _Demo:
         self._directory = directory
         self._keep = keep
         self._outcome = Outcome()
+        self._shards = "copies" if parse_redundancy(redundancy).alike else "shards"
 
     def run(self, paths: tuple[str, ...], made: Path) -> int:
         """All steps; the exit status."""
@@ -190,7 +191,7 @@ class _Demo:
             self._say("healing", f"{outcome.not_healed}; all can be read, and nobody else is killed")
             return False
         outcome.heal_s = time.monotonic() - begin
-        self._say("healing", f"every file has all its copies again, after {format_duration(outcome.heal_s)}")
+        self._say("healing", f"every file has all its {self._shards} again, after {format_duration(outcome.heal_s)}")
         return True
 
     def _compare(self, store: Store, sources: Sources) -> None:
@@ -227,7 +228,7 @@ class _Demo:
             self._say("left out", f"and {len(sources.refused) - SHOWN} more that cannot be read")
 
     def _check_room(self, sources: Sources) -> None:
-        needed = sources.size * parse_redundancy(self._redundancy).shards + _SPARE_BYTES
+        needed = parse_redundancy(self._redundancy).stored_bytes(sources.size) + _SPARE_BYTES
         free = shutil.disk_usage(self._directory).free
         if free < needed:
             raise NoSpace(
@@ -269,7 +270,7 @@ class _Demo:
 
     def _healed(self) -> str:
         if self._outcome.heal_s is not None:
-            return f"all copies made anew, {format_duration(self._outcome.heal_s)} after the first kill"
+            return f"all {self._shards} made anew, {format_duration(self._outcome.heal_s)} after the first kill"
         return f"no: {self._outcome.not_healed}" if self._outcome.not_healed else "nothing was to be healed"
 
     def _table(self, sources: Sources, total_s: float) -> None:

@@ -13,6 +13,7 @@ from dsa_zmq.master.members import DOWN, FAILED, SUSPECT, UP, Members
 from dsa_zmq.master.settings import SECOND_NS
 from dsa_zmq.master.uploads import Uploads
 from dsa_zmq.model.capacity import storable_bytes
+from dsa_zmq.model.domains import fit
 from dsa_zmq.model.holders import Safety, groups_of, nodes_of, shards_held
 from dsa_zmq.model.redundancy import Redundancy, parse_redundancy
 from dsa_zmq.model.sizes import counted, format_duration
@@ -119,7 +120,7 @@ def report(
         nodes=len(members),
         notes=[
             *_lost(0 if without else lost),
-            *notes(members, served_ns, default_redundancy),
+            *notes(members, served_ns, default_redundancy, {row.redundancy for row in tally.holders}),
             *_void(result.void),
             *_stuck(healing.stuck),
             *_apart(healing),
@@ -155,8 +156,9 @@ def _seconds_left(missing_bytes: int, healing: Healing) -> int:
     return -(-left // healing.rate)
 
 
-def notes(members: Members, served_ns: int, default_redundancy: str) -> list[str]:
-    """What is wrong with the nodes and what would help, the worst first; empty if all is well."""
+def notes(members: Members, served_ns: int, default_redundancy: str, used: Collection[str] = ()) -> list[str]:
+    """What is wrong with the nodes and what would help, the worst first; empty if all is well. ``used``: redundancies of
+    what is stored."""
     infos = members.describe(served_ns)
     said = []
     for info in infos:
@@ -179,21 +181,36 @@ def notes(members: Members, served_ns: int, default_redundancy: str) -> list[str
             f"{nodes_are} up, {default_redundancy} needs {needed}: such files cannot be written; "
             f"start {needed - up} more"
         )
-    said += _few_zones(infos, default_redundancy)
+    default = parse_redundancy(default_redundancy)
+    said += _crowded(infos, default, default.together)
+    for redundancy in map(parse_redundancy, sorted({*used} - {default_redundancy})):
+        said += _crowded(infos, redundancy, redundancy.tolerates)
     said += _shared_fate(members)
     return said
 
 
-def _few_zones(infos: Sequence[NodeInfo], default_redundancy: str) -> list[str]:
-    """One sentence if there are zones, and too few for each shard to lie in another. What is being emptied takes none."""
-    zones = {info.zone for info in infos if info.state == UP and not info.draining}
-    wanted = parse_redundancy(default_redundancy).shards
-    if not any(zones) or len(zones) >= wanted:
+def _crowded(infos: Sequence[NodeInfo], redundancy: Redundancy, together: int) -> list[str]:
+    """A sentence if there are zones, and some gets more shards of a chunk than ``together``; or if the end of a host may be
+    final."""
+    up = [info for info in infos if info.state == UP and not info.draining]  # what is being emptied takes none
+    if not together or len(up) < redundancy.shards:
         return []
-    return [
-        f"{counted(len(zones), 'zone')} with nodes that are up and stay, {default_redundancy} would use {wanted}: "
-        "the loss of one zone may be final; start nodes in other zones"
-    ]
+    zones, hosts = [info.zone for info in up], [info.host for info in up]
+    if any(zones) and not fit(zones, redundancy.shards, together):
+        wanted = -(-redundancy.shards // together)
+        there = f"{counted(len(set(zones)), 'zone')} with nodes that are up and stay, {redundancy.name} would use {wanted}"
+        why = "the loss of one zone may be final" if redundancy.alike else _takes("zone", redundancy)
+        return [f"{there}: {why}; start nodes in other zones"]
+    if len(set(hosts)) > 1 and redundancy.tolerates and not fit(hosts, redundancy.shards, redundancy.tolerates):
+        return [f"{_takes('host', redundancy)}; start nodes on other hosts"]
+    return []
+
+
+def _takes(domain: str, redundancy: Redundancy) -> str:
+    return (
+        f"a {domain}'s end would take more than {counted(redundancy.tolerates, 'shard')} of a chunk with {redundancy.name},"
+        " and be final"
+    )
 
 
 def _void(shards: Mapping[str, int]) -> list[str]:
@@ -255,12 +272,12 @@ def complete_capacity(totals: Totals, members: Members, uploads: Uploads, served
     """Statfs's answer: sums over the nodes, what still fits, and the catalog's totals."""
     up = members.up(served_ns)
     free = [max(0, state.free - uploads.reserved_bytes(state.row.node)) for state in up]
-    shards = parse_redundancy(totals.redundancy).shards
+    redundancy = parse_redundancy(totals.redundancy)
     return Capacity(
         capacity=sum(state.row.capacity for state in members),
         used=sum(state.used for state in members),
         free=sum(free),
-        storable=storable_bytes(free, shards),
+        storable=redundancy.needed * storable_bytes(free, redundancy.shards),
         redundancy=totals.redundancy,
         nodes_up=len(up),
         nodes=len(members),

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from dsa_zmq.errors import Conflict, DSAError, NoSpace, TooFewNodes, Unavailable
+from dsa_zmq.model.domains import fit
 from dsa_zmq.model.holders import nodes_of, shards_held
-from dsa_zmq.model.redundancy import parse_redundancy
+from dsa_zmq.model.redundancy import Redundancy, lesser, parse_redundancy
 from dsa_zmq.model.sizes import counted, format_duration, format_size
 from dsa_zmq.model.upkeep import Standing
 from dsa_zmq.protocol.values import Failure, Plan
@@ -125,18 +126,32 @@ def _drain_risk(cluster: Cluster, node: PlannedNode, others: Sequence[PlannedNod
         lines.append(
             f"risk: {counted(alone, 'chunk')} can be read from '{node.name}' alone: keep it on until all is done"
         )
-    widest = max((parse_redundancy(row.redundancy).shards for row in cluster.held), default=1)
-    for what, now, then in (
-        ("zone", {each.zone for each in (node, *others)}, {each.zone for each in others}),
-        ("host", {each.host for each in (node, *others)}, {each.host for each in others}),
-    ):
-        if len(then) < min(widest, len(now)):
-            lines.append(f"risk: afterwards copies share a {what}, since {counted(len(then), what)} would be left")
-            break
+    lines += _shared_risk(cluster, node, others)
     needed = parse_redundancy(cluster.root).shards
     if len(others) < needed:
         lines.append(f"risk: new files with {cluster.root} need {counted(needed, 'node')}; {len(others)} would be left")
     return lines
+
+
+def _shared_risk(cluster: Cluster, node: PlannedNode, others: Sequence[PlannedNode]) -> list[str]:
+    """One line if shards lie as they should, and cannot any more without the node."""
+    used = sorted(
+        {parse_redundancy(row.redundancy) for row in cluster.held}, key=lambda each: (-each.shards, each.name)
+    )
+    for what, then, its in (
+        ("zone", [each.zone for each in others], node.zone),
+        ("host", [each.host for each in others], node.host),
+    ):
+        for redundancy in used:
+            if _well(then, redundancy) < _well([*then, its], redundancy):
+                shared = "copies share" if redundancy.alike else f"more than {redundancy.tolerates} shards share"
+                return [f"risk: afterwards {shared} a {what}, since {counted(len(set(then)), what)} would be left"]
+    return []
+
+
+def _well(domains: Iterable[str], redundancy: Redundancy) -> int:
+    """How many shards of a chunk can lie as they should on nodes in these domains."""
+    return next(shards for shards in range(redundancy.shards, -1, -1) if fit(domains, shards, redundancy.together))
 
 
 # --- remove -----------------------------------------------------------------------------------------------------------
@@ -150,7 +165,7 @@ def plan_remove(cluster: Cluster, node: PlannedNode, argument: str) -> Plan:
     lines = [f"forget node '{node.name}'; if it is started again with its directory, it comes back"]
     if fewer:
         lines.append(
-            f"{counted(fewer, 'chunk')} lack the copy that it holds; what is missing is made anew on the others"
+            f"{counted(fewer, 'chunk')} lack the shard that it holds; what is missing is made anew on the others"
         )
     if chunks:
         lines.append(f"LOST: {counted(chunks, 'chunk')} with {format_size(size)} cannot be read any more")
@@ -197,7 +212,7 @@ def shares(cluster: Cluster) -> dict[int, float]:
     """Bytes that each node should hold, so that all are filled alike. None can hold more than one shard of a chunk, however
     large it is."""
     nodes = cluster.keeping()
-    most = sum(row.bytes for row in cluster.held)
+    most = sum(parse_redundancy(row.redundancy).shard_bytes(row.bytes) for row in cluster.held)
     left = float(sum(node.bytes for node in nodes))
     wanted: dict[int, float] = {}
     open_nodes = {node.node: node.capacity for node in nodes}
@@ -298,12 +313,11 @@ def plan_convert(cluster: Cluster, path: str, argument: str, walked: Walked) -> 
         "each file is exchanged when its new shards are all there, so nothing is less safe meanwhile",
     ]
     plan = Plan(CONVERT, path, argument, walked.shards, walked.bytes, seconds, lines)
-    needed = parse_redundancy(walked.widest).shards
-    if len(nodes) < needed:
-        lack = counted(needed - len(nodes), "node")
-        return refused(
-            plan, TooFewNodes(f"{walked.widest} needs {counted(needed, 'node')}, {len(nodes)} are up", f"add {lack}")
-        )
+    widest = parse_redundancy(walked.widest)
+    if len(nodes) < widest.shards:
+        lack, choice = counted(widest.shards - len(nodes), "node"), lesser(widest, len(nodes))
+        why = f"{widest.name} needs {counted(widest.shards, 'node')}, {len(nodes)} are up"
+        return refused(plan, TooFewNodes(why, f"add {lack}, or use {choice}" if choice else f"add {lack}"))
     room = sum(node.room for node in nodes)
     if walked.growth > room:
         return refused(
@@ -324,7 +338,7 @@ def plan_scrub(nodes: Sequence[PlannedNode], subject: str) -> Plan:
     shards, size = sum(node.shards for node in nodes), sum(node.bytes for node in nodes)
     lines = [
         f"{_names(nodes)}: read and verify {counted(shards, 'shard')} with {format_size(size)}",
-        "what is damaged is made anew from other copies",
+        "what is damaged is made anew from the others",
     ]
     return Plan(SCRUB, subject, "", 0, 0, -1, lines)
 

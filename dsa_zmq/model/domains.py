@@ -26,6 +26,11 @@ def apart(held: Iterable[tuple[int, str]], redundancy: Redundancy) -> int:
     return sum(_choose(index, domains, chosen, redundancy.together, set()) for index in sorted(domains))
 
 
+def fit(domains: Iterable[str], shards: int, together: int) -> bool:
+    """Whether nodes in these domains can take so many shards, no more than ``together`` of them in one."""
+    return sum(min(count, together) for count in Counter(domains).values()) >= shards
+
+
 def _choose(
     index: int, domains: dict[int, set[str]], chosen: dict[str, list[int]], together: int, seen: set[str]
 ) -> bool:

@@ -98,11 +98,6 @@ def honours_domains(policy: str) -> bool:
     return policy != "chained"
 
 
-def domains_shared(members: Sequence[Member], count: int) -> bool:
-    """Whether ``count`` shards must share a host, so that one machine's end takes more than one of them."""
-    return len({member.host for member in members}) < count
-
-
 def _rendezvous(request: _Request) -> list[int]:
     seed = _mix(request.chunk)
     # A logarithm may differ in its last bit between platforms; two costs as close as that are as good as never met.

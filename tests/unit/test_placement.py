@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from dsa_zmq.errors import Invalid, NoSpace, TooFewNodes
+from dsa_zmq.model.domains import fit
 from dsa_zmq.model.ids import id_floor
-from dsa_zmq.model.placement import DEFAULT_POLICY, POLICIES, Member, domains_shared, place
+from dsa_zmq.model.placement import DEFAULT_POLICY, POLICIES, Member, place
+from dsa_zmq.model.redundancy import Redundancy, parse_redundancy
 
 TB = 10**12
 CHUNK = 1 << 20
@@ -27,10 +29,11 @@ def member(node: int, *, zone: str = "", host: str | None = None, capacity: int 
 def chosen(
     members: Sequence[Member], count: int = 2, *, policy: str = DEFAULT_POLICY, chunk: int = FIRST_ID, position: int = 0,
     anchor: int = FIRST_ID, avoid: frozenset[int] = frozenset(), held: frozenset[int] = frozenset(),
+    redundancy: Redundancy | None = None,
 ) -> list[int]:  # fmt: skip
     return place(
         policy, chunk=chunk, position=position, anchor=anchor, members=members, count=count, shard_bytes=CHUNK,
-        avoid=avoid, held=held,
+        avoid=avoid, held=held, redundancy=redundancy,
     )  # fmt: skip
 
 
@@ -213,12 +216,34 @@ def test_the_choice_is_the_same_on_every_machine() -> None:
 PINNED = [[2, 5], [3, 5], [2, 4], [4, 2], [5, 4], [2, 4]]
 
 
-@pytest.mark.parametrize(
-    ("hosts", "count", "shared"),
-    [(["a", "b"], 2, False), (["a", "a"], 2, True), (["a", "a", "b"], 2, False), (["a"], 1, False), ([], 1, True)],
+@given(
+    zones=st.lists(st.text("abcd", min_size=1, max_size=1), min_size=3, max_size=20),
+    hosts=st.text("xyz", min_size=20, max_size=20),
+    name=st.sampled_from(["ec=2+1", "ec=4+2", "ec=3+3", "ec=8+4", "ec=12+4", "ec=5+1", "copies=3"]),
+    chunk=st.integers(FIRST_ID, FIRST_ID + 1000),
+    held=st.integers(0, 15),
 )
-def test_shared_domains_are_noticed(hosts: list[str], count: int, shared: bool) -> None:
-    assert domains_shared([member(node, host=host) for node, host in enumerate(hosts)], count) is shared
+def test_no_domain_gets_more_shards_than_may_lie_together_where_others_can_take_them(
+    zones: list[str], hosts: str, name: str, chunk: int, held: int
+) -> None:
+    redundancy = parse_redundancy(name)
+    assume(len(zones) >= redundancy.shards)
+    members = [
+        member(node, zone=zone, host=zone + host)
+        for node, (zone, host) in enumerate(zip(zones, hosts, strict=False), 1)
+    ]
+    nodes = chosen(members, redundancy.shards, chunk=chunk, redundancy=redundancy)
+    there = dict.fromkeys(nodes[: held % redundancy.shards])  # then the others are made one by one, as repair does
+    while len(there) < redundancy.shards:
+        there.update(dict.fromkeys(chosen(members, 1, chunk=chunk, redundancy=redundancy, held=frozenset(there))))
+    for each in (nodes, list(there)):
+        at = [members[node - 1] for node in each]
+        for all_of, used in (
+            (zones, Counter(node.zone for node in at)),
+            ([node.host for node in members], Counter(node.host for node in at)),
+        ):
+            if fit(all_of, redundancy.shards, redundancy.together):
+                assert max(used.values()) <= redundancy.together
 
 
 # --- chained ----------------------------------------------------------------------------------------------------------

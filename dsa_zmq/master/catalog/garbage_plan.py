@@ -37,6 +37,6 @@ def count_garbage(rows: Rows, facts: Facts, job: CountGarbage) -> GarbageCounts:
     found = {kind: rows.scan(DUE, kind, _EVER, MAX_COUNTED) for kind in GRACED}
     dead = rows.get_all(CONTENTS, [item.object for item in found.pop(DEAD_CONTENT)])
     contents = [content for content in dead if content is not None]
-    size = sum(content.length * parse_redundancy(content.redundancy).shards for content in contents)
+    size = sum(parse_redundancy(content.redundancy).stored_bytes(content.length) for content in contents)
     counted = {node: len(some) for node, some in zip(nodes, drops, strict=True) if some}
     return GarbageCounts(min(MAX_COUNTED, sum(map(len, found.values()))), len(contents), size, counted)

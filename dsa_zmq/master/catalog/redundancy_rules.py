@@ -14,7 +14,7 @@ from dsa_zmq.master.catalog.node_rules import ALL_NODES
 from dsa_zmq.master.catalog.rows import Rows
 from dsa_zmq.master.catalog.tables import DIRECTORY, INODES, SEQ
 from dsa_zmq.master.catalog.walk import inode_of, shown, trail_to
-from dsa_zmq.model.redundancy import parse_redundancy
+from dsa_zmq.model.redundancy import lesser, parse_redundancy
 from dsa_zmq.model.sizes import counted
 from dsa_zmq.protocol.operations import Found, SetRedundancy
 
@@ -42,13 +42,16 @@ def set_redundancy(rows: Rows, facts: Facts, job: Request, op: SetRedundancy) ->
 def check_nodes(rows: Rows, redundancy: str) -> None:
     """TooFewNodes if the cluster does not have as many nodes as a redundancy needs, whether they are up or not. Those that
     are to be emptied do not count: soon they hold nothing."""
-    needed = parse_redundancy(redundancy).shards
+    wanted = parse_redundancy(redundancy)
+    needed = wanted.shards
     known = [row for row in rows.scan(ALL_NODES) if not row.removed]
     there = sum(not row.draining for row in known)
     if there < needed:
         leaving = ", without those that are to be emptied" if there < len(known) else ""
-        lesser = f", or use copies={there} at most" if there else ""
+        choice = lesser(wanted, there)
+        at_most = " at most" if wanted.alike else ""
+        instead = f", or use {choice}{at_most}" if choice else ""
         raise TooFewNodes(
             f"{redundancy} needs {counted(needed, 'node')}, the cluster has {there}{leaving}",
-            f"add {counted(needed - there, 'node')}{lesser}",
+            f"add {counted(needed - there, 'node')}{instead}",
         )

@@ -96,7 +96,7 @@ def test_a_removal_is_refused_while_the_node_runs_or_has_the_last_of_anything() 
     forced = plan_remove(gone, gone.nodes[0], "lost")
     assert forced.refusal is None
     assert "LOST: 3 chunks with 3.0 MB cannot be read any more" in forced.lines
-    assert "10 chunks lack the copy that it holds; what is missing is made anew on the others" in forced.lines
+    assert "10 chunks lack the shard that it holds; what is missing is made anew on the others" in forced.lines
 
 
 def test_what_was_lost_already_is_not_lost_by_a_removal_of_another() -> None:
