@@ -112,10 +112,12 @@ def sources(places: Sequence[Placed], view: Mapping[int, NodeView]) -> list[Plac
 
 
 def _add_all(holding: Holding, ground: Ground) -> Iterator[Step]:
-    if covered(sources(holding.places, ground.view), holding.redundancy) < holding.redundancy.needed:
-        return  # nothing to make a shard from
+    is_readable = _is_readable(holding, ground)
+    own = {place.index for place in sources(holding.places, ground.view)}
     taken: list[Placed] = []
     for index, why in _to_be_made(holding, ground):
+        if not is_readable and index not in own:
+            continue  # nothing to make it from; what is there can still be copied
         if why.can_wait and taken:
             continue  # one at a time, so that each is seen with what the last has changed
         target = _target(holding, ground, index, why, taken)
@@ -125,6 +127,11 @@ def _add_all(holding: Holding, ground: Ground) -> Iterator[Step]:
         else:
             taken.append(target)
             yield Add(target.index, target.node, why)
+
+
+def _is_readable(holding: Holding, ground: Ground) -> bool:
+    there = covered(sources(holding.places, ground.view), holding.redundancy)
+    return there >= holding.redundancy.needed
 
 
 def _stays(holding: Holding, ground: Ground, placed: Placed) -> bool:
@@ -314,8 +321,11 @@ def _release_all(holding: Holding, ground: Ground) -> Iterator[Step]:
     if ground.goals.held:
         return
     left = list(holding.places)
-    for gone in (*holding.bad, *_void(ground, left), *_on_leaving_nodes(ground, left)):
-        if _is_superfluous(holding, ground, left, gone, good=gone not in holding.bad):
+    leaving = _on_leaving_nodes(ground, left)
+    for gone in (*holding.bad, *_void(ground, left), *leaving):
+        # Of a chunk that cannot be made whole its node is emptied all the same: another one has the same shard.
+        is_copied = gone in leaving and not _is_readable(holding, ground)
+        if _is_superfluous(holding, ground, left, gone, good=gone not in holding.bad, is_whole=not is_copied):
             left = [each for each in left if each is not gone]
             yield Release(gone.node)
     while (surplus := _surplus(holding, ground, left)) is not None:
@@ -324,11 +334,17 @@ def _release_all(holding: Holding, ground: Ground) -> Iterator[Step]:
 
 
 def _is_superfluous(
-    holding: Holding, ground: Ground, left: Sequence[Placed], gone: Placed, *, good: bool = True
+    holding: Holding,
+    ground: Ground,
+    left: Sequence[Placed],
+    gone: Placed,
+    *,
+    good: bool = True,
+    is_whole: bool = True,
 ) -> bool:
-    """Whether the chunk is whole without it."""
+    """Whether the chunk is whole without it; or at least, nothing less is there."""
     kept = keepers(left, gone, holding.redundancy, ground.view, good=good)
-    return kept is not None and covered(kept, holding.redundancy) == holding.redundancy.shards
+    return kept is not None and (not is_whole or covered(kept, holding.redundancy) == holding.redundancy.shards)
 
 
 def _void(ground: Ground, left: Sequence[Placed]) -> list[Placed]:

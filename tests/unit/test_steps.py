@@ -232,6 +232,13 @@ def test_a_shard_of_a_code_that_is_there_twice_stands_in_for_nothing() -> None:
     assert steps(coded((1, 0), (2, 1), (3, 1)), ground([KEEPS] * 4)) == [Add(2, 4, Why.REPAIR)]
 
 
+def test_of_a_code_that_cannot_be_read_what_is_there_is_copied_off_a_node_that_leaves() -> None:
+    at = ground([LEAVES, AWAY, AWAY, KEEPS])
+    assert steps(coded((1, 0), (2, 1), (3, 2)), at) == [Add(0, 4, Why.DRAIN)]
+    assert steps(coded((1, 0), (2, 1), (3, 2), (4, 0)), at) == [Release(1)]
+    assert steps(coded((1, 0), (2, 1), (3, 2), (4, 0)), ground([LEAVES, AWAY, KEEPS, KEEPS])) == [Stuck(1, Why.REPAIR)]
+
+
 def test_a_shard_of_a_code_that_is_there_twice_makes_room_for_the_missing_one() -> None:
     """With no node to spare one of the two goes, and the missing one is made where it was."""
     (stuck, step) = steps(coded((1, 0), (2, 1), (3, 1)), ground([KEEPS] * 3))
@@ -259,9 +266,9 @@ standing = st.sampled_from([KEEPS, KEEPS, KEEPS, LEAVES, SILENT, FAILED, AWAY])
 @st.composite
 def histories(draw: st.DrawFn) -> tuple[Redundancy, int, list[str], list[tuple[list[Standing], int, int]]]:
     """Redundancy, nodes, zones, and rounds of (standings, which pending move arrives, which place goes bad)."""
-    shards = draw(st.integers(1, 4))
-    redundancy = Redundancy(shards, draw(st.integers(1, min(2, shards))))
-    nodes = draw(st.integers(shards + 1, 7))
+    shards = draw(st.integers(1, 6))
+    redundancy = Redundancy(shards, draw(st.integers(1, min(4, shards))))
+    nodes = draw(st.integers(shards + 1, max(7, shards + 2)))
     zones = draw(st.lists(st.sampled_from("ab"), min_size=nodes, max_size=nodes))
     rounds = st.tuples(
         st.lists(standing, min_size=nodes, max_size=nodes), st.integers(0, 2), st.sampled_from([-1] * 6 + [0, 1])
@@ -308,7 +315,8 @@ def carried_out(chunk: Holding, at: Ground, arrivals: int) -> Holding:
     for step in steps(chunk, at):
         if isinstance(step, Add):
             assert at.view[step.node].standing is KEEPS
-            assert readable >= redundancy.needed, "there is a source"
+            has = {place.index for place in sources(chunk.places, at.view)}
+            assert readable >= redundancy.needed or step.index in has, "there is a source"
             assert step.node not in {place.node for place in (*places, *pending)}
             pending.append(Placed(step.node, step.index))
         elif isinstance(step, Release):
@@ -316,7 +324,7 @@ def carried_out(chunk: Holding, at: Ground, arrivals: int) -> Holding:
             places = [place for place in places if place.node != step.node]
             bad = [place for place in bad if place.node != step.node]
             keeping = [place for place in places if at.view[place.node].standing is KEEPS]
-            if covered(keeping, redundancy) < redundancy.shards:
+            if covered(keeping, redundancy) < redundancy.shards:  # of what is there twice
                 assert covered([*keeping, *gone], redundancy) == covered(keeping, redundancy), "nothing less is kept"
                 assert gone, "damaged bytes stay until all shards are on nodes that keep"
     for place in pending[:arrivals]:

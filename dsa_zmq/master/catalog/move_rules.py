@@ -206,7 +206,9 @@ def _apply(rows: Rows, facts: Facts, node: int, arrived: Arrived) -> Applied:
     if move is None or move.move != arrived.move or move.shard != arrived.receipt.index or chunk is None:
         return _unwanted(rows, node, arrived, move, own)
     redundancy, hashes = parse_redundancy(chunk.redundancy), chunk.hash
-    if shard_hash(hashes, move.shard) == UNKNOWN_HASH and len(arrived.hash) == HASH_BYTES:
+    if shard_hash(hashes, move.shard) == UNKNOWN_HASH:
+        if len(arrived.hash) != HASH_BYTES or arrived.hash == UNKNOWN_HASH:
+            return Applied(REFUSED)
         hashes = with_shard_hash(hashes, move.shard, arrived.hash)
     word = StagedChunk(chunk.chunk, chunk.length, hashes, [arrived.receipt])
     try:

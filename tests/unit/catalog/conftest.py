@@ -16,6 +16,7 @@ from dsa_zmq.master.catalog.jobs import CollectGarbage, DropsDone, LoadDrops, No
 from dsa_zmq.master.catalog.places import PlaceChange, change_places, fold_places, tally
 from dsa_zmq.master.catalog.rows import Missing, Rows
 from dsa_zmq.master.catalog.tables import CHUNKS, HOLDERS, INVENTORIES, PLACES, SESSIONS, TABLES, PlaceRow
+from dsa_zmq.model.hashes import hashes_bytes, shard_hash
 from dsa_zmq.model.ids import NONCE_BITS
 from dsa_zmq.model.macs import node_key, receipt_mac
 from dsa_zmq.model.redundancy import parse_redundancy
@@ -134,11 +135,13 @@ class Kit:
     ) -> StagedChunk:
         """A chunk of fresh bytes, held by as many nodes as its redundancy wants."""
         chunk = chunk or self.new_id()
-        digest = self.random.randbytes(32)
-        shards = parse_redundancy(redundancy).shards
-        holders = self.random.sample(self.nodes, shards)
-        receipts = [self.receipt(upload, chunk, index, node, digest) for index, node in enumerate(holders)]
-        return StagedChunk(chunk, length, digest, receipts)
+        parsed = parse_redundancy(redundancy)
+        hashes = self.random.randbytes(hashes_bytes(parsed))
+        receipts = [
+            self.receipt(upload, chunk, index, node, shard_hash(hashes, index))
+            for index, node in enumerate(self.random.sample(self.nodes, parsed.shards))
+        ]
+        return StagedChunk(chunk, length, hashes, receipts)
 
     def commit(self, path: str, length: int = 1000, *, chunk_bytes: int = CHUNK_BYTES, **fields: Any) -> Commit:
         """The commit of a fresh file of so many bytes, on one page."""
