@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol, TypeVar
 
 from dsa_zmq.errors import Conflict, IsADirectory, NotFound
-from dsa_zmq.model import limits
+from dsa_zmq.model import limits, paths
 from dsa_zmq.model.explain import Layout, NodeSeen, explain
 from dsa_zmq.model.pace import HealingPace
 from dsa_zmq.protocol import operations as op
@@ -45,10 +45,12 @@ def layout_of(ask: Ask, path: str) -> Layout:
         content = first.attributes.content
         try:
             pages = [first, *(ask(op.Locate(path, content, page), op.Located) for page in range(1, first.page_count))]
+            parent = ask(op.Stat(paths.parent(path)), op.Found)
         except NotFound:
             continue
-        chunks = [_groups(chunk) for page in pages for chunk in page.chunks]
-        return Layout(path, first.attributes.size, first.attributes.redundancy, chunks)
+        shown, chunks = first.attributes, [_groups(chunk) for page in pages for chunk in page.chunks]
+        wanted = parent.attributes.redundancy
+        return Layout(path, shown.size, shown.redundancy, chunks, shown.chunk_bytes, wanted)
     raise Conflict(f"'{path}' is replaced again and again", "try again when it rests", path)
 
 

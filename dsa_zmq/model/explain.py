@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from dsa_zmq.model.holders import Safety, safety
-from dsa_zmq.model.redundancy import Redundancy, parse_redundancy
+from dsa_zmq.model.redundancy import SMALL_BYTES, Redundancy, kept_as, parse_redundancy
 from dsa_zmq.model.sizes import counted, format_size
 from dsa_zmq.model.spread import Spread
 
@@ -45,6 +45,8 @@ class Layout:
     size: int
     redundancy: str
     chunks: Sequence[tuple[frozenset[int], ...]]
+    chunk_bytes: int = 0
+    wanted: str = ""  #: what new files in its directory get; "": that is not known
 
 
 def explain(layout: Layout, nodes: Mapping[int, NodeSeen], lost: Collection[int] = ()) -> list[str]:
@@ -56,11 +58,29 @@ def explain(layout: Layout, nodes: Mapping[int, NodeSeen], lost: Collection[int]
     stored = f"{counted(len(layout.chunks), 'chunk')} with {format_size(layout.size)}, stored with {layout.redundancy}"
     ways = _ways(layout.chunks)
     return [
-        f"{layout.path}: {stored}.",
+        f"{layout.path}: {stored}{_parts(redundancy)}.",
+        *_kept(layout),
         *_where(ways, nodes, lost),
         *_state(ways, redundancy, there),
         *_survives(ways, redundancy, there, nodes),
         *([] if lost else _apart(ways, redundancy, there & nodes.keys(), nodes)),
+    ]
+
+
+def _parts(redundancy: Redundancy) -> str:
+    if redundancy.alike:
+        return ""
+    return f": any {redundancy.needed} of {redundancy.shards} shards are enough to read a chunk"
+
+
+def _kept(layout: Layout) -> list[str]:
+    """Why it is not stored as its directory says, if it is as it should be."""
+    wanted, has = layout.wanted, layout.redundancy
+    if not wanted or has == wanted or has != kept_as(wanted, layout.size, layout.chunk_bytes):
+        return []
+    return [
+        f"Its directory says {wanted}, but what has at most {SMALL_BYTES >> 10} KiB and fills no chunk is kept as {has}, "
+        "which survives as many losses: cut into parts, it would cost more messages and syncs, and save next to nothing."
     ]
 
 

@@ -172,3 +172,40 @@ def test_the_weakest_sets_are_those_that_trying_all_of_them_finds() -> None:
             if fatal:
                 assert weakest(ways, needed) == (size, fatal)
                 break
+
+
+# --- codes ------------------------------------------------------------------------------------------------------------
+
+
+def test_of_a_code_it_says_how_many_shards_are_enough_and_which_losses_are_final() -> None:
+    said = explain(layout("ec=2+1", "1 2 3", "4 2 3"), nodes(*UP4))
+    assert said[0] == "/f: 2 chunks with 2.5 MB, stored with ec=2+1: any 2 of 3 shards are enough to read a chunk."
+    assert said[-1].startswith("It survives the loss of any one node; not of node-1 and node-2 together, nor of ")
+    assert explain(layout("ec=2+1", "1 2 3"), nodes("down", "down", "up"))[-1] == (
+        "It cannot be read: of 1 of 1 chunk too few shards are there."
+    )
+
+
+def test_zones_that_hold_more_of_a_code_than_may_be_lost_are_said() -> None:
+    wide = layout("ec=4+2", "1 2 3 4 5 6")
+    assert "It survives the loss of any one zone; not of a and b together, nor of a and c together" in "\n".join(
+        explain(wide, nodes(*("up",) * 6, zones="aabbcc"))
+    )
+    assert "It does not survive the loss of zone a, nor of zone b." in explain(
+        wide, nodes(*("up",) * 6, zones="aaabbb")
+    )
+
+
+def test_why_a_small_file_is_kept_as_copies_is_said_and_of_no_other() -> None:
+    small = dataclasses.replace(layout("copies=3", "1 2 3", size=1000), chunk_bytes=1 << 20, wanted="ec=4+2")
+    (why,) = [each for each in explain(small, nodes(*UP4)) if "ec=4+2" in each]
+    assert why.startswith(
+        "Its directory says ec=4+2, but what has at most 64 KiB and fills no chunk is kept as copies=3,"
+    )
+    others = [
+        dataclasses.replace(small, redundancy="copies=2", chunks=small.chunks),
+        dataclasses.replace(small, size=70_000),
+        dataclasses.replace(small, wanted="copies=3"),
+        dataclasses.replace(small, wanted=""),
+    ]
+    assert not any("kept as" in said for each in others for said in explain(each, nodes(*UP4)))

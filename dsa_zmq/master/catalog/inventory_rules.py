@@ -39,6 +39,7 @@ from dsa_zmq.master.catalog.tables import (
     InventoryRow,
     PlaceRow,
 )
+from dsa_zmq.model.hashes import UNKNOWN_HASH, shard_hash
 from dsa_zmq.model.inventory import SHARDS, bucket_of, digests, id_range
 from dsa_zmq.model.redundancy import parse_redundancy
 from dsa_zmq.model.upkeep import NodeView, Standing
@@ -177,8 +178,10 @@ def judge_inventory(rows: Rows, facts: Facts, job: JudgeInventory) -> Judged:
 
 def is_wanted(chunk: ChunkRow, places: Sequence[PlaceRow], shard: int, view: dict[int, NodeView]) -> bool | None:
     """Whether a shard of a node without a place should be one: whether more is covered with it. None: that cannot be said
-    now, since it depends on nodes that are silent."""
+    now, since it depends on nodes that are silent, or nobody has said yet what bytes the shard has."""
     redundancy = parse_redundancy(chunk.redundancy)
+    if shard_hash(chunk.hash, shard) == UNKNOWN_HASH:
+        return None
     there = [place for place in places if place.state == LIVE_PLACE and place.node in view]
     held: list[tuple[int, int]] = []
     for standing in (Standing.KEEPS, Standing.SILENT):
