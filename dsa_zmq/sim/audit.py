@@ -36,6 +36,7 @@ from dsa_zmq.master.catalog.tables import (
     PlaceRow,
     Table,
 )
+from dsa_zmq.model.hashes import shard_hash
 from dsa_zmq.model.redundancy import Redundancy, parse_redundancy
 from dsa_zmq.node.disk_store import DiskStore
 from dsa_zmq.node.store import ShardKey
@@ -147,7 +148,8 @@ def _look_at_node(
             except DSAError as error:
                 found.problems.append(f"{what}: {error}")
             else:
-                found.expect(chunk in chunks and blake3(data).digest() == chunks[chunk].hash, f"{what} has wrong bytes")
+                is_right = chunk in chunks and blake3(data).digest() == shard_hash(chunks[chunk].hash, shard)
+                found.expect(is_right, f"{what} has wrong bytes")
         for info in store.list(None, 1_000_000):
             chunk, shard = info.key
             if (chunk, shard) not in named:

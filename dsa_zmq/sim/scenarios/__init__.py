@@ -6,6 +6,7 @@ from dsa_zmq.sim.campaign import Scenario
 from dsa_zmq.sim.scenarios.ahead import AHEAD
 from dsa_zmq.sim.scenarios.answers import ANSWER
 from dsa_zmq.sim.scenarios.calm import CALM, MEETING
+from dsa_zmq.sim.scenarios.codes import CODES
 from dsa_zmq.sim.scenarios.counted import COMMIT, COUNT
 from dsa_zmq.sim.scenarios.disks import ROT, SYNC
 from dsa_zmq.sim.scenarios.everything import EVERYTHING
@@ -31,5 +32,6 @@ SCENARIOS: tuple[Scenario, ...] = (
     CALM, MEETING, STORM, POWER, ANSWER, COMMIT, COUNT, NODE, MASTER, LINK, INCARNATION, OLDER, EMPTY, STALE, LYING, ROT,
     SYNC, UNMOUNTED, AHEAD, COMPACTION, FULL, LATE, *REPAIR, *INVENTORIES,
     *NOTICED, *ROTTING, *GROWING, *SPREADING, *REMOVING, *MOVING, *HELD, *RESUMING, ZONES, EVERYTHING, TRICKLE,
+    *CODES,
 )  # fmt: skip
 """All of them."""

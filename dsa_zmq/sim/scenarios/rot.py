@@ -17,7 +17,9 @@ from actors.sim.faults import MS
 from dsa_zmq.errors import Corrupt, DSAError
 from dsa_zmq.master.catalog.damage_rules import DamageTaken, TakeDamage
 from dsa_zmq.master.catalog.examine_rules import Declare
+from dsa_zmq.model.erasure import split
 from dsa_zmq.model.pace import CarePace
+from dsa_zmq.model.redundancy import parse_redundancy
 from dsa_zmq.protocol.messages import ShardData
 from dsa_zmq.protocol.operations import Locate, Located
 from dsa_zmq.sim.audit import open_store
@@ -67,17 +69,21 @@ class Rot:
             self.contents[f"/f{number}"] = self.cluster.ledger.new_content(FILE_BYTES, FILE_BYTES - 3000)
         self.cluster.must(*(self.user.put(path, data) for path, data in self.contents.items()))
 
-    def places(self) -> list[tuple[bytes, list[tuple[NodeMachine, Place]]]]:
-        """Of each chunk its bytes, and where they are."""
+    def places(self) -> list[list[tuple[NodeMachine, Place, bytes]]]:
+        """Of each chunk its shards: where they are, and their bytes."""
         found = []
         for path, data in self.contents.items():
             (located,) = self.cluster.must(self.user.ask(Locate(path)))
             assert isinstance(located, Located)
             machines = {node.node: self.cluster.node_at(node.address) for node in located.nodes}
+            redundancy = parse_redundancy(located.attributes.redundancy)
             for number, chunk in enumerate(located.chunks):
                 at = number * self.cluster.chunk_bytes
-                places = [(machines[p.node], (p.node, chunk.chunk, p.index)) for p in chunk.places]
-                found.append((data[at : at + chunk.length], places))
+                whole = data[at : at + chunk.length]
+                shards = [whole] * redundancy.shards if redundancy.alike else split(whole, redundancy)
+                found.append(
+                    [(machines[p.node], (p.node, chunk.chunk, p.index), bytes(shards[p.index])) for p in chunk.places]
+                )
         return found
 
     def turn(self, machine: NodeMachine, place: Place, data: bytes) -> None:
@@ -94,10 +100,10 @@ class Rot:
         self.turned[place] += 1
 
     def turn_some(self, share: float) -> None:
-        """Of so many chunks one copy each."""
-        for data, places in self.places():
+        """Of so many chunks one shard each."""
+        for places in self.places():
             if len(places) > 1 and self.cluster.random.random() < share:
-                self.turn(*self.cluster.random.choice(places), data)
+                self.turn(*self.cluster.random.choice(places))
 
     def wait_mended(self, seconds: float = FOUND_S) -> None:
         """Until all that has turned was declared, and is made anew: an order that is lost is repeated after 5, 10, 20 s."""
@@ -142,8 +148,8 @@ def rot_found_by_a_read(cluster: SimCluster) -> None:
     rot = Rot(cluster)
     rot.fill()
     bad = cluster.random.choice(cluster.nodes)
-    for data, places in rot.places():
-        for machine, place in places:
+    for places in rot.places():
+        for machine, place, data in places:
             if machine is bad:
                 rot.turn(machine, place, data)
     met: Counter[Place] = Counter()
@@ -176,10 +182,10 @@ def rot_with_only_two_nodes(cluster: SimCluster) -> None:
     rot = Rot(cluster)
     rot.fill()
     for _ in range(3):
-        before = {place for _, places in rot.places() for _, place in places}
+        before = {place for places in rot.places() for _, place, _ in places}
         rot.turn_some(0.7)
         rot.wait_mended()
-        after = {place for _, places in rot.places() for _, place in places}
+        after = {place for places in rot.places() for _, place, _ in places}
         if before != after:
             raise Wrong(f"places have changed: {before ^ after}")
     settle(cluster)
@@ -210,8 +216,8 @@ def all_copies_rot(cluster: SimCluster) -> None:
     rot = Rot(cluster)
     rot.fill()
     chunks = rot.places()
-    for data, places in chunks[:2]:  # of the first file
-        for machine, place in places:
+    for places in chunks[:2]:  # of the first file
+        for machine, place, data in places:
             rot.turn(machine, place, data)
     reader = cluster.user()
     for _ in range(3):
