@@ -6,7 +6,7 @@ tried in turn, with more nodes than shards by as many: so all can be made anew w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dsa_zmq.model.redundancy import kept_as, parse_redundancy
@@ -54,8 +54,8 @@ def any_needed_shards_are_enough(cluster: SimCluster) -> None:
 
 
 def nodes_with_shards_go_and_come(cluster: SimCluster) -> None:
-    """Nodes die and return at any moment, in the middle of repair too, but never more at a time than the code can lose: in the
-    end each shard is there once, with its own bytes."""
+    """Nodes die and return at any moment, in the middle of repair too, but never more at a time than the code can lose: in
+    the end each shard is there once, with its own bytes."""
     losses = parse_redundancy(cluster.master_settings.default_redundancy).tolerates
     cluster.wait_up()
     fill(cluster)
@@ -129,11 +129,15 @@ def copies_become_a_code_and_copies_again(cluster: SimCluster) -> None:
             cluster.random.choice((victim.crash, victim.power_loss))()
             victim.start()
         wait_end(cluster, first, seconds=120.0)
-        cluster.run_until(lambda: not any(worker.left for worker in workers), 120)
+        _wait_done(cluster, workers)
         cluster.wait_up()
         wait_done(cluster, begin(cluster, "convert", "/"))
         _expect_all(cluster, wanted)
     settle(cluster)
+
+
+def _wait_done(cluster: SimCluster, workers: Sequence[Worker]) -> None:
+    cluster.run_until(lambda: not any(worker.left for worker in workers), 120)
 
 
 def _expect_all(cluster: SimCluster, wanted: str) -> None:
