@@ -70,6 +70,14 @@ class Redundancy:
         return -(-length // (self.needed * ALIGNMENT)) * ALIGNMENT
 
 
+def lesser(redundancy: Redundancy, nodes: int) -> str:
+    """What could be used on so many nodes, which are too few for ``redundancy``, in words; "" if nothing could."""
+    if redundancy.alike or nodes < 3:
+        return f"copies={min(nodes, redundancy.tolerates + 1)}" if nodes else ""
+    losses = min(nodes // 3, redundancy.tolerates)  # the code costs half as much again, the copies survive as much
+    return f"ec={2 * losses}+{losses} or copies={losses + 1}"
+
+
 @lru_cache(maxsize=64)  # every request names one, and there are few
 def parse_redundancy(text: str) -> Redundancy:
     """``"copies=N"`` or ``"ec=K+M"`` to its value; :class:`Invalid` for anything else."""
@@ -84,16 +92,6 @@ def parse_redundancy(text: str) -> Redundancy:
         f"write copies=N with N from 1 to {MAX_COPIES}, as in copies=2, or ec=K+M with K from 2 to {MAX_DATA} and "
         f"M from 1 to {MAX_PARITY}, as in ec=4+2",
     )
-
-
-def lesser(redundancy: Redundancy, nodes: int) -> str:
-    """What could be used on so many nodes, which are too few for ``redundancy``, in words; "" if nothing could."""
-    if redundancy.alike or nodes < 3:
-        return f"copies={min(nodes, redundancy.tolerates + 1)}" if nodes else ""
-    losses = min(
-        nodes // 3, redundancy.tolerates
-    )  # a code that costs half as much again, and copies that survive as much
-    return f"ec={2 * losses}+{losses} or copies={losses + 1}"
 
 
 def kept_as(redundancy: str, length: int, chunk_bytes: int) -> str:
