@@ -141,7 +141,7 @@ def planned(
     redundancy = parse_redundancy(chunk.redundancy)
     known = shard_hash(chunk.hash, row.shard)
     there = [Placed(place.node, place.shard) for place in places if place.state == LIVE_PLACE]
-    is_same = row.source == row.chunk
+    is_same = source.chunk == row.chunk
     if not parse_redundancy(source.redundancy).alike:  # the chunk's own bytes need no arithmetic
         there.sort(key=lambda place: (not (is_same and place.index == row.shard), place.index, place.node))
     return PlannedMove(
@@ -150,7 +150,7 @@ def planned(
         shard=row.shard,
         move=row.move,
         why=row.why,
-        source=row.source,
+        source=source.chunk,
         task=row.task,
         remaining=remaining(there, redundancy, view) if is_same else redundancy.tolerates,
         chunk_length=chunk.length,
@@ -181,10 +181,16 @@ def look_at_moves(rows: Rows, facts: Facts, job: LookAtMoves) -> list[PlannedMov
 def _describe(rows: Rows, moves: Sequence[MoveRow], standings: Mapping[int, Standing]) -> list[PlannedMove | None]:
     view = view_of(rows, standings)
     chunks = rows.get_all(CHUNKS, [row.chunk for row in moves])
-    sources = rows.get_all(CHUNKS, [row.source for row in moves])
-    places = rows.group_all(PLACES, [row.source for row in moves])
+    # If what is converted was let go meanwhile, what has arrived of the new chunk may still be enough.
+    sources = [
+        source or chunk
+        for source, chunk in zip(rows.get_all(CHUNKS, [row.source for row in moves]), chunks, strict=True)
+    ]
+    places = rows.group_all(
+        PLACES, [row.chunk if source is None else source.chunk for row, source in zip(moves, sources, strict=True)]
+    )
     return [
-        None if chunk is None else planned(row, chunk, source or chunk, own if source else (), view)
+        None if chunk is None or source is None else planned(row, chunk, source, own, view)
         for row, chunk, source, own in zip(moves, chunks, sources, places, strict=True)
     ]
 
