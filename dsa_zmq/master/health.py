@@ -198,7 +198,9 @@ def _crowded(infos: Sequence[NodeInfo], redundancy: Redundancy, together: int) -
     zones, hosts = [info.zone for info in up], [info.host for info in up]
     if any(zones) and not fit(zones, redundancy.shards, together):
         wanted = -(-redundancy.shards // together)
-        there = f"{counted(len(set(zones)), 'zone')} with nodes that are up and stay, {redundancy.name} would use {wanted}"
+        there = (
+            f"{counted(len(set(zones)), 'zone')} with nodes that are up and stay, {redundancy.name} would use {wanted}"
+        )
         why = "the loss of one zone may be final" if redundancy.alike else _takes("zone", redundancy)
         return [f"{there}: {why}; start nodes in other zones"]
     if len(set(hosts)) > 1 and redundancy.tolerates and not fit(hosts, redundancy.shards, redundancy.tolerates):

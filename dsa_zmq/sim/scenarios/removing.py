@@ -151,10 +151,10 @@ def keepers_rot_before_a_removal(cluster: SimCluster) -> None:
     rot = Rot(cluster)
     rot.fill()
     back = cluster.random.choice(cluster.nodes)
-    held = {place[1] for _, places in rot.places() for machine, place in places if machine is back}
+    held = {place[1] for places in rot.places() for machine, place, _ in places if machine is back}
     stay_away(cluster, back)
-    for data, places in rot.places():
-        for machine, place in places:
+    for places in rot.places():
+        for machine, place, data in places:
             if machine is not back and place[1] in held:
                 rot.turn(machine, place, data)
     back.kept = True

@@ -75,10 +75,10 @@ def scrub_goes_on_over_restarts(cluster: SimCluster) -> None:
     cluster.wait_up()
     rot = Rot(cluster)
     rot.fill()
-    holders = [machine for _, places in rot.places() for machine, _ in places]
+    holders = [machine for places in rot.places() for machine, _, _ in places]
     node = max(cluster.nodes, key=holders.count)
     start_anew(cluster, node)
-    place, data = max((place, data) for data, places in rot.places() for machine, place in places if machine is node)
+    place, data = max((place, data) for places in rot.places() for machine, place, data in places if machine is node)
     rot.turn(node, place, data)
     for _ in range(SCRUB_RESTARTS):
         cluster.run_for(SCRUB_ALIVE_S * (0.8 + 0.2 * cluster.random.random()))
@@ -115,8 +115,8 @@ def dies_with_damage_untold(cluster: SimCluster) -> None:
                 cluster.soon(node.crash)
 
     cluster.on_batch.append(look)
-    for data, places in rot.places():
-        for machine, place in places:
+    for places in rot.places():
+        for machine, place, data in places:
             if machine is node:
                 rot.turn(node, place, data)
     for _ in range(4):
