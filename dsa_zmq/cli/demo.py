@@ -61,6 +61,7 @@ class Outcome:
     dsa demo
     dsa demo ~/Documents ~/photos.zip
     dsa demo --nodes 6 --redundancy copies=3 --keep
+    dsa demo --nodes 5 --redundancy ec=2+1
     """,
 )
 @click.argument("paths", metavar="[PATH]...", nargs=-1)

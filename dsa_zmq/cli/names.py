@@ -56,7 +56,9 @@ def cat(session: Session, paths: tuple[str, ...]) -> int:
 )
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=RemotePath())
 @click.option("-p", "--parents", is_flag=True, help="Make missing parents; a directory that exists is fine.")
-@click.option("--redundancy", default="", metavar="NAME", help="What new files in it get: copies=3. Else inherited.")
+@click.option(
+    "--redundancy", default="", metavar="NAME", help="What new files in it get: copies=3, ec=4+2. Else inherited."
+)
 @pass_session
 def mkdir(session: Session, paths: tuple[str, ...], parents: bool, redundancy: str) -> int:
     """Make directories."""

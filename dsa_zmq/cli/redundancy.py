@@ -29,6 +29,7 @@ def redundancy() -> None:
     cls=Command,
     examples="""
     dsa redundancy set /models copies=3
+    dsa redundancy set /archive ec=4+2
     dsa redundancy set /models inherit
     """,
 )
@@ -38,8 +39,9 @@ def redundancy() -> None:
 def set_redundancy(session: Session, path: str, name: str) -> int:
     """Say what new files in a directory get from now on, and in those below that say nothing else.
 
-    What is there already stays as it is, until 'dsa redundancy apply'. With 'inherit' the directory gets again what the one
-    above it says.
+    NAME is copies=N, which survives the loss of any N-1 nodes, or ec=K+M, an erasure code: K+M shards on as many nodes, of
+    which any K are enough. Files of a few kilobytes are kept as copies that survive as much. What is there already stays
+    as it is, until 'dsa redundancy apply'. With 'inherit' the directory gets again what the one above it says.
     """
     with session.connect() as store:
         found = store.admin.set_redundancy(remote(path), "" if name == INHERIT else name)

@@ -21,7 +21,9 @@ from dsa_zmq.protocol.values import NodeInfo
     dsa df --json
     """,
 )
-@click.option("--redundancy", default="", metavar="NAME", help="As if stored with this: copies=3. Else the root's.")
+@click.option(
+    "--redundancy", default="", metavar="NAME", help="As if stored with this: copies=3, ec=4+2. Else the root's."
+)
 @pass_session
 def df(session: Session, redundancy: str) -> int:
     """Show how much can still be stored, and how full each node is."""

@@ -11,24 +11,10 @@ from dsa_zmq.master.horizon import Horizon
 from dsa_zmq.master.members import NodeState
 from dsa_zmq.master.uploads import Uploads, UploadState
 from dsa_zmq.model.ids import IdSource, id_floor
-from dsa_zmq.model.limits import (
-    GRANT_S,
-    MAX_CHUNK_BYTES,
-    MAX_PAGE_CHUNKS,
-    MAX_SLOTS,
-    MIN_CHUNK_BYTES,
-    SLOT_SIZES,
-)
+from dsa_zmq.model.limits import GRANT_S, MAX_CHUNK_BYTES, MAX_PAGE_CHUNKS, MAX_SLOTS, MIN_CHUNK_BYTES, SLOT_SIZES
 from dsa_zmq.model.placement import DEFAULT_POLICY, Member, place
 from dsa_zmq.model.redundancy import MAX_SHARDS, Redundancy, kept_as, parse_redundancy
-from dsa_zmq.protocol.operations import (
-    Allocate,
-    Allocated,
-    AllocatedSlots,
-    AllocateSlots,
-    Reallocate,
-    Reallocated,
-)
+from dsa_zmq.protocol.operations import Allocate, Allocated, AllocatedSlots, AllocateSlots, Reallocate, Reallocated
 from dsa_zmq.protocol.values import ChunkPlan, NodeAddress, Place, UploadSlot
 
 _MAX_ID = (1 << 63) - 1  #: ids are signed SQL integers

@@ -17,11 +17,13 @@ import heapq
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import msgspec
 
 from dsa_zmq.master.catalog.move_rules import PlannedMove
 from dsa_zmq.master.move_budget import SECOND_NS, Budget
+from dsa_zmq.master.move_sources import choose, readable
 from dsa_zmq.model.pace import HealingPace
 from dsa_zmq.model.upkeep import Placed, Standing, Why
 
@@ -324,6 +326,7 @@ class Moves:
         pace, target = self._pace, self._targets[node]
         batch = Batch(self._last + 1, node, {}, {}, 0)
         asked: dict[int, int] = {}  #: bytes, by source
+        free = partial(self._budget.may_be_source, now_ns=now_ns)
         passed: list[tuple[tuple[int, int, int], Key]] = []
         while target.queue and len(batch.moves) < pace.move_shards and len(passed) < PASSED_OVER:
             entry = heapq.heappop(target.queue)
@@ -334,22 +337,22 @@ class Moves:
                 passed.append(entry)
                 continue
             plan = pending.plan
-            readable, needed = _readable(plan, standings)
+            there, needed = readable(plan, standings)
             size = needed * plan.source_bytes
             if batch.moves and batch.bytes + size > pace.move_bytes:
                 passed.append(entry)
                 break
-            if not readable:
+            if not there:
                 self._retry(pending, now_ns + int(pace.retry_max_s * SECOND_NS))
                 self.blind.append(pending)
                 continue
-            first = self._first(plan, readable, needed, node, standings, asked, now_ns)
+            first = choose(plan, there, needed, standings, asked, self._budget.as_source, free)
             if not first or not self._may_trickle(pending, now_ns):
                 passed.append(entry)
                 continue
             batch.moves[plan.move] = pending
             pending.batch = batch.number  # now: if its rank was another for a while, it has two entries like this
-            batch.asked[plan.move] = [*first, *(place for place in readable if place not in first)]
+            batch.asked[plan.move] = [*first, *(place for place in there if place not in first)]
             batch.bytes += size
             for place in first:
                 if place.node != node:
@@ -364,28 +367,6 @@ class Moves:
         self._budget.begin(node, batch.bytes, asked, now_ns)
         return batch
 
-    def _first(
-        self, plan: PlannedMove, readable: list[Placed], needed: int, to: int, standings: Mapping[int, Standing],
-        asked: Mapping[int, int], now_ns: int,
-    ) -> list[Placed]:  # fmt: skip
-        """Who is asked for the bytes: the target itself, else the best that have the least to do. Empty: too many are busy.
-
-        If any of them has the very bytes, one like that; else as many different shards as are needed.
-        """
-        pool = [place for place in readable if plan.has_bytes(place)] or readable
-        near, load = {to, *asked}, self._budget.as_source
-        free = [place for place in pool if place.node in near or self._budget.may_be_source(place.node, now_ns)]
-        free.sort(
-            key=lambda place: (
-                place.node != to, standings[place.node], needed > 1 and place.index >= needed, load[place.node],
-                asked.get(place.node, 0), place.node,
-            )
-        )  # fmt: skip
-        different: dict[int, Placed] = {}
-        for place in free:
-            different.setdefault(place.index if needed > 1 else 0, place)
-        return list(different.values())[:needed] if len(different) >= needed else []
-
     def _is_open(self, node: int, standings: Mapping[int, Standing], now_ns: int) -> bool:
         """Whether this node may be the target of one more batch."""
         return standings.get(node) is Standing.KEEPS and self._budget.may_be_target(node, now_ns)
@@ -398,12 +379,3 @@ class Moves:
             return False
         self._budget.trickled(pending.plan.node, pending.plan.shard_bytes, now_ns)
         return True
-
-
-def _readable(plan: PlannedMove, standings: Mapping[int, Standing]) -> tuple[list[Placed], int]:
-    """The sources that may be asked, and how many of them it takes. None if they are not enough."""
-    there = [place for place in plan.sources if standings.get(place.node, Standing.AWAY).readable]
-    if any(plan.has_bytes(place) for place in there):
-        return there, 1
-    needed = plan.source_needed
-    return (there if len({place.index for place in there}) >= needed else []), needed
