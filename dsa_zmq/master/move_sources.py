@@ -9,12 +9,9 @@ from dsa_zmq.model.upkeep import Placed, Standing
 
 
 def readable(plan: PlannedMove, standings: Mapping[int, Standing]) -> tuple[list[Placed], int]:
-    """The sources that may be asked, and how many of them it takes. Empty if they are not enough."""
+    """The sources that may be asked, and how many of them it takes; 0: they are not enough."""
     there = [place for place in plan.sources if standings.get(place.node, Standing.AWAY).readable]
-    if any(plan.has_bytes(place) for place in there):
-        return there, 1
-    needed = plan.source_needed
-    return (there if len({place.index for place in there}) >= needed else []), needed
+    return there, plan.takes(there)
 
 
 def choose(

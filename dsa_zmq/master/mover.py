@@ -304,7 +304,7 @@ class Mover(Department):
         if not isinstance(result, Failure):
             self.moves.refresh(plan for plan in result if plan is not None)
             self.moves.given_up(row for row, plan in zip(rows, result, strict=True) if plan is None)
-            hopeless = {plan.move for plan in result if plan is not None and not plan.sources}
+            hopeless = {plan.move for plan in result if plan is not None and not plan.takes(plan.sources)}
             if hopeless:
                 self._give_up(ctx, self.moves.take(lambda plan: plan.move in hopeless))
 

@@ -342,7 +342,7 @@ class Moves:
             if batch.moves and batch.bytes + size > pace.move_bytes:
                 passed.append(entry)
                 break
-            if not there:
+            if not needed:
                 self._retry(pending, now_ns + int(pace.retry_max_s * SECOND_NS))
                 self.blind.append(pending)
                 continue

@@ -67,6 +67,13 @@ class PlannedMove(msgspec.Struct, frozen=True):
             return True
         return parse_redundancy(self.redundancy).alike and parse_redundancy(self.source_redundancy).alike
 
+    def takes(self, places: Sequence[Placed]) -> int:
+        """How many of these sources it takes; 0: they are not enough."""
+        if any(self.has_bytes(place) for place in places):
+            return 1
+        needed = self.source_needed
+        return needed if len({place.index for place in places}) >= needed else 0
+
     @property
     def source_needed(self) -> int:
         """So many sources of different indexes are enough, if none has the very bytes."""

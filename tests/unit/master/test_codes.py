@@ -210,18 +210,19 @@ def test_a_code_is_made_from_any_whole_copy() -> None:
     assert (batch.sources, batch.bytes) == (set(), 4000)
 
 
-def test_a_move_that_nobody_has_anything_of_ends_and_others_are_looked_at_again() -> None:
+def test_a_move_that_nobody_has_enough_for_ends_and_others_are_looked_at_again() -> None:
     moves = Moves(replace(PACE, retry_max_s=1.0, max_tries=3), lambda node, size: None)
-    moves.add([move(1), move(2, (1, 1), (2, 2))])
+    enough = ((1, 1), (2, 2), (3, 3), (4, 4))
+    moves.add([move(1), move(3, *enough[:3]), move(2, *enough)])
     ended: Counter[int] = Counter()
     looked: Counter[int] = Counter()
     for second in range(5):
-        assert not list(moves.batches(UP, second * 1_000_000_000))
+        assert not list(moves.batches(UP | {4: Standing.AWAY}, second * 1_000_000_000))
         spent, blocked = moves.blocked()
         ended.update(each.plan.move for each in spent)
         looked.update(each.plan.move for each in blocked)
-    assert ended == {1: 1}
-    assert looked == {1: 2, 2: 5}
+    assert ended == {1: 1, 3: 1}
+    assert looked == {1: 2, 3: 2, 2: 5}, "who is away may come back"
     assert moves.blocked() == ([], [])
 
 
