@@ -300,8 +300,9 @@ class Converter(Department):
         if result is True:
             if len(run.shared) < MAX_SHARED:
                 run.shared[file.content, file.wants] = content
-            run.done_chunks += file.chunks * parse_redundancy(file.wants).shards
-            run.done_bytes += file.size * parse_redundancy(file.wants).shards
+            made = parse_redundancy(file.wants)
+            run.done_chunks += file.chunks * made.shards
+            run.done_bytes += made.stored_bytes(file.size)
         else:  # it shows another content now, or is gone: the next round will see
             run.shared.pop((file.content, file.wants), None)
             run.again += 1
