@@ -110,17 +110,10 @@ def _ask(cluster: SimCluster, operation: Operation) -> Any:
 class _Rot(Rot):
     """Of files that nobody overwrites; they may be converted, and moved, meanwhile."""
 
-    def places(self) -> list[tuple[bytes, list[tuple[NodeMachine, Place]]]]:
-        found = []
-        for path, data in self.contents.items():
-            located = _ask(self.cluster, Locate(path))
-            assert isinstance(located, Located), located
-            machines = {node.node: self.cluster.node_at(node.address) for node in located.nodes}
-            for number, chunk in enumerate(located.chunks):
-                at = number * self.cluster.chunk_bytes
-                places = [(machines[p.node], (p.node, chunk.chunk, p.index)) for p in chunk.places]
-                found.append((data[at : at + chunk.length], places))
-        return found
+    def located(self, path: str) -> Located:
+        located = _ask(self.cluster, Locate(path))
+        assert isinstance(located, Located), located
+        return located
 
     def wait_found(self) -> None:
         """Until whatever has turned was found, lies there no more, or has been written again meanwhile: compaction may have
@@ -137,8 +130,8 @@ class _Rot(Rot):
             return []
         return [
             place
-            for data, places in self.places()
-            for machine, place in places
+            for shards in self.places()
+            for machine, place, data in shards
             if place in turned and not _has(machine.disk, data)
         ]
 

@@ -69,12 +69,17 @@ class Rot:
             self.contents[f"/f{number}"] = self.cluster.ledger.new_content(FILE_BYTES, FILE_BYTES - 3000)
         self.cluster.must(*(self.user.put(path, data) for path, data in self.contents.items()))
 
+    def located(self, path: str) -> Located:
+        """Where the catalog has its first page."""
+        (located,) = self.cluster.must(self.user.ask(Locate(path)))
+        assert isinstance(located, Located), located
+        return located
+
     def places(self) -> list[list[tuple[NodeMachine, Place, bytes]]]:
         """Of each chunk its shards: where they are, and their bytes."""
         found = []
         for path, data in self.contents.items():
-            (located,) = self.cluster.must(self.user.ask(Locate(path)))
-            assert isinstance(located, Located)
+            located = self.located(path)
             machines = {node.node: self.cluster.node_at(node.address) for node in located.nodes}
             redundancy = parse_redundancy(located.attributes.redundancy)
             for number, chunk in enumerate(located.chunks):
