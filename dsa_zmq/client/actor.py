@@ -126,7 +126,10 @@ class ClientActor(Carrier):
             self._verified(owner, detail, data, result, now_ns)
         elif transfer is not None:
             self._active_ns = now_ns
-            self._todo += [(owner, effects) for effects in transfer.was_read(ctx, owner, detail, result, now_ns)]
+            if kind == "code":
+                self._todo.append((owner, transfer.machine.coded(detail, result, now_ns)))
+            else:
+                self._todo += [(owner, effects) for effects in transfer.was_read(ctx, owner, detail, result, now_ns)]
         self._finish_turn(ctx, now_ns)
 
     def on_timer(self, ctx: Context, token: Token) -> None:

@@ -20,7 +20,7 @@ from dsa_zmq.client.calls import (
 from dsa_zmq.client.chain import Sleeper, wake_all
 from dsa_zmq.client.courier import Courier
 from dsa_zmq.client.download import Download
-from dsa_zmq.client.jobs import LANE, VerifyChunk, check
+from dsa_zmq.client.jobs import LANE, JoinChunk, SplitChunk, VerifyChunk, check
 from dsa_zmq.client.session import Session, Settled
 from dsa_zmq.client.settings import ClientSettings
 from dsa_zmq.client.slots import Kind, SlotPool, Taken, Turn
@@ -80,8 +80,10 @@ class Carrier(Actor):
             fx.Deliver: self._deliver,
             fx.Described: self._described,
             fx.Doubt: self._doubt,
+            fx.Encode: self._encode,
             fx.Finish: self._finish,
             fx.Forget: self._forget,
+            fx.Join: self._join,
             fx.Know: self._know,
             fx.Progress: self._progress,
             fx.Release: self._release,
@@ -222,7 +224,7 @@ class Carrier(Actor):
             self._slots.cancel(owner)
             machine, result = transfer.machine, effect.result
             if isinstance(machine, Upload) and isinstance(result, Attributes) and not machine.target.redundancy:
-                self._slots.inherited.learn(machine.target.path, result.redundancy)
+                self._slots.inherited.learn(machine.target.path, machine.redundancy, result.size, result.chunk_bytes)
             self._end(transfer.ticket, result)
 
     def _begin(self, ctx: Context, owner: int, effect: fx.Begin, now_ns: int) -> None:
@@ -259,6 +261,17 @@ class Carrier(Actor):
         else:
             job = VerifyChunk(effect.data, effect.hash, file, effect.offset)
             ctx.run(("verify", owner, effect.task, effect.data), LANE, job)
+
+    def _encode(self, ctx: Context, owner: int, effect: fx.Encode, now_ns: int) -> None:
+        job = SplitChunk(effect.data, effect.hash, effect.redundancy)
+        ctx.run(("code", owner, effect.tag, None), LANE, job)
+
+    def _join(self, ctx: Context, owner: int, effect: fx.Join, now_ns: int) -> None:
+        if (transfer := self._transfers.get(owner)) is None:
+            return
+        file = transfer.file if effect.offset >= 0 else None
+        job = JoinChunk(effect.shards, effect.redundancy, effect.length, effect.hash, file, effect.offset)
+        ctx.run(("code", owner, effect.tag, None), LANE, job)
 
     def _want(self, ctx: Context, owner: int, effect: fx.Want, now_ns: int) -> None:
         if (transfer := self._transfers.get(owner)) is not None:

@@ -2,25 +2,26 @@
 
     manifest page -> shards from their best nodes, in parallel -> verified -> written in place, or delivered in order
 
-Each chunk is asked for once, at the first node in the master's order that is not suspected. Another copy is asked only if
-that one failed, or is late. The first good copy wins; whatever comes after it is dropped. A chunk whose copies have all
-failed is looked up anew, since repair may have moved it: if its nodes had nothing but damage twice, the file is corrupt; if
-they could not be reached, it is tried again until the transfer's time is up.
+Of each chunk as many shards are asked for as it needs, and others only if one of those failed, or is late: see
+:mod:`dsa_zmq.client.gathering`. A chunk of which too few came is looked up anew, since repair may have moved it: if its
+nodes had nothing but damage twice, the file is corrupt; if they could not be reached, it is tried again until the
+transfer's time is up.
 
 A chunk moves through these states:
 
-    waiting (in the manifest page) -> asked (at one or more nodes) -> checking (bytes are being verified) -> done
-                                        \\-- all copies failed --> resting --new places--> asked
+    waiting (in the manifest page) -> asked (at one or more nodes) -> checking (bytes are being verified)
+        -> joining (of a code) -> done
+    asked --too few came--> resting --new places--> asked
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from dsa_zmq.client.copies import Copies
-from dsa_zmq.client.effects import Ask, Carry, Deliver, Described, Effect, Finish, Know, Progress, Release, Verify
+from dsa_zmq.client.effects import Ask, Deliver, Described, Effect, Finish, Know, Progress, Release
+from dsa_zmq.client.gathering import Gathering
 from dsa_zmq.client.suspicion import Suspicion
-from dsa_zmq.client.tasks import Outcome, Read, Task, key_of
+from dsa_zmq.client.tasks import Outcome, Task, key_of
 from dsa_zmq.client.wanted import Wanted
 from dsa_zmq.errors import (
     Conflict,
@@ -35,6 +36,7 @@ from dsa_zmq.errors import (
     Unavailable,
 )
 from dsa_zmq.model import limits
+from dsa_zmq.model.redundancy import Redundancy, parse_redundancy
 from dsa_zmq.protocol.operations import Locate, Located, Result
 from dsa_zmq.protocol.values import Attributes, ChunkPlaces
 
@@ -58,12 +60,13 @@ class Download:
         self._node_name = node_name
         self._timeout_ns = timeout_ns
         self._attributes: Attributes | None = None
+        self._redundancy: Redundancy | None = None
         self._page_chunks = 1
         self._pages: dict[int, tuple[list[ChunkPlaces], int]] = {}  # places and expiry; only pages still needed
         self._asked_pages: set[int] = set()
         self._next = 0  #: the next chunk to ask for
         self._end = 0  #: one past the last chunk wanted
-        self._chunks: dict[int, Copies] = {}  # asked and not done
+        self._chunks: dict[int, Gathering] = {}  # asked and not done
         self._window_used = 0
         self._deliver_next = 0
         self._ready: dict[int, memoryview | bytes] = {}  # verified, waiting for their turn
@@ -153,12 +156,9 @@ class Download:
         known = self._attributes
         content = known.content if known is not None else self._wanted.content
         chunk_bytes = known.chunk_bytes if known is not None else self._wanted.chunk_bytes
-        size = known.size if known is not None else found.size
-        if not content or (found.content, found.chunk_bytes, found.size) == (
-            content,
-            chunk_bytes or found.chunk_bytes,
-            size,
-        ):
+        size, redundancy = (known.size, known.redundancy) if known is not None else (found.size, found.redundancy)
+        wanted = (content, chunk_bytes or found.chunk_bytes, size, redundancy)
+        if not content or (found.content, found.chunk_bytes, found.size, found.redundancy) == wanted:
             return ""
         return f"of another content than before of {self._wanted.path}: {found.size} bytes in chunks of {found.chunk_bytes}"
 
@@ -174,6 +174,7 @@ class Download:
         if start == stop:
             return self._finish(attributes)
         chunk_bytes = attributes.chunk_bytes
+        self._redundancy = parse_redundancy(attributes.redundancy)
         self._page_chunks = limits.chunks_per_page(chunk_bytes)
         self._next = self._deliver_next = start // chunk_bytes
         self._end = -(-stop // chunk_bytes)
@@ -199,48 +200,54 @@ class Download:
         if chunk is None or self.ended:
             return [Release(task)] if outcome.data is not None else []
         if outcome.late:
-            return self._hedge(index, chunk, now_ns)
+            chunk.is_late(node)
+            return chunk.go_on(self._suspicion, now_ns)
         if outcome.data is None:
-            code = outcome.failure.code if outcome.failure is not None else "unavailable"
-            return self._failed(index, chunk, node, code, now_ns)
-        if len(outcome.data) != chunk.length:
-            return [Release(task), *self._failed(index, chunk, node, "corrupt", now_ns)]
-        if node in chunk.asked:
-            chunk.asked.remove(node)
-        if chunk.checking is not None:
-            chunk.spares = (*chunk.spares, (task, outcome.data))
-            return []
-        return [self._check(index, chunk, task, outcome.data)]
-
-    def _check(self, index: int, chunk: Copies, task: Task, data: memoryview | bytes) -> Verify:
-        chunk.checking = task
-        assert self._attributes is not None
-        offset = index * self._attributes.chunk_bytes if self._to_file else -1
-        return Verify(task, data, chunk.hash, offset)
+            chunk.fail(node, outcome.failure.code if outcome.failure is not None else "unavailable")
+            return self._go_on(index, chunk, now_ns)
+        if len(outcome.data) != chunk.shard_bytes:
+            chunk.fail(node, "corrupt")
+            return [Release(task), *self._go_on(index, chunk, now_ns)]
+        return chunk.came(task, outcome.data)
 
     def verified(self, task: Task, data: memoryview | bytes, problem: DSAError | None, now_ns: int) -> list[Effect]:
-        """The outcome of a :class:`Verify` (its credit is back): None is good, Corrupt a bad copy, LocalError a target that
+        """The outcome of a :class:`Verify` (its credit is back): None is good, Corrupt a bad shard, LocalError a target that
         cannot be written."""
         index = task.slot[0]
         chunk = self._chunks.get(index)
         if self.ended or chunk is None:
             return []
-        chunk.checking = None
+        chunk.checked(task)
         if isinstance(problem, LocalError):
             return self._finish(problem)
         if problem is not None:
             self._suspicion.damaged(task.node, *key_of(task))
-            if chunk.spares:
-                chunk.fail(task.node, "corrupt")
-                *others, (spare, spare_data) = chunk.spares
-                chunk.spares = tuple(others)
-                return [self._check(index, chunk, spare, spare_data)]
-            return self._failed(index, chunk, task.node, "corrupt", now_ns)
+            chunk.fail(task.node, "corrupt")
+            return self._go_on(index, chunk, now_ns)
+        if chunk.needed == 1:
+            return self._done(index, chunk, data, now_ns)
+        self._heard_ns = now_ns
+        return chunk.keep(task, data)
+
+    def coded(self, index: int, result: bytes | DSAError, now_ns: int) -> list[Effect]:
+        """The outcome of a :class:`Join`: the chunk (no bytes if they were written), or Corrupt if it is another one."""
+        chunk = self._chunks.get(index)
+        if self.ended or chunk is None:
+            return []
+        if isinstance(result, Corrupt):
+            chunk.misjoined()
+            return self._go_on(index, chunk, now_ns)
+        if isinstance(result, DSAError):
+            return self._finish(result)
+        return self._done(index, chunk, result, now_ns)
+
+    def _done(self, index: int, chunk: Gathering, data: memoryview | bytes, now_ns: int) -> list[Effect]:
+        """A chunk's bytes are there, and right."""
         self._heard_ns = now_ns
         del self._chunks[index]
         effects: list[Effect] = [Progress(chunk.length)]
         if chunk.spares:
-            effects += [Release(spare) for spare, _ in chunk.spares]
+            effects += chunk.drop_spares()
         if self._to_file:
             self._window_used -= chunk.length
         else:
@@ -263,16 +270,6 @@ class Download:
             self._deliver_next += 1
             effects.append(Deliver(part))
         return effects
-
-    def _failed(self, index: int, chunk: Copies, node: int, code: str, now_ns: int) -> list[Effect]:
-        """One copy could not be had: ask for another, or rest until the catalog was asked again."""
-        if not chunk.fail(node, code):
-            return []
-        return self._ask_or_rest(index, chunk, now_ns)
-
-    def _hedge(self, index: int, chunk: Copies, now_ns: int) -> list[Effect]:
-        """The node is late: ask one more copy, while the first may still win."""
-        return [] if chunk.checking is not None else self._ask_next(index, chunk, now_ns)
 
     # --- inputs: time ------------------------------------------------------------------------------------------------
 
@@ -313,8 +310,8 @@ class Download:
             index = self._next
             self._next += 1
             self._window_used += row.length
-            chunk = self._chunks[index] = Copies(row, rows[1])
-            effects += self._ask_or_rest(index, chunk, now_ns)
+            chunk = self._chunks[index] = self._gathering(index, row, rows[1])
+            effects += self._go_on(index, chunk, now_ns)
             if self._over():
                 return effects
             if self._next % self._page_chunks == 0 or self._next == self._end:
@@ -329,30 +326,29 @@ class Download:
             effects += self._finish(self._attributes)
         return effects
 
-    def _ask_next(self, index: int, chunk: Copies, now_ns: int) -> list[Effect]:
-        """Ask for the best copy that was not asked in this round; nothing if there is none."""
-        found = chunk.next(self._suspicion, now_ns)
-        if found is None:
-            return []
-        node, shard_index, grant = found
-        return [Carry(Read(self._owner, (index, shard_index), node, chunk.length, grant))]
+    def _go_on(self, index: int, chunk: Gathering, now_ns: int) -> list[Effect]:
+        """Ask for what is needed. When there is nobody to ask, or nobody left: look again later, or end."""
+        effects = chunk.go_on(self._suspicion, now_ns)
+        if effects or chunk.at_work:
+            return effects
+        chunk.rest(now_ns)
+        if chunk.hopeless:
+            return self._finish(self._lost(index, chunk))
+        if chunk.denied:
+            return self._finish(Denied(f"the nodes do not let this client read {self._wanted.path}"))
+        return []
 
-    def _ask_or_rest(self, index: int, chunk: Copies, now_ns: int) -> list[Effect]:
-        """When there is nobody to ask, or nobody left: look again later, or end."""
-        effects = self._ask_next(index, chunk, now_ns)
-        if not effects:
-            chunk.rest(now_ns)
-            if chunk.hopeless:
-                return self._finish(self._lost(index, chunk))
-            if chunk.denied:
-                return self._finish(Denied(f"the nodes do not let this client read {self._wanted.path}"))
-        return effects
+    def _gathering(self, index: int, row: ChunkPlaces, expires_s: int) -> Gathering:
+        assert self._attributes is not None
+        assert self._redundancy is not None
+        offset = index * self._attributes.chunk_bytes if self._to_file else -1
+        return Gathering(self._owner, index, row, self._redundancy, expires_s, offset)
 
-    def _renew(self, index: int, chunk: Copies, now_ns: int) -> list[Effect]:
+    def _renew(self, index: int, chunk: Gathering, now_ns: int) -> list[Effect]:
         """A resting chunk's places were looked up again."""
         rows, expires_s = self._pages[index // self._page_chunks]
         chunk.renew(rows[index % self._page_chunks], expires_s)
-        return self._ask_or_rest(index, chunk, now_ns)
+        return self._go_on(index, chunk, now_ns)
 
     def _rest_again(self, page: int, now_ns: int) -> bool:
         """The page could not be looked up again: its resting chunks wait once more. False if there are none."""
@@ -374,10 +370,11 @@ class Download:
         path = self._wanted.path
         return Conflict(f"{path} was overwritten or removed while it was read", "read it again", path)
 
-    def _lost(self, index: int, chunk: Copies) -> DSAError:
+    def _lost(self, index: int, chunk: Gathering) -> DSAError:
         path, story = self._wanted.path, chunk.story(self._node_name)
+        rest = "no good copy left" if chunk.needed == 1 else "too few good shards left"
         remedy = "restore the file from a backup; 'dsa health --files lost' shows what else is affected"
-        return Corrupt(f"chunk {index + 1} of {path} has no good copy left ({story})", remedy, path)
+        return Corrupt(f"chunk {index + 1} of {path} has {rest} ({story})", remedy, path)
 
     def _timed_out(self) -> DSAError:
         path, limit = self._wanted.path, f"{self._timeout_ns / 1e9:g} s"
@@ -392,7 +389,7 @@ class Download:
         self.ended = True
         effects: list[Effect] = []
         if self._chunks:
-            effects += [Release(spare) for chunk in self._chunks.values() for spare, _ in chunk.spares]
+            effects = [dropped for chunk in self._chunks.values() for dropped in chunk.drop_spares()]
             self._chunks.clear()
         self._pages.clear()
         self._ready.clear()

@@ -8,6 +8,7 @@ import msgspec
 
 from dsa_zmq.client.tasks import Task
 from dsa_zmq.errors import DSAError
+from dsa_zmq.model.redundancy import Redundancy
 from dsa_zmq.protocol.operations import Allocate, Operation
 from dsa_zmq.protocol.values import Attributes, NodeAddress
 
@@ -79,6 +80,28 @@ class Verify(Effect, frozen=True):
 
     task: Task
     data: memoryview | bytes
+    hash: bytes
+    offset: int = -1
+
+
+class Encode(Effect, frozen=True):
+    """Make the shards of a chunk of a code. The outcome comes back with ``tag``."""
+
+    tag: Any
+    data: memoryview | bytes
+    hash: bytes
+    redundancy: Redundancy
+
+
+class Join(Effect, frozen=True):
+    """Make a chunk of ``length`` bytes of as many of its verified shards as it needs, by shard index; if any of them is not
+    a part of it, check it against its hash; with ``offset`` not negative write it there. The outcome comes back with
+    ``tag``."""
+
+    tag: Any
+    shards: dict[int, memoryview | bytes]
+    redundancy: Redundancy
+    length: int
     hash: bytes
     offset: int = -1
 

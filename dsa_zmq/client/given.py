@@ -9,6 +9,7 @@ from typing import Any
 
 from dsa_zmq.errors import Invalid, IsADirectory
 from dsa_zmq.model import paths
+from dsa_zmq.model.redundancy import parse_redundancy
 
 MAX_NUMBER = (1 << 63) - 1  #: of numbers in messages and in the catalog
 
@@ -104,6 +105,11 @@ def text(name: str, value: str) -> str:
     if not isinstance(value, str):
         raise Invalid(f"{name} is {kind_of(value)}, not text", "give text, or leave it out")
     return value
+
+
+def redundancy(value: str) -> str:
+    """Itself; :class:`Invalid` for what is neither a redundancy nor empty, which stands for the directory's."""
+    return parse_redundancy(text("redundancy", value)).name if value else ""
 
 
 def kind_of(given: object) -> str:

@@ -1,4 +1,4 @@
-"""The disk and hashing work of a client, run by the workers of its lane ``io``."""
+"""The disk, hashing and coding work of a client, run by the workers of its lane ``io``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from blake3 import blake3
 from actors.core import Job
 from dsa_zmq.client.local_file import LocalFile
 from dsa_zmq.errors import Corrupt, DSAError
+from dsa_zmq.model import erasure
+from dsa_zmq.model.hashes import join_hashes
+from dsa_zmq.model.redundancy import Redundancy
 
 LANE = "io"
 WORKERS = 2  #: one reads while the other hashes; more brought nothing on two cores
@@ -33,6 +36,27 @@ class VerifyChunk(Job, frozen=True):
     offset: int = 0
 
 
+class SplitChunk(Job, frozen=True):
+    """Make the shards of a chunk with this hash. Result: (hashes of chunk and shards, the shards by index), or ConfigError.
+    Those with the chunk's own bytes are views of ``data``."""
+
+    data: Any  #: bytes or memoryview
+    hash: bytes
+    redundancy: Redundancy
+
+
+class JoinChunk(Job, frozen=True):
+    """Make a chunk of verified shards; with a file, write it at ``offset``. Result: its bytes (none if they were written),
+    Corrupt if it has not this hash, ConfigError or LocalError."""
+
+    shards: dict[int, Any]  #: by index: as many as are needed
+    redundancy: Redundancy
+    length: int
+    hash: bytes
+    file: LocalFile | None = None
+    offset: int = 0
+
+
 def run(jobs: Sequence[Job]) -> list[Any]:
     """The lane's handler."""
     return [_run_one(job) for job in jobs]
@@ -42,8 +66,12 @@ def _run_one(job: Job) -> Any:
     try:
         if isinstance(job, ReadChunks):
             return _read(job)
-        assert isinstance(job, VerifyChunk)
-        return _verify(job)
+        if isinstance(job, VerifyChunk):
+            return _verify(job)
+        if isinstance(job, SplitChunk):
+            return _split(job)
+        assert isinstance(job, JoinChunk)
+        return _join(job)
     except DSAError as error:
         return error
 
@@ -63,6 +91,22 @@ def _verify(job: VerifyChunk) -> Corrupt | None:
     if problem is None and job.file is not None:
         job.file.write_at(job.data, job.offset)
     return problem
+
+
+def _split(job: SplitChunk) -> tuple[bytes, list[Any]]:
+    shards = erasure.split(job.data, job.redundancy)
+    return join_hashes(job.hash, [blake3(shard).digest() for shard in shards]), shards
+
+
+def _join(job: JoinChunk) -> bytes | Corrupt:
+    chunk = erasure.join(job.shards, job.redundancy, job.length)
+    decoded = max(job.shards) >= job.redundancy.needed
+    if decoded and (problem := check(chunk, job.hash)) is not None:
+        return problem
+    if job.file is None:
+        return chunk
+    job.file.write_at(chunk, job.offset)
+    return b""
 
 
 def check(data: memoryview | bytes, hash_: bytes) -> Corrupt | None:

@@ -17,12 +17,12 @@ from dsa_zmq.errors import Invalid
 from dsa_zmq.model import limits
 from dsa_zmq.model.addresses import split_endpoint
 from dsa_zmq.model.chunking import chunk_count
+from dsa_zmq.model.hashes import hashes_bytes
 from dsa_zmq.model.macs import MAC_BYTES
+from dsa_zmq.model.redundancy import MAX_SHARDS, Redundancy, parse_redundancy
 from dsa_zmq.protocol import operations as op
 from dsa_zmq.protocol.values import Attributes, ChunkPlaces, NodeAddress, Place, Receipt
 
-HASH_BYTES = 32
-MOST_SHARDS = 256  #: of one chunk
 _U64, _I63 = 1 << 64, 1 << 63
 
 
@@ -68,10 +68,13 @@ def _located(operation: op.Locate, result: op.Located) -> str:
     known = _known(result.nodes)
     if known is None:
         return "has an address that is none"
+    redundancy = _redundancy(found.redundancy)
+    if redundancy is None:
+        return _unknown(found.redundancy) if found.size else ""
     last = found.chunk_count - 1
     for index, chunk in enumerate(result.chunks, first):
         length = found.chunk_bytes if index < last else found.size - last * found.chunk_bytes
-        if chunk.length != length or not _is_chunk(chunk):
+        if chunk.length != length or not _is_chunk(chunk, redundancy):
             return f"describes chunk {index} as one that there cannot be"
         if not _are_places(chunk.places, known):
             return f"has impossible places of chunk {index}"
@@ -86,12 +89,13 @@ def _allocated(operation: op.Allocate, result: op.Allocated) -> str:
         return f"is about upload {result.upload}"
     if len(result.chunks) != len(operation.lengths):
         return f"has {len(result.chunks)} chunks instead of {len(operation.lengths)}"
+    redundancy = _redundancy(result.redundancy)
+    if redundancy is None or (operation.upload and result.redundancy != operation.redundancy):
+        return _unknown(result.redundancy)
     if len({plan.chunk for plan in result.chunks}) < len(result.chunks):
         return "gives a chunk id twice"
     for plan in result.chunks:
-        if len({place.index for place in plan.places}) < len(plan.places):
-            return f"places a shard of chunk {plan.chunk} twice"
-        if not 0 < plan.chunk < _I63 or not plan.places or not _are_places(plan.places, known):
+        if not 0 < plan.chunk < _I63 or not _are_all_places(plan.places, known, redundancy):
             return f"has impossible places of chunk {plan.chunk}"
     return ""
 
@@ -108,10 +112,11 @@ def _slots(operation: op.AllocateSlots, result: op.AllocatedSlots) -> str:
         == len(result.slots)
     ):
         return "gives a slot twice"
+    redundancy = parse_redundancy(operation.redundancy)
     for slot in result.slots:
-        if not 0 < slot.upload < _U64 or not 0 < slot.chunk < _I63 or not slot.places:
+        if not 0 < slot.upload < _U64 or not 0 < slot.chunk < _I63:
             return f"has an impossible upload {slot.upload} or chunk {slot.chunk}"
-        if not _are_places(slot.places, known):
+        if not _are_all_places(slot.places, known, redundancy):
             return f"has impossible places of chunk {slot.chunk}"
     return ""
 
@@ -217,8 +222,30 @@ def _attributes(found: Attributes) -> str:
     return "" if count == found.chunk_count else f"is about {found.chunk_count} chunks instead of {count}"
 
 
-def _is_chunk(chunk: ChunkPlaces) -> bool:
-    return 0 < chunk.chunk < _I63 and len(chunk.hash) == HASH_BYTES
+def _redundancy(name: str) -> Redundancy | None:
+    """None if there is no such, as far as this software knows."""
+    try:
+        return parse_redundancy(name)
+    except Invalid:
+        return None
+
+
+def _unknown(redundancy: str) -> str:
+    return f"is about a file with redundancy {redundancy[:20]!r}"
+
+
+def _is_chunk(chunk: ChunkPlaces, redundancy: Redundancy) -> bool:
+    return 0 < chunk.chunk < _I63 and len(chunk.hash) == hashes_bytes(redundancy)
+
+
+def _are_all_places(places: Sequence[Place], known: frozenset[int], redundancy: Redundancy) -> bool:
+    """One for each shard of a new chunk."""
+    indexes = {place.index for place in places}
+    return (
+        len(places) == len(indexes) == redundancy.shards
+        and max(indexes) < redundancy.shards
+        and _are_places(places, known)
+    )
 
 
 def _are_places(places: Sequence[Place], known: frozenset[int]) -> bool:
@@ -227,7 +254,7 @@ def _are_places(places: Sequence[Place], known: frozenset[int]) -> bool:
 
 
 def _is_place(place: Place, known: frozenset[int]) -> bool:
-    return place.node in known and 0 <= place.index < MOST_SHARDS and len(place.mac) == MAC_BYTES
+    return place.node in known and 0 <= place.index < MAX_SHARDS and len(place.mac) == MAC_BYTES
 
 
 def _known(nodes: Sequence[NodeAddress]) -> frozenset[int] | None:

@@ -18,7 +18,8 @@ from blake3 import blake3
 from actors.core import Handle
 from dsa_zmq.client.calls import Feed, StartUpload, Supply, Whole
 from dsa_zmq.client.connection import Connection
-from dsa_zmq.client.given import MAX_NUMBER, kind_of, number, number_within, piece, text
+from dsa_zmq.client.given import MAX_NUMBER, kind_of, number, number_within, piece
+from dsa_zmq.client.given import redundancy as given_redundancy
 from dsa_zmq.client.local_file import LocalFile, local_error
 from dsa_zmq.client.target import Target
 from dsa_zmq.client.tickets import Event, Stream, Waiter
@@ -69,7 +70,7 @@ class Sender:
             length,
             time.time_ns() if mtime_ns is None else storable_time(mtime_ns),
             0o644 if mode is None else number_within("mode", mode, 0o7777),
-            text("redundancy", redundancy),
+            given_redundancy(redundancy),
             bool(if_absent),
             number_within("if_version", if_version or 0, MAX_NUMBER),
         )

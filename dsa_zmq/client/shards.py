@@ -3,7 +3,7 @@
 A shard whose node fails goes to another node; one whose receipt is of an earlier start of its node is confirmed there, or
 sent again. The states, each with the input that ends it:
 
-    planned --bytes there--> sent --receipt--> held
+    planned --bytes there (of a code: its shards made of them)--> sent --receipt--> held
     sent --corrupt, overloaded--> paused --time--> sent          (same place)
     sent --any other failure--> moving --Reallocated--> sent     (other node)
     moving --no other node--> paused                             (same place again, for some seconds)
@@ -17,11 +17,13 @@ import enum
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from dsa_zmq.client.effects import Carry, Effect, Progress
+from dsa_zmq.client.effects import Carry, Effect, Encode, Progress
 from dsa_zmq.client.plausible import is_receipt
 from dsa_zmq.client.tasks import Outcome, Reconfirm, Slot, Write
 from dsa_zmq.errors import DSAError, NoSpace, from_code
 from dsa_zmq.model import limits
+from dsa_zmq.model.hashes import chunk_hash, shard_hash
+from dsa_zmq.model.redundancy import Redundancy, parse_redundancy
 from dsa_zmq.protocol.messages import PutShard, ShardGrant
 from dsa_zmq.protocol.operations import Confirm, Reallocate, Reallocated
 from dsa_zmq.protocol.values import ChunkPlan, Failure, PlacedShard, Receipt, StagedChunk, UploadSlot
@@ -29,6 +31,9 @@ from dsa_zmq.protocol.values import ChunkPlan, Failure, PlacedShard, Receipt, St
 PAUSE_NS = 200_000_000  #: before a shard is sent again to the same node; doubles
 PASSING = ("unavailable", "timeout", "overloaded")  #: failures of a node that may be good in a moment
 MAX_RESENDS = 4  #: of one shard to one node for damage on the way or overload; then another node
+
+Encoded = tuple[bytes, list[bytes | memoryview]]
+"""Hashes of a chunk and of its shards, and those by index."""
 
 _NEVER = -1  #: no shard has this index
 
@@ -60,8 +65,9 @@ class Chunk:
     """One chunk of a page that is not staged."""
 
     length: int
-    hash: bytes = b""
+    hash: bytes = b""  #: of a code those of its shards follow, once they are made
     data: bytes | memoryview | None = None
+    parts: list[bytes | memoryview] | None = None  #: the shards of a code, by index; a copy is ``data``
     id: int = 0  #: 0 until it is allocated
     shards: list[Shard] = field(default_factory=list)
     missing: int = 0  #: shards without a receipt
@@ -73,6 +79,13 @@ class Chunk:
         if index < len(self.shards) and self.shards[index].index == index:
             return self.shards[index]
         return next(shard for shard in self.shards if shard.index == index)
+
+    @property
+    def held_bytes(self) -> int:
+        """In memory. The shards with the chunk's own bytes are views of it."""
+        if self.data is None:
+            return 0
+        return self.length if self.parts is None else sum(map(len, self.parts))
 
 
 class Shards:
@@ -87,7 +100,8 @@ class Shards:
         self._paused: set[Slot] = set()
         self.chunks: dict[int, Chunk] = {}
         self.upload = 0  #: the upload id, once known
-        self.at_work = 0  #: tasks that the courier has
+        self.redundancy: Redundancy | None = None  #: the same
+        self.at_work = 0  #: tasks that the courier has, and chunks whose shards are being made
         self._full: tuple[int, Failure] | None = None  # which node had no room for a shard last, and what it said
 
     def __repr__(self) -> str:
@@ -113,10 +127,15 @@ class Shards:
 
     # --- from the page's plan to the nodes ---------------------------------------------------------------------------
 
+    def begin(self, upload: int, redundancy: str) -> None:
+        """The master has given a place to the first chunk."""
+        self.upload, self.redundancy = upload, parse_redundancy(redundancy)
+
     def plan(self, index: int, plan: ChunkPlan | UploadSlot, expires_s: int, granted: int = 0) -> list[Effect]:
-        """The chunk was allocated, with grants for exactly its bytes, or for up to ``granted``."""
+        """The chunk was allocated, with grants for exactly its shards, or for those of one of up to ``granted`` bytes."""
         chunk = self.chunks[index]
         chunk.id = plan.chunk
+        granted = self._shard_bytes(granted)
         chunk.shards = [Shard(place.index, place.node, place.mac, expires_s, granted) for place in plan.places]
         chunk.missing = len(chunk.shards)
         self._by_id[plan.chunk] = index
@@ -126,24 +145,41 @@ class Shards:
         """The same bytes for another upload, to be allocated again."""
         fresh = Shards(self._owner, self._page_chunks)
         for index, chunk in self.chunks.items():
-            fresh.chunks[index] = Chunk(chunk.length, chunk.hash, chunk.data, told=chunk.told)
+            fresh.chunks[index] = Chunk(chunk.length, chunk_hash(chunk.hash), chunk.data, told=chunk.told)
         return fresh
 
     def send(self, index: int, chunk: Chunk) -> list[Effect]:
-        """Send all shards, if the chunk is allocated and its bytes are there."""
+        """Send all shards, if the chunk is allocated and its bytes are there; those of a code are made first."""
         if not chunk.id or chunk.data is None:
             return []
+        assert self.redundancy is not None
+        if not self.redundancy.alike and chunk.parts is None:
+            self.at_work += 1
+            return [Encode((self.upload, index), chunk.data, chunk.hash, self.redundancy)]
         return [self._write(index, chunk, shard) for shard in chunk.shards]
 
+    def encoded(self, index: int, hashes: bytes, parts: list[bytes | memoryview]) -> list[Effect]:
+        """The shards of a chunk are made."""
+        self.at_work -= 1
+        chunk = self.chunks[index]
+        chunk.hash, chunk.parts = hashes, parts
+        return self.send(index, chunk)
+
+    def _shard_bytes(self, length: int) -> int:
+        """Of each shard of a chunk."""
+        assert self.redundancy is not None
+        return self.redundancy.shard_bytes(length)
+
     def _write(self, index: int, chunk: Chunk, shard: Shard) -> Carry:
-        assert chunk.data is not None
+        data = chunk.data if chunk.parts is None else chunk.parts[shard.index]
+        assert data is not None
         shard.state = State.SENT
         self.at_work += 1
-        length = chunk.length
+        size, hash_ = len(data), shard_hash(chunk.hash, shard.index)
         put = PutShard(
-            self.upload, chunk.id, shard.index, length, length, chunk.hash, shard.expires_s, shard.mac, shard.granted
+            self.upload, chunk.id, shard.index, chunk.length, size, hash_, shard.expires_s, shard.mac, shard.granted
         )
-        return Carry(Write(self._owner, (index, shard.index), shard.node, length, put, chunk.data))
+        return Carry(Write(self._owner, (index, shard.index), shard.node, size, put, data))
 
     # --- what the nodes say ------------------------------------------------------------------------------------------
 
@@ -207,7 +243,8 @@ class Shards:
                 self._complete[index // self._page_chunks] -= 1
             chunk.missing += 1
             self.at_work += 1
-            grant = ShardGrant(chunk.id, shard.index, chunk.length, shard.expires_s, mac, self.upload)
+            size = self._shard_bytes(chunk.length)
+            grant = ShardGrant(chunk.id, shard.index, size, shard.expires_s, mac, self.upload)
             effects.append(Carry(Reconfirm(self._owner, (index, shard.index), shard.node, 0, grant)))
         return effects
 
@@ -223,7 +260,7 @@ class Shards:
             chunk = self.chunks[index]
             shard = chunk.shard(shard_index)
             shards.append(PlacedShard(chunk.id, shard.index, shard.node))
-            lengths.append(chunk.length)
+            lengths.append(self._shard_bytes(chunk.length))
             held.append(sorted({*(other.node for other in chunk.shards), *chunk.failed}))
         return Reallocate(self.upload, shards, lengths, held, avoid)
 

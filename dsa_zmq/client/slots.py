@@ -5,6 +5,9 @@ exactly once: taken by an upload, which is then an upload like any other, or ret
 returned when its time is over, a node of it is suspected, no small file came for a second, or the pool is void: under
 another term or in another session nothing of before is used.
 
+Slots are for copies, as which small files are kept where others are made into a code. What is as small but fills its chunk
+is made into the code, too, and asks for itself.
+
 Only a client that puts many small files asks: whoever puts one, or some, does as if there were no pool. While a block is on
 its way, as many uploads as it has slots wait for it; it was asked for before them.
 """
@@ -21,6 +24,7 @@ from dsa_zmq.client.inherited import Inherited
 from dsa_zmq.client.suspicion import Suspicion
 from dsa_zmq.errors import DSAError
 from dsa_zmq.model.limits import MAX_SLOTS, SLOT_SIZES
+from dsa_zmq.model.redundancy import kept_as, parse_redundancy
 from dsa_zmq.protocol.operations import AllocatedSlots, AllocateSlots, Operation, Result, ReturnSlots
 from dsa_zmq.protocol.values import UploadSlot
 
@@ -117,12 +121,15 @@ class SlotPool:
     def take(self, owner: int, begin: Begin, epoch: Epoch, now_ns: int) -> Taken | Turn:
         """A slot for the upload of ``owner``, if there is one."""
         asked = begin.operation
-        redundancy = asked.redundancy or self.inherited.find(asked.path)
-        if not redundancy or not self._burst:
+        size, chunk_bytes = asked.lengths[0], asked.chunk_bytes
+        if asked.redundancy:
+            redundancy = kept_as(asked.redundancy, size, chunk_bytes)
+        else:
+            redundancy = self.inherited.find(asked.path, size, chunk_bytes)
+        if not redundancy or not self._burst or not parse_redundancy(redundancy).alike:
             return Turn.ASK
         if epoch != self._epoch:
             self._renew(epoch)
-        size = asked.lengths[0]
         kind = redundancy, next(each for each in SLOT_SIZES if size <= each)
         stock = self._stocks.get(kind)
         if stock is None:

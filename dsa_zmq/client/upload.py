@@ -5,8 +5,8 @@
 
 A file appears whole or not at all: until the commit nothing has a name. Bytes are kept until their page is staged, because
 a stream cannot be read again. A file of one chunk takes two questions to the master: allocate and commit; a small one with a
-slot that was given ahead only the commit. If that says that the file's redundancy is not its directory's any more, or that
-its lease is over, it is begun anew. How single shards find their nodes is in :mod:`dsa_zmq.client.shards`.
+slot that was given ahead only the commit. If that says that the redundancy is not what the directory gives any more, or that
+its lease is over, it is begun anew. How shards are made and find their nodes is in :mod:`dsa_zmq.client.shards`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dsa_zmq.client.effects import Ask, Begin, Doubt, Effect, Finish, Forget, Know, Reserve, Want
-from dsa_zmq.client.shards import Chunk, Shards
+from dsa_zmq.client.shards import Chunk, Encoded, Shards
 from dsa_zmq.client.slots import Taken
 from dsa_zmq.client.suspicion import Suspicion
 from dsa_zmq.client.target import Target
@@ -79,7 +79,7 @@ class Upload:
         self._length = 0  #: bytes of the chunks that were supplied
         self._shards = Shards(owner, self._page_chunks)
         self._anchor = 0
-        self._redundancy = target.redundancy
+        self.redundancy = target.redundancy  #: of its content, once the master has said it; "": not known yet
         self._known = 0  #: chunks whose length is known
         self._supplied = 0
         self._allocated = 0
@@ -115,17 +115,15 @@ class Upload:
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of content in memory."""
-        return sum(chunk.length for chunk in self._shards.chunks.values() if chunk.data is not None)
+        """Bytes of content in memory, with what a code adds to them."""
+        return sum(chunk.held_bytes for chunk in self._shards.chunks.values())
 
     # --- inputs: the source ------------------------------------------------------------------------------------------
 
     def start(self, now_ns: int) -> list[Effect]:
         """First input, of an upload whose chunks are still to come."""
         self._heard_ns = now_ns
-        if self._count == 0:
-            return self._empty()
-        return self._reserve()
+        return self._empty() if self._count == 0 else self._reserve()
 
     def start_whole(self, hash_: bytes, data: bytes | memoryview, now_ns: int) -> list[Effect]:
         """First and only input from the source: the whole file, at most one chunk; hash of its bytes."""
@@ -144,8 +142,7 @@ class Upload:
         self._reserved += self._step()
         if self.target.length is not None:
             for index in range(first, self._reserved):
-                length = chunk_length(self.target.length, self.target.chunk_bytes, index)
-                self._shards.chunks[index] = Chunk(length)
+                self._shards.chunks[index] = Chunk(chunk_length(self.target.length, self.target.chunk_bytes, index))
             self._known = self._reserved
         return [Want(first, self._reserved), *self._advance(now_ns)]
 
@@ -204,7 +201,7 @@ class Upload:
         if isinstance(result, Allocated) and tag == _ALLOCATE:
             return self._on_allocated(result, now_ns)
         if isinstance(result, Reallocated) and tag == _REALLOCATE:
-            return self._on_reallocated(result, now_ns)
+            return [Know(result.nodes), *self._shards.reallocated(result), *self._advance(now_ns)]
         if isinstance(result, Nodes) and tag == _NODES:
             return [Know([NodeAddress(node.node, node.address, node.incarnation, node.name) for node in result.nodes])]
         if isinstance(result, Confirm) and tag in (_STAGE, _COMMIT):
@@ -220,8 +217,8 @@ class Upload:
 
     def _on_allocated(self, answer: Allocated, now_ns: int) -> list[Effect]:
         if not self.upload:
-            self._shards.upload = answer.upload
-            self._anchor, self._redundancy = answer.chunks[0].chunk, answer.redundancy
+            self._shards.begin(answer.upload, answer.redundancy)
+            self._anchor, self.redundancy = answer.chunks[0].chunk, answer.redundancy
         effects: list[Effect] = [Know(answer.nodes)]
         for plan in answer.chunks:
             effects += self._shards.plan(self._allocated, plan, answer.expires_s)
@@ -232,7 +229,8 @@ class Upload:
         """Instead of the answer to a :class:`Begin`: a slot, which belongs to this upload now."""
         self._asked.discard(_ALLOCATE)
         self._heard_ns = now_ns
-        self._shards.upload, self._redundancy, self._allocated = taken.slot.upload, taken.redundancy, 1
+        self._shards.begin(taken.slot.upload, taken.redundancy)
+        self.redundancy, self._allocated = taken.redundancy, 1
         return self._shards.plan(0, taken.slot, taken.expires_s, taken.slot_bytes)
 
     def _begin_anew(self, now_ns: int) -> list[Effect]:
@@ -240,11 +238,8 @@ class Upload:
         effects = [*self._give_up(), Doubt(self.target.path)]
         self._begun_anew += 1
         self._shards, self._may_take_slot = self._shards.anew(), False
-        self._allocated, self._anchor, self._redundancy = 0, 0, self.target.redundancy
+        self._allocated, self._anchor, self.redundancy = 0, 0, self.target.redundancy
         return effects + self._advance(now_ns)
-
-    def _on_reallocated(self, answer: Reallocated, now_ns: int) -> list[Effect]:
-        return [Know(answer.nodes), *self._shards.reallocated(answer), *self._advance(now_ns)]
 
     def _on_confirm(self, answer: Confirm, now_ns: int) -> list[Effect]:
         self._confirms += 1
@@ -299,6 +294,13 @@ class Upload:
         effects = self._shards.outcome(outcome, now_ns)
         return effects + self._advance(now_ns) if effects or self._shards.moving else effects
 
+    def coded(self, tag: tuple[int, int], result: Encoded | DSAError, now_ns: int) -> list[Effect]:
+        """The outcome of an :class:`Encode`: the hashes and shards of a chunk. They may be of an upload begun anew since."""
+        if self.ended or tag[0] != self.upload:
+            return []
+        self._heard_ns = now_ns
+        return self.fail(result) if isinstance(result, DSAError) else self._shards.encoded(tag[1], *result)
+
     # --- inputs: time and the caller ---------------------------------------------------------------------------------
 
     def tick(self, now_ns: int, moved_ns: int) -> list[Effect]:
@@ -344,8 +346,7 @@ class Upload:
                 effects.append(self._commit(self._shards.rows(first, complete)))
         elif complete == self._page_chunks and self._known_to_go_on(first):
             rows = self._shards.rows(first, complete)
-            stage = Stage(self.upload, page, self.target.chunk_bytes, self._redundancy, rows)
-            effects.append(self._ask(_STAGE, stage))
+            effects.append(self._ask(_STAGE, Stage(self.upload, page, self.target.chunk_bytes, self.redundancy, rows)))
         return effects
 
     def _known_to_go_on(self, first: int) -> bool:
@@ -359,7 +360,7 @@ class Upload:
         lengths = [self._shards.chunks[index].length for index in range(first, until)]
         target = self.target
         operation = Allocate(
-            self.upload, target.path, target.chunk_bytes, first, lengths, self._anchor, self._redundancy,
+            self.upload, target.path, target.chunk_bytes, first, lengths, self._anchor, self.redundancy,
             self._avoid(now_ns), target.if_absent, target.if_version,
         )  # fmt: skip
         if self._may_take_slot:
@@ -371,7 +372,7 @@ class Upload:
         target = self.target
         self._commit_open = True
         operation = Commit(
-            self.upload, target.path, self._length, target.chunk_bytes, self._count or 0, self._redundancy,
+            self.upload, target.path, self._length, target.chunk_bytes, self._count or 0, self.redundancy,
             rows, target.mtime_ns, target.mode, target.if_absent, target.if_version,
             self._whole and not target.redundancy,
         )  # fmt: skip

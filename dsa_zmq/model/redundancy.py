@@ -94,6 +94,11 @@ def parse_redundancy(text: str) -> Redundancy:
     )
 
 
+def is_small(length: int, chunk_bytes: int) -> bool:
+    """Whether a content of ``length`` bytes in chunks of ``chunk_bytes`` is not cut into parts, see :func:`kept_as`."""
+    return length <= SMALL_BYTES and length < chunk_bytes
+
+
 def kept_as(redundancy: str, length: int, chunk_bytes: int) -> str:
     """The redundancy of a content of ``length`` bytes in chunks of ``chunk_bytes`` where ``redundancy`` is wanted.
 
@@ -101,7 +106,7 @@ def kept_as(redundancy: str, length: int, chunk_bytes: int) -> str:
     parts, each of its few kilobytes would cost a message and a sync on every one of many nodes, and reading it as many
     answers. That a chunk is not full shows as soon as its length is known, also of a stream.
     """
-    if length > SMALL_BYTES or length >= chunk_bytes:
+    if not is_small(length, chunk_bytes):
         return redundancy
     wanted = parse_redundancy(redundancy)
     return redundancy if wanted.alike else f"copies={wanted.tolerates + 1}"

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 from blake3 import blake3
 
 from actors.core import Message
+from dsa_zmq.model import erasure
+from dsa_zmq.model.hashes import chunk_hash, hashes_bytes, shard_hash
+from dsa_zmq.model.redundancy import Redundancy, kept_as, parse_redundancy
 from dsa_zmq.protocol import operations as op
 from dsa_zmq.protocol.messages import Answer, Answers, Calls, Hello, Welcome
 from dsa_zmq.protocol.values import (
@@ -38,12 +41,14 @@ PAGE_CHUNKS = 4  # set by the fixture
 class _Upload:
     plans: dict[int, dict[int, int]] = field(default_factory=dict)  # chunk -> index -> node
     pages: dict[int, list[StagedChunk]] = field(default_factory=dict)
+    redundancy: str = ""
+    lengths: dict[int, int] = field(default_factory=dict)  # chunk -> bytes, or those of its slot
     born_ns: int = -1  #: of a slot: when it was given
 
 
 class ModelMaster:
-    def __init__(self, world: World, copies: int) -> None:
-        self.world, self.copies = world, copies
+    def __init__(self, world: World, redundancy: str) -> None:
+        self.world, self.redundancy = world, redundancy  #: what all directories give
         self.term = 1
         self.ids = itertools.count(100)
         self.sessions: dict[int, dict[int, Any]] = {}
@@ -122,27 +127,34 @@ class ModelMaster:
 
     def on_allocate(self, operation: op.Allocate) -> op.Result:
         number = operation.upload or next(self.ids)
-        upload = self.uploads.setdefault(number, _Upload())
-        copies = int(operation.redundancy.removeprefix("copies=") or self.copies)
+        name = operation.redundancy or self.redundancy
+        if not operation.upload and len(operation.lengths) == 1:
+            name = kept_as(name, operation.lengths[0], operation.chunk_bytes)
+        upload = self.uploads.setdefault(number, _Upload(redundancy=name))
+        assert upload.redundancy == name, "the redundancy changed within an upload"
+        shards = parse_redundancy(name).shards
         plans = []
-        for _ in operation.lengths:
-            chosen = self.choose(copies, set(), operation.avoid)
-            if len(chosen) < copies:
+        for length in operation.lengths:
+            chosen = self.choose(shards, set(), operation.avoid)
+            if len(chosen) < shards:
                 return Failure("too-few-nodes", "too few nodes")
             chunk = next(self.ids)
-            upload.plans[chunk] = dict(enumerate(chosen))
+            upload.plans[chunk], upload.lengths[chunk] = dict(enumerate(chosen)), length
             plans.append(ChunkPlan(chunk, [Place(node, index, b"m" * 16) for index, node in enumerate(chosen)]))
-        return op.Allocated(number, f"copies={copies}", plans, self.addresses(), 0)
+        return op.Allocated(number, name, plans, self.addresses(), 0)
 
     def on_allocateslots(self, operation: op.AllocateSlots) -> op.Result:
-        copies = int(operation.redundancy.removeprefix("copies="))
+        redundancy = parse_redundancy(operation.redundancy)
+        assert redundancy.alike, "slots are for small files, which are kept as copies"
         slots = []
         for _ in range(operation.count):
-            chosen = self.choose(copies, set(), operation.avoid)
-            if len(chosen) < copies:
+            chosen = self.choose(redundancy.shards, set(), operation.avoid)
+            if len(chosen) < redundancy.shards:
                 return Failure("too-few-nodes", "too few nodes")
             number, chunk = next(self.ids), next(self.ids)
-            self.uploads[number] = _Upload({chunk: dict(enumerate(chosen))}, born_ns=self.world.now)
+            self.uploads[number] = _Upload(
+                {chunk: dict(enumerate(chosen))}, {}, redundancy.name, {chunk: operation.slot_bytes}, self.world.now
+            )
             self.given.add(number)
             places = [Place(node, index, b"m" * 16) for index, node in enumerate(chosen)]
             slots.append(UploadSlot(number, chunk, places))
@@ -160,7 +172,10 @@ class ModelMaster:
         if upload is None:
             return Failure("outdated", "upload expired")
         places = []
-        for shard, held in zip(operation.shards, operation.held, strict=True):
+        redundancy = parse_redundancy(upload.redundancy)
+        for shard, length, held in zip(operation.shards, operation.lengths, operation.held, strict=True):
+            granted = redundancy.shard_bytes(upload.lengths[shard.chunk])
+            assert length <= granted if upload.born_ns >= 0 else length == granted
             others = {node for index, node in upload.plans[shard.chunk].items() if index != shard.index}
             others |= {node for moved, node in places if moved.chunk == shard.chunk}
             chosen = self.choose(1, set(held) | others, operation.avoid)
@@ -172,20 +187,23 @@ class ModelMaster:
         answer = [Place(node, shard.index, b"m" * 16) for shard, node in places]
         return op.Reallocated(answer, self.addresses(), 0)
 
-    def check(self, number: int, redundancy: str, chunks: list[StagedChunk]) -> op.Result | None:
+    def check(self, number: int, name: str, chunks: list[StagedChunk]) -> op.Result | None:
         """Confirm if receipts are of earlier incarnations; Denied if they are wrong."""
         assert number not in self.returned, "a slot was used that had been returned"
         assert number not in self.contents, "an upload is published twice"
         stale: list[PlacedShard] = []
+        redundancy = parse_redundancy(name)
         for chunk in chunks:
-            nodes = {receipt.node for receipt in chunk.receipts}
-            assert redundancy == f"copies={len(nodes)}" == f"copies={len(chunk.receipts)}"
+            assert len({receipt.node for receipt in chunk.receipts}) == len(chunk.receipts) == redundancy.shards
+            assert {receipt.index for receipt in chunk.receipts} == set(range(redundancy.shards))
+            assert len(chunk.hash) == hashes_bytes(redundancy)
             for receipt in chunk.receipts:
                 node = self.world.nodes[receipt.node]
                 if receipt.incarnation != node.incarnation:
                     stale.append(PlacedShard(chunk.chunk, receipt.index, receipt.node))
                     continue
-                said = (receipt.node, receipt.incarnation, number, chunk.chunk, receipt.index, chunk.hash)
+                hash_ = shard_hash(chunk.hash, receipt.index)
+                said = (receipt.node, receipt.incarnation, number, chunk.chunk, receipt.index, hash_)
                 assert receipt.mac == mac_of(*said), "a receipt for something else"
         if stale:
             return op.Confirm(stale, [b"m" * 16] * len(stale), self.addresses(), 0)
@@ -212,7 +230,8 @@ class ModelMaster:
             return Failure("already-exists", "taken")
         rows: list[StagedChunk] = []
         if operation.upload:
-            if operation.inherits and operation.redundancy != f"copies={self.copies}":
+            given = kept_as(self.redundancy, operation.length, operation.chunk_bytes)
+            if operation.inherits and operation.redundancy != given:
                 return Failure("outdated", "another redundancy")
             upload = self.uploads.get(operation.upload)
             if upload is None:
@@ -255,11 +274,19 @@ class ModelMaster:
         return op.Located(found[0], operation.page, pages, chunks, self.addresses(), 0)
 
     def bytes_of(self, path: str) -> bytes:
-        """The content as any one copy of each chunk has it; every copy must be right."""
-        parts = []
-        for row in self.files[path][1]:
-            for receipt in row.receipts:
-                data = self.world.nodes[receipt.node].shards[row.chunk, receipt.index]
-                assert blake3(data).digest() == row.hash
-            parts.append(data)
-        return b"".join(parts)
+        """The content as some shards of each chunk have it; every shard must be right."""
+        attributes, rows = self.files[path]
+        redundancy = parse_redundancy(attributes.redundancy)
+        return b"".join(self._bytes_of(row, redundancy) for row in rows)
+
+    def _bytes_of(self, row: StagedChunk, redundancy: Redundancy) -> bytes:
+        shards = {}
+        for receipt in row.receipts:
+            data = shards[receipt.index] = self.world.nodes[receipt.node].shards[row.chunk, receipt.index]
+            assert blake3(data).digest() == shard_hash(row.hash, receipt.index)
+        some = self.world.rng.sample(sorted(shards), redundancy.needed)
+        if redundancy.alike:
+            return shards[some[0]]
+        chunk = erasure.join({index: shards[index] for index in some}, redundancy, row.length)
+        assert blake3(chunk).digest() == chunk_hash(row.hash)
+        return chunk

@@ -38,6 +38,7 @@ class ModelNode:
         self.shards: dict[tuple[int, int], bytes] = {}
         self.up = True
         self.asked: list[int] = []  # chunk ids, one per read
+        self.served = 0  # bytes of shards
 
     def restart(self, keep: bool) -> None:
         """A new incarnation; without ``keep`` it has lost what no page and no file holds yet."""
@@ -85,6 +86,8 @@ class ModelNode:
             if data is None:
                 got.append(GotShard(grant.chunk, grant.index, failure=Failure("not-found", "no such shard")))
                 continue
+            assert grant.length == len(data), "a grant is for a whole shard"
+            self.served += len(data)
             if rng.random() < faults.corrupt:
                 data = bytes([data[0] ^ 1]) + data[1:]
             got.append(GotShard(grant.chunk, grant.index, blake3(data).digest()))
@@ -92,6 +95,7 @@ class ModelNode:
         return ShardData(message.number, got), frames
 
     def confirm(self, grant: Any) -> PutOutcome:
-        if (grant.chunk, grant.index) in self.shards:
+        if (data := self.shards.get((grant.chunk, grant.index))) is not None:
+            assert grant.length == len(data)
             return PutOutcome(grant.chunk, grant.index, receipt=self.receipt(grant.upload, grant.chunk, grant.index))
         return PutOutcome(grant.chunk, grant.index, failure=Failure("not-found", "no such shard"))

@@ -95,7 +95,7 @@ def test_files_that_come_one_by_one_and_large_ones_take_no_slots(make_world):
 def test_progress_counts_each_byte_once(make_world):
     world = make_world(1)
     burst(world, 30)
-    world.master.copies = 3
+    world.master.redundancy = "copies=3"
     ticket = world.put("/d/x", content(1000))
     finish(world, ticket)
     assert ticket.result.redundancy == "copies=3"
@@ -105,7 +105,7 @@ def test_progress_counts_each_byte_once(make_world):
 def test_when_the_directory_gives_another_redundancy_by_now_files_are_stored_anew_with_that(make_world):
     world = make_world(1)
     burst(world, 30)
-    world.master.copies = 3
+    world.master.redundancy = "copies=3"
     files = burst(world, 30, directory="/d")
     all_there(world, files)
     assert {world.master.files[path][0].redundancy for path in files} == {"copies=3"}
@@ -222,7 +222,7 @@ def test_any_faults_end_in_whole_right_files_or_errors_and_no_slot_is_used_twice
         rng.choice(list(world.nodes.values())).restart(keep=rng.random() < 0.5)
 
     def change():
-        world.master.copies = rng.choice([1, 2, 3])
+        world.master.redundancy = rng.choice(["copies=1", "copies=2", "copies=3", "ec=2+1"])
 
     def expire():
         for number in [number for number in world.master.uploads if rng.random() < 0.3]:

@@ -40,6 +40,8 @@ from dsa_zmq.protocol.values import Place, UploadSlot
 
 SECOND = 1_000_000_000
 EPOCH = (1, 5)
+SMALL = 100, 1 << 20  #: size of a file and of its chunks
+FULL = 4096, 4096
 
 
 class Bench:
@@ -48,7 +50,7 @@ class Bench:
     def __init__(self, burst: int = BURST_FILES) -> None:
         self.suspicion = Suspicion()
         self.pool = SlotPool(self.suspicion, burst)
-        self.pool.inherited.learn("/d/first", "copies=2")
+        self.pool.inherited.learn("/d/first", "copies=2", *SMALL)
         self.owners = itertools.count(1)
         self.ids = itertools.count(1000)
         self.now = 0
@@ -58,8 +60,10 @@ class Bench:
         self.taken: list[Taken] = []
         self.returned: list[int] = []
 
-    def put(self, size: int = 100, path: str = "/d/f", redundancy: str = "") -> Taken | Turn:
-        begin = Begin(Allocate(0, path, 1 << 20, 0, [size], redundancy=redundancy), "tag")
+    def put(
+        self, size: int = 100, path: str = "/d/f", redundancy: str = "", chunk_bytes: int = 1 << 20
+    ) -> Taken | Turn:
+        begin = Begin(Allocate(0, path, chunk_bytes, 0, [size], redundancy=redundancy), "tag")
         found = self.pool.take(next(self.owners), begin, self.epoch, self.now)
         if isinstance(found, Taken):
             self.taken.append(found)
@@ -197,6 +201,23 @@ def test_another_term_or_session_voids_what_is_there(epoch: tuple[int, int]) -> 
     assert found.slot.upload not in before
 
 
+def test_where_a_code_is_given_small_files_take_slots_of_what_they_are_kept_as() -> None:
+    bench = Bench()
+    bench.pool.inherited.forget()
+    bench.pool.inherited.learn("/d/large", "ec=4+2", 10 << 20, 1 << 20)
+    bench.puts(BURST_FILES)
+    assert bench.open[0][1].redundancy == "copies=3"
+    bench.puts(BURST_FILES, redundancy="ec=2+1")
+    assert bench.open[1][1].redundancy == "copies=2"
+
+
+def test_a_small_file_that_fills_its_chunk_and_is_made_into_a_code_takes_no_slot() -> None:
+    bench = Bench()
+    found = bench.puts(2 * BURST_FILES, size=4096, chunk_bytes=4096, redundancy="ec=4+2")
+    assert found == [Turn.ASK] * 2 * BURST_FILES
+    assert not bench.open
+
+
 def test_slots_on_suspected_nodes_are_skipped_and_go_back() -> None:
     bench = Bench()
     bench.puts(BURST_FILES)
@@ -304,20 +325,24 @@ def test_whatever_happens_no_slot_is_used_twice_and_the_pool_is_bounded(seed: in
 
 def test_a_directory_that_is_not_known_is_taken_for_like_the_others_while_all_are_alike() -> None:
     known = Inherited()
-    assert known.find("/a/x") == ""
-    known.learn("/a/x", "copies=2")
-    assert (known.find("/a/y"), known.find("/b/c/y")) == ("copies=2", "copies=2")
-    known.learn("/safe/x", "copies=3")
-    assert (known.find("/a/y"), known.find("/safe/y"), known.find("/b/y")) == ("copies=2", "copies=3", "")
+    assert known.find("/a/x", *SMALL) == ""
+    known.learn("/a/x", "copies=2", *SMALL)
+    assert (known.find("/a/y", *SMALL), known.find("/b/c/y", *SMALL)) == ("copies=2", "copies=2")
+    known.learn("/safe/x", "copies=3", *SMALL)
+    assert (known.find("/a/y", *SMALL), known.find("/safe/y", *SMALL), known.find("/b/y", *SMALL)) == (
+        "copies=2",
+        "copies=3",
+        "",
+    )
 
 
 def test_after_a_wrong_belief_nothing_is_guessed() -> None:
     known = Inherited()
-    known.learn("/a/x", "copies=2")
+    known.learn("/a/x", "copies=2", *SMALL)
     known.doubt("/b/x")
-    assert (known.find("/a/y"), known.find("/b/y"), known.find("/c/y")) == ("copies=2", "", "")
+    assert (known.find("/a/y", *SMALL), known.find("/b/y", *SMALL), known.find("/c/y", *SMALL)) == ("copies=2", "", "")
     known.doubt("/a/x")
-    assert known.find("/a/y") == ""
+    assert known.find("/a/y", *SMALL) == ""
 
 
 @pytest.mark.parametrize(
@@ -331,18 +356,42 @@ def test_after_a_wrong_belief_nothing_is_guessed() -> None:
 )
 def test_own_changes_of_directories_end_all_beliefs(operation: Any) -> None:
     known = Inherited()
-    known.learn("/a/x", "copies=2")
+    known.learn("/a/x", "copies=2", *SMALL)
     for harmless in (MakeDirectory("/d"), Remove("/a/x")):
         known.follow(harmless)
-        assert known.find("/a/y") == "copies=2"
+        assert known.find("/a/y", *SMALL) == "copies=2"
     known.follow(operation)
-    assert known.find("/a/y") == ""
+    assert known.find("/a/y", *SMALL) == ""
 
 
 def test_the_memory_of_directories_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dsa_zmq.client.inherited.MAX_DIRECTORIES", 3)
     known = Inherited()
     for number in range(10):
-        known.learn(f"/{number}/x", "copies=2")
-        assert known.find(f"/{number}/y") == "copies=2"
-        assert len(known._known) <= 3
+        known.learn(f"/{number}/x", "copies=2", *SMALL)
+        assert known.find(f"/{number}/y", *SMALL) == "copies=2"
+        assert len(known._small.known) <= 3
+
+
+def test_small_files_of_a_directory_with_a_code_do_not_hide_what_others_get_there() -> None:
+    known = Inherited()
+    known.learn("/a/x", "copies=3", *SMALL)
+    assert (known.find("/a/y", *SMALL), known.find("/a/y", *FULL)) == ("copies=3", "")
+    known.learn("/a/large", "ec=4+2", 10 << 20, 1 << 20)
+    known.learn("/a/z", "copies=3", *SMALL)
+    for path in ("/a/y", "/unknown/y"):
+        assert (known.find(path, *SMALL), known.find(path, *FULL)) == ("copies=3", "ec=4+2")
+
+
+def test_what_a_large_file_got_tells_what_a_small_one_gets() -> None:
+    known = Inherited()
+    known.learn("/code/large", "ec=4+2", 10 << 20, 1 << 20)
+    known.learn("/copies/large", "copies=2", 10 << 20, 1 << 20)
+    assert (known.find("/code/x", *SMALL), known.find("/copies/x", *SMALL)) == ("copies=3", "copies=2")
+
+
+def test_files_without_content_teach_nothing() -> None:
+    known = Inherited()
+    known.learn("/a/empty", "", 0, 0)
+    known.learn("/a/x", "copies=2", *SMALL)
+    assert known.find("/b/x", *SMALL) == "copies=2"

@@ -78,7 +78,7 @@ class World:
     """Also the client's Context."""
 
     def __init__(
-        self, seed: int, nodes: int = 4, copies: int = 2, faults: Faults | None = None, **settings: Any
+        self, seed: int, nodes: int = 4, redundancy: str = "copies=2", faults: Faults | None = None, **settings: Any
     ) -> None:
         self.rng = random.Random(seed)
         self.random = self.rng
@@ -88,7 +88,7 @@ class World:
         self.serial = itertools.count()
         self.timers: dict[Any, int] = {}
         self.nodes = {number: ModelNode(self, number) for number in range(1, nodes + 1)}
-        self.master = ModelMaster(self, copies)
+        self.master = ModelMaster(self, redundancy)
         self.spec = client_spec(ClientSettings((MASTER,), **settings), random.Random(seed))
         self.client: Any = self.spec.actor
         self.self_address = self.spec.address
@@ -199,10 +199,10 @@ class World:
         ticket.owner = owner  # type: ignore[attr-defined]
         return ticket
 
-    def put(self, path: str, data: bytes, **options: Any) -> ListTicket:
-        """Begin an upload of bytes that are there as a whole."""
+    def put(self, path: str, data: bytes, chunk_bytes: int = 0, **options: Any) -> ListTicket:
+        """Begin an upload of bytes that are there as a whole, in one chunk, by default one that they fill."""
         ticket = ListTicket(self)
-        target = Target(path, max(CHUNK, len(data)), len(data), 1, **options)
+        target = Target(path, chunk_bytes or max(CHUNK, len(data)), len(data), 1, **options)
         self.call(StartUpload(next(self.owners), target, Whole(blake3(data).digest(), data), ticket))
         return ticket
 
