@@ -227,7 +227,7 @@ class Download:
         if chunk.needed == 1:
             return self._done(index, chunk, data, now_ns)
         self._heard_ns = now_ns
-        return chunk.keep(task, data)
+        return chunk.keep(task, data) or self._go_on(index, chunk, now_ns)  # the last to come may be one too few
 
     def coded(self, index: int, result: bytes | DSAError, now_ns: int) -> list[Effect]:
         """The outcome of a :class:`Join`: the chunk (no bytes if they were written), or Corrupt if it is another one."""

@@ -139,7 +139,7 @@ class Gathering:
         self.checking = tuple([index for index in self.checking if index != task.slot[1]])
 
     def keep(self, task: Task, data: Bytes) -> list[Effect]:
-        """A shard of a code is good. When there are enough of them, they are joined."""
+        """A shard of a code is good. When there are enough of them, they are joined; until then there is nothing to do."""
         self.good = {**self.good, task.slot[1]: (task.node, data)}
         self.blame = {node: code for node, code in self.blame.items() if node != task.node}
         if len(self.good) < self.needed:
