@@ -195,4 +195,7 @@ class ClientActor(Carrier):
         self._slots.check()
         assert not self._todo, "effects are left over from a turn"
         assert not self._asleep, "callers were left asleep by a turn"
-        assert not any(transfer.machine.ended for transfer in self._transfers.values())
+        for transfer in self._transfers.values():
+            assert not transfer.machine.ended
+            if isinstance(transfer.machine, Download):
+                transfer.machine.check()

@@ -9,8 +9,7 @@ transfer's time is up.
 
 A chunk moves through these states:
 
-    waiting (in the manifest page) -> asked (at one or more nodes) -> checking (bytes are being verified)
-        -> joining (of a code) -> done
+    waiting (in the manifest page) -> asked (of nodes) -> checking (against hashes) -> joining (of a code) -> done
     asked --too few came--> resting --new places--> asked
 """
 
@@ -83,6 +82,10 @@ class Download:
     def busy(self) -> bool:
         """Whether it waits for others than its reader."""
         return bool(self._asked_pages or self._chunks)
+
+    def check(self) -> None:
+        """AssertionError if a chunk waits for nobody."""
+        assert all(chunk.at_work or chunk.due_ns for chunk in self._chunks.values())
 
     # --- inputs: the caller ------------------------------------------------------------------------------------------
 

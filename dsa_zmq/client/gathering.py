@@ -61,8 +61,8 @@ class Gathering:
         self._index = index
         self._offset = offset
         self._redundancy = redundancy
+        self._chunk = row.chunk
         self._hashes = row.hash
-        self.id = row.chunk
         self.length = row.length
         self.needed = redundancy.needed
         self.shard_bytes = redundancy.shard_bytes(row.length)
@@ -80,14 +80,13 @@ class Gathering:
     def go_on(self, suspicion: Suspicion, now_ns: int) -> list[Effect]:
         """Verify what came as a spare, and ask for as many shards as are needed beyond those that are at work in time."""
         effects: list[Effect] = self._use_spares() if self.spares else []
+        size = self.shard_bytes
         short = self.needed - len(self.good) - len(self.checking) - len(self.asked) + len(self.late)
-        for _ in range(short):
-            place = self._next(suspicion, now_ns)
-            if place is None:
-                break
+        while short > 0 and (place := self._next(suspicion, now_ns)) is not None:
+            short -= 1
             self.asked[place.node] = place.index
-            grant = ShardGrant(self.id, place.index, self.shard_bytes, self.expires_s, place.mac)
-            effects.append(Carry(Read(self._owner, (self._index, place.index), place.node, self.shard_bytes, grant)))
+            grant = ShardGrant(self._chunk, place.index, size, self.expires_s, place.mac)
+            effects.append(Carry(Read(self._owner, (self._index, place.index), place.node, size, grant)))
         return effects
 
     def _next(self, suspicion: Suspicion, now_ns: int) -> Place | None:
@@ -136,7 +135,8 @@ class Gathering:
 
     def checked(self, task: Task) -> None:
         """Its bytes are verified, whatever came out."""
-        self.checking = tuple([index for index in self.checking if index != task.slot[1]])
+        of = task.slot[1]
+        self.checking = () if self.checking == (of,) else tuple([index for index in self.checking if index != of])
 
     def keep(self, task: Task, data: Bytes) -> list[Effect]:
         """A shard of a code is good. When there are enough of them, they are joined; until then there is nothing to do."""

@@ -23,13 +23,14 @@ from dsa_zmq.client.settings import ClientSettings
 from dsa_zmq.client.target import Target
 from dsa_zmq.client.wanted import Wanted
 from dsa_zmq.errors import DSAError, InternalError
+from dsa_zmq.model.redundancy import Redundancy, kept_as, parse_redundancy
 from dsa_zmq.protocol import messages as m
 from dsa_zmq.protocol import operations as op
 from dsa_zmq.protocol.codec import CODEC
 from dsa_zmq.protocol.values import Attributes, ChunkPlaces, ChunkPlan, Failure, NodeAddress, Place, Receipt, UploadSlot
 
 MASTER = "tcp://10.0.0.1:7700"
-NODES = ("tcp://10.0.0.2:7710", "tcp://10.0.0.3:7710")
+NODES = ("tcp://10.0.0.2:7710", "tcp://10.0.0.3:7710", "tcp://10.0.0.4:7710")
 CHUNK = 4096
 TICK_NS = 100_000_000
 LATENCY_NS = 10_000_000  #: so that two who answer each other without an end come to the end of a time-out
@@ -38,7 +39,6 @@ CONTENT = random.Random(3).randbytes(3 * CHUNK + 100)
 CHUNKS = [CONTENT[at : at + CHUNK] for at in range(0, len(CONTENT), CHUNK)]
 FILE = Attributes("file", 5, len(CONTENT), 1, 0o644, 1, 77, CHUNK, len(CHUNKS), "copies=2")
 ADDRESSES = [NodeAddress(number, address, 1, f"n{number}") for number, address in enumerate(NODES, 1)]
-PLACES = [Place(1, 0, bytes(16)), Place(2, 1, bytes(16))]
 hurried = settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 
 
@@ -65,42 +65,6 @@ class Ticket:
 
     def progress(self, size: int) -> None:
         assert size >= 0
-
-
-def truth(operation: Any) -> Any:
-    """What an honest master would answer."""
-    ids = itertools.count(1000)
-    match operation:
-        case op.Locate():
-            rows = [
-                ChunkPlaces(100 + index, len(chunk), blake3(chunk).digest(), PLACES)
-                for index, chunk in enumerate(CHUNKS)
-            ]
-            return op.Located(FILE, 0, 1, rows, ADDRESSES, 2**40)
-        case op.Allocate():
-            plans = [ChunkPlan(next(ids) + operation.first, PLACES) for _ in operation.lengths]
-            return op.Allocated(77, "copies=2", plans, ADDRESSES, 2**40)
-        case op.Reallocate():
-            free = [next((node for node in (1, 2) if node not in held), 0) for held in operation.held]
-            if 0 in free:
-                return Failure("too-few-nodes", "no other node")
-            places = [Place(node, shard.index, bytes(16)) for node, shard in zip(free, operation.shards, strict=True)]
-            return op.Reallocated(places, ADDRESSES, 2**40)
-        case op.AllocateSlots():
-            slots = [UploadSlot(next(ids), next(ids), PLACES) for _ in range(operation.count)]
-            return op.AllocatedSlots(slots, ADDRESSES, 2**40, 60_000)
-        case op.OpenSession():
-            return op.SessionOpened(9)
-        case op.Stage():
-            return op.Staged(operation.upload, operation.page)
-        case op.ListNodes():
-            return op.Nodes([])
-        case op.ListDirectory():
-            return op.Listing([], False, 1)
-        case op.Renew() | op.ReturnSlots() | op.Abort() | op.CloseSession():
-            return op.Done(1)
-        case _:
-            return op.Found(FILE, 1)
 
 
 class World:
@@ -171,38 +135,99 @@ class World:
         return ticket.result
 
 
-def honest(message: Message, payload: list[bytes]) -> tuple[Message, list[bytes]]:
-    """What honest servers would say."""
-    match message:
-        case m.Hello():
-            return m.Welcome(message.number, 1, bytes(16), 1, "master"), []
-        case m.Calls():
-            return m.Answers(1, [m.Answer(call.number, truth(call.operation)) for call in message.calls]), []
-        case m.PutShards():
-            outcomes = [
-                m.PutOutcome(put.chunk, put.index, Receipt(PLACES[put.index % 2].node, put.index, 1, bytes(16)))
-                for put in message.shards
-            ]
-            return m.PutDone(message.number, outcomes), []
-        case m.ConfirmShards():
-            outcomes = [
-                m.PutOutcome(one.chunk, one.index, Receipt(1, one.index, 1, bytes(16))) for one in message.shards
-            ]
-            return m.PutDone(message.number, outcomes), []
-        case m.Ping():
-            return m.Pong(message.number, 1, 1), []
-        case m.GetShards():
-            got = [m.GotShard(grant.chunk, grant.index) for grant in message.shards]
-            return m.ShardData(message.number, got), [
-                CHUNKS[(grant.chunk - 100) % len(CHUNKS)] for grant in message.shards
-            ]
-    raise AssertionError(message)
+class Honest:
+    """Servers that say what is so: a file, and places for new ones, with this redundancy."""
+
+    def __init__(self, redundancy: str = "copies=2") -> None:
+        self._redundancy = parse_redundancy(redundancy)
+        self._addresses = ADDRESSES[: self._redundancy.shards]
+        self.file = msgspec.structs.replace(FILE, redundancy=redundancy)
+        self._shards: dict[tuple[int, int], bytes] = {}
+        self._rows: list[ChunkPlaces] = []
+        for chunk, data in enumerate(CHUNKS, 100):
+            hashes, shards = blake3(data).digest(), [data] * self._redundancy.shards
+            if not self._redundancy.alike:
+                ((hashes, shards),) = jobs.run([jobs.SplitChunk(data, hashes, self._redundancy)])
+            self._shards |= {(chunk, index): bytes(shard) for index, shard in enumerate(shards)}
+            self._rows.append(ChunkPlaces(chunk, len(data), hashes, self._places(self._redundancy)))
+
+    def _places(self, redundancy: Redundancy) -> list[Place]:
+        return [Place(1 + index, index, bytes(16)) for index in range(redundancy.shards)]
+
+    def _truth(self, operation: Any) -> Any:
+        """What an honest master would answer."""
+        ids = itertools.count(1000)
+        match operation:
+            case op.Locate():
+                return op.Located(self.file, 0, 1, self._rows, self._addresses, 2**40)
+            case op.Allocate():
+                name = operation.redundancy or self._redundancy.name
+                if not operation.upload and len(operation.lengths) == 1:
+                    name = kept_as(name, operation.lengths[0], operation.chunk_bytes)
+                places = self._places(parse_redundancy(name))
+                plans = [ChunkPlan(next(ids) + operation.first, places) for _ in operation.lengths]
+                return op.Allocated(77, name, plans, self._addresses, 2**40)
+            case op.Reallocate():
+                nodes = [address.node for address in self._addresses]
+                free = [next((node for node in nodes if node not in held), 0) for held in operation.held]
+                if 0 in free:
+                    return Failure("too-few-nodes", "no other node")
+                moved = [
+                    Place(node, shard.index, bytes(16)) for node, shard in zip(free, operation.shards, strict=True)
+                ]
+                return op.Reallocated(moved, self._addresses, 2**40)
+            case op.AllocateSlots():
+                places = self._places(parse_redundancy(operation.redundancy))
+                slots = [UploadSlot(next(ids), next(ids), places) for _ in range(operation.count)]
+                return op.AllocatedSlots(slots, self._addresses, 2**40, 60_000)
+            case op.OpenSession():
+                return op.SessionOpened(9)
+            case op.Stage():
+                return op.Staged(operation.upload, operation.page)
+            case op.ListNodes():
+                return op.Nodes([])
+            case op.ListDirectory():
+                return op.Listing([], False, 1)
+            case op.Renew() | op.ReturnSlots() | op.Abort() | op.CloseSession():
+                return op.Done(1)
+            case _:
+                return op.Found(self.file, 1)
+
+    def __call__(self, message: Message, payload: list[bytes]) -> tuple[Message, list[bytes]]:
+        match message:
+            case m.Hello():
+                return m.Welcome(message.number, 1, bytes(16), 1, "master"), []
+            case m.Calls():
+                return m.Answers(1, [m.Answer(call.number, self._truth(call.operation)) for call in message.calls]), []
+            case m.PutShards():
+                outcomes = [
+                    m.PutOutcome(put.chunk, put.index, Receipt(1 + put.index, put.index, 1, bytes(16)))
+                    for put in message.shards
+                ]
+                return m.PutDone(message.number, outcomes), []
+            case m.ConfirmShards():
+                outcomes = [
+                    m.PutOutcome(one.chunk, one.index, Receipt(1, one.index, 1, bytes(16))) for one in message.shards
+                ]
+                return m.PutDone(message.number, outcomes), []
+            case m.Ping():
+                return m.Pong(message.number, 1, 1), []
+            case m.GetShards():
+                got = [m.GotShard(grant.chunk, grant.index) for grant in message.shards]
+                return m.ShardData(message.number, got), [
+                    self._shards.get((grant.chunk, grant.index), b"?") for grant in message.shards
+                ]
+        raise AssertionError(message)
+
+
+HONEST, CODED = Honest(), Honest("ec=2+1")
 
 
 class Liar:
     """Tells the truth with some of it changed."""
 
-    def __init__(self, data: st.DataObject, absurd: Any, lies: int) -> None:
+    def __init__(self, data: st.DataObject, absurd: Any, lies: int, honest: Honest) -> None:
+        self._honest = honest
         self._data = data
         self._absurd = absurd
         self._lies = lies
@@ -210,7 +235,7 @@ class Liar:
     def __call__(self, message: Message, payload: list[bytes]) -> tuple[Message, list[bytes]] | None:
         said: Any
         frames: list[bytes]
-        said, frames = honest(message, payload)
+        said, frames = self._honest(message, payload)
         if self._lies and self._data.draw(st.integers(0, 2)):
             self._lies -= 1
             if isinstance(said, m.Answers) and self._data.draw(st.integers(0, 5)):
@@ -266,15 +291,16 @@ class Liar:
                 return frame
 
 
-def test_an_honest_world_is_believed() -> None:
+@pytest.mark.parametrize("honest", [HONEST, CODED])
+def test_an_honest_world_is_believed(honest: Honest) -> None:
     world = World(honest)
     world.call(StartDownload(1, Wanted("/f"), download := Ticket()))
-    assert world.finish(download) == FILE
+    assert world.finish(download) == honest.file
     assert download.data == CONTENT
-    assert world.finish(upload(world, 2)) == FILE
+    assert world.finish(upload(world, 2)) == honest.file
     for owner in range(3, 40):
         world.call(StartUpload(owner, Target("/f", CHUNK, 1, 1), Whole(blake3(b"x").digest(), b"x"), small := Ticket()))
-        assert world.finish(small) == FILE
+        assert world.finish(small) == honest.file
     assert world.actor._slots.taken
 
 
@@ -301,28 +327,30 @@ def _a_moment(world: World) -> None:
 
 @pytest.mark.slow
 @hurried
-@given(data=st.data())
-def test_a_download_from_liars_gives_the_right_bytes_or_an_error(absurd: Any, data: st.DataObject) -> None:
-    world = World(Liar(data, absurd, 4))
+@given(data=st.data(), honest=st.sampled_from([HONEST, CODED]))
+def test_a_download_from_liars_gives_the_right_bytes_or_an_error(
+    absurd: Any, data: st.DataObject, honest: Honest
+) -> None:
+    world = World(Liar(data, absurd, 4, honest))
     world.call(StartDownload(1, Wanted("/f"), ticket := Ticket()))
     result = world.finish(ticket)
-    if not isinstance(result, DSAError) and len(ticket.data) == len(CONTENT) and result == FILE:
+    if not isinstance(result, DSAError) and len(ticket.data) == len(CONTENT) and result == honest.file:
         assert ticket.data == CONTENT
 
 
 @pytest.mark.slow
 @hurried
-@given(data=st.data())
-def test_an_upload_to_liars_ends(absurd: Any, data: st.DataObject) -> None:
-    world = World(Liar(data, absurd, 4))
+@given(data=st.data(), honest=st.sampled_from([HONEST, CODED]))
+def test_an_upload_to_liars_ends(absurd: Any, data: st.DataObject, honest: Honest) -> None:
+    world = World(Liar(data, absurd, 4, honest))
     world.finish(upload(world, 1))
 
 
 @pytest.mark.slow
 @hurried
-@given(data=st.data())
-def test_many_small_uploads_to_liars_end(absurd: Any, data: st.DataObject) -> None:
-    world = World(Liar(data, absurd, 6))
+@given(data=st.data(), honest=st.sampled_from([HONEST, CODED]))
+def test_many_small_uploads_to_liars_end(absurd: Any, data: st.DataObject, honest: Honest) -> None:
+    world = World(Liar(data, absurd, 6, honest))
     tickets = []
     for owner in range(1, 25):
         content = bytes([owner]) * owner
@@ -341,7 +369,7 @@ def test_many_small_uploads_to_liars_end(absurd: Any, data: st.DataObject) -> No
     data=st.data(), operation=st.sampled_from([op.Stat("/f"), op.ListDirectory("/"), op.ListNodes(), op.Remove("/f")])
 )
 def test_a_question_to_liars_is_answered_or_refused(absurd: Any, data: st.DataObject, operation: Any) -> None:
-    world = World(Liar(data, absurd, 4))
+    world = World(Liar(data, absurd, 4, HONEST))
     world.call(AskMaster(operation, ticket := Ticket()))
     world.finish(ticket)
 
@@ -350,7 +378,7 @@ def test_a_question_to_liars_is_answered_or_refused(absurd: Any, data: st.DataOb
 @hurried
 @given(data=st.data())
 def test_messages_that_nobody_asked_for_are_ignored(absurd: Any, data: st.DataObject) -> None:
-    world = World(honest)
+    world = World(HONEST)
     world.call(StartDownload(1, Wanted("/f"), ticket := Ticket()))
     for _ in range(5):
         message = data.draw(st.one_of([absurd(kind) for kind in m.AnyMessage.__args__]))
