@@ -30,10 +30,10 @@ PURE = [
         f"dsa_zmq/client/{room}.py"
         for room in (
             "budget",
-            "copies",
             "courier",
             "download",
             "effects",
+            "gathering",
             "greeting",
             "inherited",
             "line",
