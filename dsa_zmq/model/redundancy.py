@@ -94,11 +94,6 @@ def parse_redundancy(text: str) -> Redundancy:
     )
 
 
-def is_small(length: int, chunk_bytes: int) -> bool:
-    """Whether a content of ``length`` bytes in chunks of ``chunk_bytes`` is not cut into parts, see :func:`kept_as`."""
-    return length <= SMALL_BYTES and length < chunk_bytes
-
-
 def kept_as(redundancy: str, length: int, chunk_bytes: int) -> str:
     """The redundancy of a content of ``length`` bytes in chunks of ``chunk_bytes`` where ``redundancy`` is wanted.
 
@@ -110,3 +105,8 @@ def kept_as(redundancy: str, length: int, chunk_bytes: int) -> str:
         return redundancy
     wanted = parse_redundancy(redundancy)
     return redundancy if wanted.alike else f"copies={wanted.tolerates + 1}"
+
+
+def is_small(length: int, chunk_bytes: int) -> bool:
+    """Whether a content of ``length`` bytes in chunks of ``chunk_bytes`` is not cut into parts, see :func:`kept_as`."""
+    return length <= SMALL_BYTES and length < chunk_bytes
