@@ -339,7 +339,7 @@ class Store:
     def mkdir(
         self, path: str, parents: bool = False, exist_ok: bool = False, mode: int = 0o755, redundancy: str = ""
     ) -> Stat:
-        """Make a directory. ``redundancy``, as in ``copies=3``, is what new files in it get."""
+        """Make a directory. ``redundancy``, as in ``copies=3`` or ``ec=4+2``, is what new files in it get."""
         path = paths.normalize(path)
         mode = number_within("mode", mode, 0o7777)
         operation = op.MakeDirectory(path, bool(parents), bool(exist_ok), mode, given.text("redundancy", redundancy))

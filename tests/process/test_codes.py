@@ -127,7 +127,7 @@ def test_any_two_nodes_may_die_and_a_third_is_told_in_words(
         cluster.kill(node)
     reader = client(cluster.url, **HASTY)
     begin = time.monotonic()
-    with pytest.raises(Unavailable, match=r"chunk 0 of /file could not be read .*3 of 4 needed shards"):
+    with pytest.raises(Unavailable, match=r"chunk 1 of /file could not be read .*3 of 4 needed shards"):
         reader.store.read_bytes("/file")
     assert time.monotonic() - begin < 10
     eventually(lambda: up(store) == 3, 20)

@@ -238,8 +238,8 @@ def test_any_faults_end_in_whole_right_files_or_errors_and_no_slot_is_used_twice
     for path, ticket in tickets.items():
         if not isinstance(ticket.result, DSAError):
             assert world.master.bytes_of(path) == files[path]
-    senders = {}  # chunk -> the one content that was ever sent for it
+    senders = {}  # shard -> the one content that was ever sent for it
     for _, message in world.sent:
         if isinstance(message, PutShards):
             for put in message.shards:
-                assert senders.setdefault(put.chunk, put.hash) == put.hash, "a slot was used for two files"
+                assert senders.setdefault((put.chunk, put.index), put.hash) == put.hash, "a slot was used for two files"

@@ -282,7 +282,7 @@ def test_damage_of_too_many_shards_is_corrupt_and_says_how_many_are_left(make_wo
         spoil(world, "/a", 1, index)
     error = finish(world, world.download("/a"))
     assert isinstance(error, Corrupt)
-    assert "chunk 1 of /a has too few good shards left (3 of 4 needed shards; " in str(error)
+    assert "chunk 2 of /a has too few good shards left (3 of 4 needed shards; " in str(error)
     assert all(f"n{holder(world, '/a', 1, index).number}: corrupt" in str(error) for index in (0, 2, 5))
     nothing_left(world)
 
