@@ -159,8 +159,13 @@ def _survives(ways: Ways, redundancy: Redundancy, there: AbstractSet[int], nodes
         if len(set(used)) == len(used) or not all(used):
             continue  # each node is a domain of its own, or nobody has said what they are
         shared = [tuple(frozenset(domains[node] for node in group) for group in groups) for groups in present]
-        lines.append(_sentence(shared, redundancy.needed, kind, str))
+        lines.append(_sentence(shared, redundancy.needed, kind, _hosts(nodes) if kind == "host" else str))
     return lines
+
+
+def _hosts(nodes: Mapping[int, NodeSeen]) -> Callable[[str], str]:
+    """Hosts by the nodes on them: what tells machines apart is nothing that people know."""
+    return lambda host: f"({', '.join(sorted(node.name for node in nodes.values() if node.host == host))})"
 
 
 def _apart(ways: Ways, redundancy: Redundancy, there: AbstractSet[int], nodes: Mapping[int, NodeSeen]) -> list[str]:

@@ -100,7 +100,7 @@ UP4 = ("up",) * 4
                 "/f: 1 chunk with 2.5 MB, stored with copies=2.",
                 "Chunk 1 lies on node-1, node-2 and node-3.",
                 "It survives the loss of any two nodes; not of node-1, node-2 and node-3 together.",
-                "It survives the loss of any one host; not of x and y together.",
+                "It survives the loss of any one host; not of (node-1, node-3) and (node-2) together.",
             ],
         ),
         (
