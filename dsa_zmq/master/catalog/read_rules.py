@@ -128,9 +128,10 @@ def _content_of_path(rows: Rows, op: Locate) -> Attributes:
 
 
 def _known_content(rows: Rows, op: Locate) -> Attributes:
-    """A content that the client already reads: its name may show another by now, or be gone."""
+    """A content that the client already reads: its name may show another by now, or be gone. That of an upload which ended
+    unpublished, and so has no chunk size, nobody has ever read."""
     content = rows.get(CONTENTS, op.content)
-    if content is None:
+    if content is None or not content.chunk_bytes:
         raise NotFound(f"what '{op.path}' showed does not exist any more", "open the file again", op.path)
     return Attributes(
         "file",

@@ -211,6 +211,15 @@ def test_a_late_stage_or_commit_of_a_dead_upload_is_refused(kit, how, collected)
     assert kit.bad(Stat("/big")) == "not-found"
 
 
+@pytest.mark.parametrize("pages", [0, 2])
+@pytest.mark.parametrize("how", ["abort", "expire"])
+def test_the_content_of_a_dead_upload_cannot_be_read(kit, pages, how):
+    upload = staged_upload(kit, pages)[0] if pages else kit.commit("/f").upload
+    kit.one(kit.request(Abort(upload)) if how == "abort" else ExpireUploads([upload]))
+    for page in range(3):
+        assert kit.bad(Locate("/big", upload, page)) == "not-found"
+
+
 @pytest.mark.parametrize("how", ["abort", "expire"])
 def test_an_upload_that_staged_nothing_cannot_be_committed_after_its_end(kit, how):
     commit = kit.commit("/f")
