@@ -3,86 +3,17 @@
 from __future__ import annotations
 
 import random
-import sys
-from collections.abc import Iterator
 from itertools import combinations
 from typing import Any
 
 import pytest
-from blake3 import blake3
 from msgspec.structs import replace
 
-from dsa_zmq.model import erasure
-from dsa_zmq.model.macs import READ
 from dsa_zmq.model.redundancy import parse_redundancy
-from dsa_zmq.node.fetching import MAX_BYTES
-from dsa_zmq.protocol.messages import GetShards, PutShards, ShardGrant
-from dsa_zmq.protocol.values import Failure, FetchOutcome, FetchShard, ShardSource
-from tests.sim.conftest import LATER_S, NODE, SECOND
-from tests.sim.market import Answer, Market, code_of
-
-NODES = (10, 11, 12, 13, 14, 15)  #: node 10 + i has shard i of everything
-LENGTH = 1000
-
-
-def digest(data: Any) -> bytes:
-    return blake3(data).digest()
-
-
-class Yard(Market):
-    """Six sources. Any chunk is there with any redundancy: its bytes depend on its number modulo 1000 alone, so that chunks
-    1001 and 2001 are equal."""
-
-    def __init__(self, nodes: tuple[int, ...] = NODES) -> None:
-        super().__init__(*nodes)
-        self.made: dict[tuple[int, str], list[bytes]] = {}
-        self.kept: dict[int, str] = {}  #: redundancy of chunks that were named as sources
-        for source in self.sources.values():
-            source.answer = self.give
-
-    def chunk(self, number: int) -> bytes:
-        return random.Random(number % 1000).randbytes(LENGTH)
-
-    def shards(self, number: int, name: str) -> list[bytes]:
-        """All shards of a chunk with this redundancy."""
-        if (number, name) not in self.made:
-            redundancy, chunk = parse_redundancy(name), self.chunk(number)
-            made = [chunk] * redundancy.shards if redundancy.alike else erasure.split(chunk, redundancy)
-            self.made[number, name] = [bytes(shard) for shard in made]
-        return self.made[number, name]
-
-    def give(self, grant: ShardGrant) -> bytes:
-        return self.shards(grant.chunk, self.kept[grant.chunk])[grant.index]
-
-    def source(self, number: int, name: str, index: int, node: int = 0, **changes: Any) -> ShardSource:
-        """Of that node, or of the one that has all shards of this index."""
-        self.kept[number] = name
-        data = self.shards(number, name)[index]
-        mac = self.mac(READ, number, len(data), index=index)
-        values = {"hash": digest(data), **changes}
-        return ShardSource(node or NODES[index], number, index, len(data), LATER_S, mac, **values)
-
-    def wish(self, number: int, name: str, index: int, *sources: int | ShardSource, **changes: Any) -> FetchShard:
-        """That shard, from shards of these indexes of the same chunk."""
-        data = self.shards(number, name)[index]
-        named = [self.source(number, name, each) if isinstance(each, int) else each for each in sources]
-        values: dict[str, Any] = {
-            "move": 5000 + number, "chunk": number, "index": index, "chunk_length": LENGTH, "length": len(data),
-            "hash": digest(data), "redundancy": name, "sources": named, "chunk_hash": digest(self.chunk(number)), **changes,
-        }  # fmt: skip
-        return FetchShard(**values)
-
-    def got(self, wish: FetchShard, *blamed: int) -> FetchOutcome:
-        """It is here, and these were found wanting."""
-        data = self.shards(wish.chunk, wish.redundancy)[wish.index]
-        receipt = self.receipt(wish.chunk, data, wish.move, wish.index)
-        return FetchOutcome(
-            wish.move, receipt=receipt, blamed=list(blamed), hash=b"" if wish.hash else digest(data)
-        )  # fmt: skip
-
-    def asked(self) -> list[int]:
-        """How many shards each source was asked for."""
-        return [sum(len(question.shards) for question in source.asked) for source in self.sources.values()]
+from dsa_zmq.protocol.messages import PutShards
+from tests.sim.conftest import NODE
+from tests.sim.market import Answer, code_of
+from tests.sim.yard import BAD, LENGTH, NODES, Yard
 
 
 @pytest.fixture
@@ -117,21 +48,6 @@ def test_what_was_made_is_durable_and_need_not_be_made_again(world: Yard) -> Non
     world.up()
     assert world.outcomes(2, wish) == [world.got(wish)]
     assert world.asked() == [1, 1, 0, 0, 0, 0]
-
-
-def refuse(code: str) -> Answer:
-    return lambda grant: Failure(code, "so it is")
-
-
-BAD: dict[str, Answer | None] = {
-    "silent": None,
-    "absent": refuse("not-found"),
-    "rotten": refuse("corrupt"),
-    "lying": lambda grant: b"x" * grant.length,
-    "short": lambda grant: b"x" * (grant.length - 1),
-    "long": lambda grant: b"x" * (grant.length + 1),
-    "empty": lambda grant: b"",
-}
 
 
 @pytest.mark.parametrize("bad", BAD)
@@ -343,145 +259,3 @@ def test_a_source_that_makes_no_sense_is_answered(world: Yard, changes: dict[str
     bad = replace(world.source(1000, "ec=2+2", 1), **changes)
     (outcome,) = world.outcomes(1, world.wish(1000, "ec=2+2", 3, 0, bad))
     assert (code_of(outcome), outcome.blamed, world.asked()) == ("invalid", [], [0] * 6)
-
-
-# --- limits -----------------------------------------------------------------------------------------------------------
-
-
-class Wide(Yard):
-    """With large chunks, of which many make much more than may be gathered at a time."""
-
-    def __init__(self) -> None:
-        super().__init__(tuple(range(10, 26)))
-
-    def chunk(self, number: int) -> bytes:
-        return random.Random(number).randbytes(40_000 * 12)
-
-    def wishes(self) -> list[FetchShard]:
-        """Of fifty chunks one shard each, with a source more than it takes."""
-        wishes = []
-        for number in range(1000, 1050):
-            sources = [self.source(number, "ec=12+4", index, node=10 + index) for index in range(1, 14)]
-            wishes.append(self.wish(number, "ec=12+4", 0, *sources, chunk_length=480_000))
-        return wishes
-
-    def held(self) -> int:
-        """Bytes that the command which is under way says that it holds."""
-        (command,) = self.actor._named["fetch"]._under_way.values()
-        return sum(shard.held for shard in command.shards)
-
-    def bytes_asked(self) -> int:
-        questions: list[GetShards] = [each for source in self.sources.values() for each in source.asked]
-        return sum(grant.length for question in questions for grant in question.shards)
-
-
-@pytest.mark.slow
-def test_a_command_is_gathered_in_portions() -> None:
-    world = Wide()
-    wishes = world.wishes()
-    held: list[int] = []
-
-    def give(grant: ShardGrant) -> bytes:
-        held.append(world.held())
-        return Yard.give(world, grant)
-
-    for source in world.sources.values():
-        source.answer = give
-    assert world.outcomes(1, *wishes) == [world.got(wish) for wish in wishes]
-    assert world.bytes_asked() == 12 * sum(wish.length for wish in wishes) > MAX_BYTES
-    assert MAX_BYTES * 0.9 < max(held) <= MAX_BYTES
-
-
-@pytest.mark.slow
-def test_no_more_is_asked_for_than_may_be_held() -> None:
-    world = Wide()
-    for source in world.sources.values():
-        source.answer = None
-    world.fetch(1, *world.wishes())
-    world.sim.run_for(SECOND)
-    assert MAX_BYTES * 0.9 < world.bytes_asked() <= MAX_BYTES
-
-
-@pytest.mark.slow
-def test_shards_that_fail_hold_nothing_and_the_others_get_their_turn() -> None:
-    world = Wide()
-    wishes = [replace(wish, hash=b"h" * 32) for wish in world.wishes()]
-    outcomes = world.outcomes(1, *wishes)
-    assert {(code_of(outcome), tuple(outcome.blamed)) for outcome in outcomes} == {("corrupt", ())}
-    assert world.bytes_asked() == 12 * sum(wish.length for wish in wishes)
-
-
-def test_the_room_that_a_failed_shard_leaves_is_there_for_one_before_it(world: Yard) -> None:
-    size = 6 << 20
-    world.sources[10].answer = lambda grant: bytes(size)
-    world.sources[11].answer = None
-    world.sources[12].answer = BAD["absent"]
-    wishes = []
-    for number, known, indexes in (
-        (1000, b"h" * 32, (0, 2)),
-        (1001, b"", (0, 1)),
-    ):  # the first is looked for here meanwhile
-        sources = [ShardSource(NODES[at], number, at, size, LATER_S, b"m" * 16, b"h" * 32) for at in indexes]
-        wishes.append(FetchShard(number, number, 3, 2 * size, size, known, "ec=2+2", sources, b"h" * 32))
-    outcomes = world.outcomes(1, *wishes)
-    assert [(code_of(outcome), outcome.blamed) for outcome in outcomes] == [
-        ("unavailable", [12]),
-        ("unavailable", [11]),
-    ]
-    assert world.asked() == [2, 1, 1, 0, 0, 0]
-
-
-@pytest.mark.slow
-def test_a_silent_node_is_waited_for_once_in_a_command() -> None:
-    world = Wide()
-    world.sources[11].answer = None
-    wishes = world.wishes()
-    began = world.sim.now_ns
-    outcomes = world.outcomes(1, *wishes)
-    assert world.sim.now_ns - began < 6 * SECOND
-    first = sum(len(question.shards) for question in world.sources[11].asked)
-    assert 0 < first < len(wishes), "later portions do not ask it"
-    assert outcomes == [world.got(wish, *[11] * (at < first)) for at, wish in enumerate(wishes)]
-
-
-# --- without the library ----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def bare(monkeypatch: pytest.MonkeyPatch) -> Iterator[Yard]:
-    """A node on a machine that has no library for codes."""
-    world = Yard()
-    for name in ("ec=2+1", "copies=2"):
-        for number in (1000, 2000):
-            world.shards(number, name)
-    monkeypatch.setitem(sys.modules, "pyeclib", None)
-    erasure._checked_library.cache_clear()
-    world.sim.crash(world.spec.name)
-    world.up()
-    yield world
-    erasure._checked_library.cache_clear()
-
-
-def test_a_node_without_the_library_says_what_to_install_and_asks_nobody(bare: Yard) -> None:
-    copy = bare.source(1000, "copies=2", 0)
-    made = bare.wish(2000, "ec=2+1", 2, copy, source_redundancy="copies=2")
-    rebuilt = bare.wish(1000, "ec=2+1", 2, 0, 1)
-    for outcome in bare.outcomes(1, made, rebuilt):
-        assert code_of(outcome) == "config"
-        assert outcome.failure is not None
-        assert "dsa-zmq[ec]" in outcome.failure.remedy
-    assert bare.asked() == [0] * 6
-
-
-def test_a_node_says_once_at_its_start_whether_codes_can_be_made(world: Yard, bare: Yard) -> None:
-    (usable,) = world.sim.story("erasure-codes")
-    assert "usable=True" in usable
-    before, after = bare.sim.story("erasure-codes")
-    assert "usable=True" in before
-    assert "usable=False" in after
-    assert "dsa-zmq[ec]" in after
-
-
-def test_a_node_without_the_library_keeps_shards_that_others_have(bare: Yard) -> None:
-    wish = bare.wish(1000, "ec=2+1", 2, 0, 1, 2)
-    assert bare.outcomes(1, wish) == [bare.got(wish)]

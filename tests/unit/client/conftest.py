@@ -11,7 +11,9 @@ import pytest
 from actors.errors import Closed
 from dsa_zmq.client.store import Store
 from dsa_zmq.model import limits
+from dsa_zmq.protocol import operations as op
 from tests.unit.client.model_master import PAGE_CHUNKS
+from tests.unit.client.talk import Talk
 from tests.unit.client.world import CHUNK, Faults, World
 
 
@@ -70,3 +72,14 @@ def _store(make_world: Callable[..., World]) -> Iterator[Store]:
     store.world, store.handle = world, handle  # type: ignore[attr-defined]
     yield store
     store.close()
+
+
+@pytest.fixture(name="talk")
+def _talk() -> Talk:
+    """A session that was welcomed, with nothing open."""
+    talk = Talk()
+    talk.ask(op.Stat("/warm"))
+    talk.welcome()
+    talk.answer(talk.take()[0])
+    talk.settled.clear()
+    return talk

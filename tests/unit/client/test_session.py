@@ -1,82 +1,15 @@
-"""The client's talk with the master: greeting, batching, retries, sessions."""
+"""The client's talk with the master: greeting, batching, retries."""
 
 from __future__ import annotations
 
 import pytest
 
 from dsa_zmq.client.pace import SHORTEST_NS
-from dsa_zmq.client.repeating import IDLE_NS
-from dsa_zmq.client.session import Session
-from dsa_zmq.errors import Conflict, Incompatible, OutcomeUnknown, Overloaded, Timeout, Unavailable
+from dsa_zmq.errors import Conflict, Incompatible, Overloaded, Timeout, Unavailable
 from dsa_zmq.protocol import operations as op
-from dsa_zmq.protocol.messages import Answer, Answers, Calls, Hello, Refused, Welcome
-from dsa_zmq.protocol.values import Attributes, Entry, Failure
-
-SECOND = 1_000_000_000
-FOUND = op.Found(Attributes("file", 1))
-
-
-class Talk:
-    """A session, and what it sends and settles."""
-
-    def __init__(self, hosts=("tcp://a:1",)):
-        self.session = Session(hosts, b"c" * 16, 1, "test", request_timeout_ns=10 * SECOND)
-        self.now = 0
-        self.sent = []
-        self.settled = {}
-        self.tokens = 0
-
-    def ask(self, operation):
-        self.tokens += 1
-        self.session.submit(operation, self.tokens, self.now)
-        self.flush()
-        return self.tokens
-
-    def flush(self):
-        self.sent += self.session.flush(self.now)
-
-    def settle(self, settled):
-        for token, result in settled:
-            assert token not in self.settled
-            self.settled[token] = result
-        self.flush()
-
-    def take(self, kind=Calls):
-        """The messages sent since."""
-        taken, self.sent = [message for _, message in self.sent if isinstance(message, kind)], []
-        return taken
-
-    def welcome(self, term=1, role="master", cluster=b"c" * 16):
-        hello = self.take(Hello)[-1]
-        self.settle(self.session.welcomed(Welcome(hello.number, 1, cluster, term, role), self.now))
-
-    def answer(self, calls, result=FOUND, term=1):
-        answers = [Answer(call.number, result) for call in calls.calls]
-        self.settle(self.session.answers(Answers(term, answers), self.now))
-
-    def open(self):
-        """Answer the opening of a session."""
-        (calls,) = self.take()
-        assert isinstance(calls.calls[0].operation, op.OpenSession)
-        self.answer(calls, op.SessionOpened(77))
-        return calls.calls[0].operation
-
-    def wait(self, seconds):
-        for _ in range(round(seconds * 10)):
-            self.now += SECOND // 10
-            messages, settled = self.session.tick(self.now)
-            self.sent += messages
-            self.settle(settled)
-
-
-@pytest.fixture
-def talk():
-    talk = Talk()
-    talk.ask(op.Stat("/warm"))
-    talk.welcome()
-    talk.answer(talk.take()[0])
-    talk.settled.clear()
-    return talk
+from dsa_zmq.protocol.messages import Calls, Hello, Refused
+from dsa_zmq.protocol.values import Entry, Failure
+from tests.unit.client.talk import FOUND, SECOND, Talk
 
 
 def test_nothing_is_asked_before_the_welcome():
@@ -255,78 +188,6 @@ def test_answers_of_an_earlier_term_are_not_believed(talk):
     talk.answer(calls, term=4)
     assert token not in talk.settled
     assert talk.session.term == 5
-
-
-def test_ended_session_is_replaced_and_what_never_ran_goes_again(talk):
-    token = talk.ask(op.MakeDirectory("/a"))
-    before = talk.open()
-    (calls,) = talk.take()
-    talk.answer(calls, Failure("outcome-unknown", "no such session"))
-    after = talk.open()
-    assert (after.client, after.incarnation) == (before.client, before.incarnation + 1)
-    (again,) = talk.take()
-    assert again.calls[0].number != calls.calls[0].number
-    talk.answer(again)
-    assert talk.settled[token] == FOUND
-
-
-@pytest.mark.parametrize(
-    ("operation", "repeated"),
-    [
-        (op.MakeDirectory("/a"), None),
-        (op.Stage(5, 0, 4096, "copies=2", []), op.Staged(5, 0)),
-        (op.Commit(5, "/a", 1, 4096, 1, "copies=2", [], 0), FOUND),
-        (op.Commit(0, "/empty", 0, 4096, 0, "copies=2", [], 0), None),
-    ],
-)
-def test_what_was_sent_before_in_an_ended_session_is_unknown_unless_it_may_be_repeated(talk, operation, repeated):
-    token = talk.ask(operation)
-    talk.open()
-    (calls,) = talk.take()
-    talk.wait(0.3)
-    talk.take()
-    talk.answer(calls, Failure("outcome-unknown", "no such session"))
-    if repeated is not None:
-        talk.open()
-        talk.answer(talk.take()[0], repeated)
-        assert talk.settled[token] == repeated
-    else:
-        assert isinstance(talk.settled[token], OutcomeUnknown)
-
-
-def test_a_session_that_was_idle_for_long_is_not_used_again(talk):
-    talk.ask(op.MakeDirectory("/a"))
-    first = talk.open()
-    talk.answer(talk.take()[0])
-    for idle, same in ((IDLE_NS - SECOND, True), (IDLE_NS - SECOND, True), (IDLE_NS, False)):
-        talk.now += idle
-        token = talk.ask(op.MakeDirectory("/b"))
-        if not same:
-            assert talk.open().incarnation == first.incarnation + 1
-        (calls,) = talk.take()
-        assert isinstance(calls.calls[0].operation, op.MakeDirectory)
-        talk.answer(calls)
-        assert talk.settled[token] == FOUND
-
-
-def test_a_session_in_which_a_change_is_open_is_not_left_for_being_idle(talk):
-    talk.ask(op.MakeDirectory("/a"))
-    talk.open()
-    (first,) = talk.take()
-    talk.now += IDLE_NS
-    talk.ask(op.MakeDirectory("/b"))
-    (second,) = talk.take()
-    assert (second.session, second.done_below) == (first.session, first.calls[0].number)
-
-
-def test_sessions_that_end_all_the_time_are_given_up(talk):
-    token = talk.ask(op.MakeDirectory("/a"))
-    for _ in range(10):
-        if token in talk.settled:
-            break
-        talk.open()
-        talk.answer(talk.take()[0], Failure("outcome-unknown", "no such session"))
-    assert isinstance(talk.settled[token], OutcomeUnknown)
 
 
 def test_overload_is_asked_again_later_under_a_new_number(talk):

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dsa_zmq.client.calls import Cancel
 from dsa_zmq.errors import Corrupt, DSAError, Timeout, Unavailable
 from dsa_zmq.model.limits import MIN_CHUNK_BYTES as CHUNK
+from tests.unit.client.codes import CODES, code_world, unharried
 from tests.unit.client.world import content, finish, nothing_left
-
-unharried = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.mark.parametrize("size", [1, CHUNK - 1, CHUNK, CHUNK + 1, 4 * CHUNK, 4 * CHUNK + 1, 8 * CHUNK, 13 * CHUNK + 5])
@@ -50,12 +49,20 @@ def test_memory_is_bounded_by_the_budget_not_by_the_files(make_world):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("names", [["copies=2"], CODES], ids=["copies", "codes"])
 @unharried
 @given(
-    st.integers(0, 2**32), st.integers(0, 14 * CHUNK), st.sampled_from([0.0, 0.02, 0.1]), st.sampled_from([0.0, 0.05])
+    st.integers(0, 2**32),
+    st.data(),
+    st.integers(0, 14 * CHUNK),
+    st.sampled_from([0.0, 0.02, 0.1]),
+    st.sampled_from([0.0, 0.05]),
 )
-def test_any_faults_end_in_a_whole_right_file_or_a_definite_error(make_world, Faults, seed, size, bad, refuse):
-    world = make_world(seed, nodes=5, faults=Faults(loss=bad, repeat=0.1, corrupt=bad, refuse=refuse), node_dead_s=2.0)
+def test_any_faults_end_in_a_whole_right_file_or_a_definite_error(
+    make_world, Faults, names, seed, draw, size, bad, refuse
+):
+    faults = Faults(loss=bad, repeat=0.1, corrupt=bad, refuse=refuse)
+    world = code_world(make_world, draw.draw(st.sampled_from(names)), seed, more=3, faults=faults, node_dead_s=2.0)
     data = content(size + 1, seed)
     ticket = world.upload("/a", data)
     for at in range(3):
