@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
-from dsa_zmq.client.admin import POLL_S, Admin, Plan, Task
-from dsa_zmq.errors import DSAError, Timeout
+from dsa_zmq.client.admin import POLL_S, Admin, Plan, PlanView, Task
+from dsa_zmq.errors import Timeout
 from dsa_zmq.model.stat import Stat
 from dsa_zmq.protocol.operations import Capacity, HealthReport
 from dsa_zmq.protocol.values import NodeInfo, TaskInfo
@@ -91,67 +91,17 @@ class AsyncAdmin:
         return await self._run(self._admin.task_infos)
 
 
-class AsyncPlan:
+class AsyncPlan(PlanView):
     """What a task would do: a :class:`Plan` whose :meth:`apply` is a coroutine."""
 
     def __init__(self, plan: Plan, run: Run) -> None:
-        self._plan = plan
+        super().__init__(plan._plan)
+        self._begin = plan.apply
         self._run = run
-
-    @property
-    def kind(self) -> str:
-        """As :attr:`Plan.kind`."""
-        return self._plan.kind
-
-    @property
-    def subject(self) -> str:
-        """As :attr:`Plan.subject`."""
-        return self._plan.subject
-
-    @property
-    def argument(self) -> str:
-        """As :attr:`Plan.argument`."""
-        return self._plan.argument
-
-    @property
-    def moves(self) -> int:
-        """As :attr:`Plan.moves`."""
-        return self._plan.moves
-
-    @property
-    def bytes(self) -> int:
-        """As :attr:`Plan.bytes`."""
-        return self._plan.bytes
-
-    @property
-    def seconds(self) -> float | None:
-        """As :attr:`Plan.seconds`."""
-        return self._plan.seconds
-
-    @property
-    def lines(self) -> list[str]:
-        """As :attr:`Plan.lines`."""
-        return self._plan.lines
-
-    @property
-    def risk(self) -> list[str]:
-        """As :attr:`Plan.risk`."""
-        return self._plan.risk
-
-    @property
-    def refusal(self) -> DSAError | None:
-        """As :attr:`Plan.refusal`."""
-        return self._plan.refusal
-
-    def __str__(self) -> str:
-        return str(self._plan)
-
-    def __repr__(self) -> str:
-        return f"<Async{repr(self._plan)[1:]}"
 
     async def apply(self) -> AsyncTask:
         """As :meth:`Plan.apply`. Cancelled, it may have begun all the same: look at :meth:`AsyncAdmin.tasks`."""
-        return AsyncTask(await self._run(self._plan.apply), self._run)
+        return AsyncTask(await self._run(self._begin), self._run)
 
 
 class AsyncTask:

@@ -113,11 +113,10 @@ class Admin:
         return answer
 
 
-class Plan:
+class PlanView:
     """What a task would do. Its text says it in words; ``refusal`` says why it cannot be begun, if so."""
 
-    def __init__(self, admin: Admin, plan: values.Plan) -> None:
-        self._admin = admin
+    def __init__(self, plan: values.Plan) -> None:
         self._plan = plan
 
     @property
@@ -171,7 +170,15 @@ class Plan:
         return "\n".join([*self._plan.lines, *([f"cannot be done: {why}"] if why is not None else [])])
 
     def __repr__(self) -> str:
-        return f"<Plan {self.kind} {self.subject}: {self.moves} moves, {self.bytes} bytes>"
+        return f"<{type(self).__name__} {self.kind} {self.subject}: {self.moves} moves, {self.bytes} bytes>"
+
+
+class Plan(PlanView):
+    """What a task would do, and a way to begin it."""
+
+    def __init__(self, admin: Admin, plan: values.Plan) -> None:
+        super().__init__(plan)
+        self._admin = admin
 
     def apply(self) -> Task:
         """Begin it; it goes on whether anybody waits or not, also over restarts of the master. Raises what

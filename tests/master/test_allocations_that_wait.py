@@ -7,18 +7,24 @@ from typing import Any
 from dsa_zmq.protocol.operations import Allocate, Allocated, Found, MakeDirectory, SetRedundancy
 
 
+def started_anew(world: Any, nodes: list[Any]) -> list[Any]:
+    """Another process of each node, which no other one has reached yet."""
+    for node in nodes:
+        node.handle.kill()
+    again = [world.node(number, 2, cluster=nodes[0].form.cluster) for number in (1, 2)]
+    for node in again:
+        node.hears = False
+        node.register()
+    return again
+
+
 def test_an_allocation_that_waits_for_nodes_is_answered_although_its_directory_is_forgotten_meanwhile(
     world: Any,
 ) -> None:
     nodes = world.nodes(2)
     client, other = world.client(), world.client("client-b")
     assert isinstance(client.upload("/a", nodes), Found)
-    for node in nodes:  # another process of each, which nobody has reached yet
-        node.handle.kill()
-    again = [world.node(number, 2, cluster=nodes[0].form.cluster) for number in (1, 2)]
-    for node in again:
-        node.hears = False
-        node.register()
+    again = started_anew(world, nodes)
     (number,) = client.calls(Allocate(0, "/b", 1 << 20, 0, [5]))
     world.run_for(0.1)
     assert client.results(number) == []
@@ -35,12 +41,7 @@ def test_what_the_catalog_said_before_an_allocation_waited_is_not_believed_after
     nodes = world.nodes(2)
     client, other = world.client(), world.client("client-b")
     assert isinstance(client.ask(MakeDirectory("/d")), Found)
-    for node in nodes:
-        node.handle.kill()
-    again = [world.node(number, 2, cluster=nodes[0].form.cluster) for number in (1, 2)]
-    for node in again:
-        node.hears = False
-        node.register()
+    again = started_anew(world, nodes)
     (number,) = client.calls(Allocate(0, "/d/a", 1 << 20, 0, [5]))
     world.run_for(0.1)
     assert client.results(number) == []

@@ -44,6 +44,14 @@ def test_a_drop_is_repeated_until_the_node_answers(world: Any) -> None:
     world.wait(lambda: world.actor.statistics()["drops"] == 0)
 
 
+def started_anew(world: Any, node: Any) -> Any:
+    """Another process of the first node, with all that it had."""
+    again = world.node(1, 2, cluster=node.form.cluster)
+    again.shards = set(node.shards)
+    again.register()
+    return again
+
+
 def test_a_node_that_was_down_hears_of_its_drops_when_it_is_back(world: Any) -> None:
     nodes = world.nodes(2)
     client = world.client()
@@ -52,9 +60,7 @@ def test_a_node_that_was_down_hears_of_its_drops_when_it_is_back(world: Any) -> 
     world.run_for(11)
     client.ask(Remove("/f"))
     world.wait(lambda: not nodes[1].shards, 30)
-    again = world.node(1, 2, cluster=nodes[0].form.cluster)
-    again.shards = set(nodes[0].shards)
-    again.register()
+    again = started_anew(world, nodes[0])
     world.wait(lambda: not again.shards, 30)
 
 
@@ -65,9 +71,7 @@ def test_a_restarted_node_hears_of_its_drops_soon_however_long_its_last_process_
     nodes[0].drops = False
     client.ask(Remove("/f"))
     world.run_for(40)
-    again = world.node(1, 2, cluster=nodes[0].form.cluster)
-    again.shards = set(nodes[0].shards)
-    again.register()
+    again = started_anew(world, nodes[0])
     world.wait(lambda: not again.shards, 2)
 
 

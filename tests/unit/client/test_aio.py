@@ -133,7 +133,7 @@ def test_closing_is_heard_as_an_error_of_the_store_by_all_who_wait(store):
 
 def offered(kind):
     """The public names of a class, with the parameters of those that are called."""
-    found = {name: member for name, member in vars(kind).items() if not name.startswith("_")}
+    found = {name: getattr(kind, name) for name in dir(kind) if not name.startswith("_")}
     return {
         name: [(each.name, each.kind, each.default) for each in inspect.signature(member).parameters.values()]
         if callable(member)
