@@ -7,6 +7,10 @@ from dataclasses import dataclass, field
 from actors.core import Address
 from dsa_zmq.errors import ConfigError
 from dsa_zmq.model.limits import (
+    CATALOG_COPIES,
+    CATALOG_HISTORY_S,
+    CATALOG_LAG_S,
+    CATALOG_LEVELS,
     DOWN_S,
     HEARTBEAT_S,
     HEARTBEATS_PORT,
@@ -14,6 +18,7 @@ from dsa_zmq.model.limits import (
     MASTER_PORT,
     REPLY_KEEP_S,
     SUSPECT_S,
+    UNPROTECTED_AFTER_S,
     UPLOAD_LEASE_S,
 )
 from dsa_zmq.model.pace import HealingPace
@@ -49,6 +54,12 @@ class MasterSettings:
     gc_rows: int = 250  #: a slice: keeps it within some 10 ms of the catalog worker
     reply_keep_s: float = REPLY_KEEP_S
     pace: HealingPace = field(default_factory=HealingPace)
+    catalog_copies: str = CATALOG_COPIES  #: one of ``CATALOG_LEVELS``
+    catalog_lag_s: float = CATALOG_LAG_S  #: with "async": an answer waits if the copies lack more than this
+    catalog_history_s: float = CATALOG_HISTORY_S  #: how far back the catalog can be had; garbage is kept as long
+    unprotected_after_s: float = (
+        UNPROTECTED_AFTER_S  #: without enough copies, the master goes on without them after this
+    )
 
     def __post_init__(self) -> None:
         parse_redundancy(self.default_redundancy)
@@ -62,6 +73,13 @@ class MasterSettings:
                 f"{self.down_s} s",
                 "make the first shorter than the second, and the second no longer than the third",
             )
+        if self.catalog_copies not in CATALOG_LEVELS:
+            raise ConfigError(
+                f"'{self.catalog_copies}' is no way to keep copies of the catalog",
+                f"use one of: {', '.join(CATALOG_LEVELS)}",
+            )
+        if min(self.catalog_lag_s, self.unprotected_after_s) <= 0 or self.catalog_history_s < 0:
+            raise ConfigError("what the catalog's copies may lack must be positive, and its history 0 or more")
         positive = (self.upload_lease_s, self.gc_interval_s, self.reply_keep_s, self.gc_rows)
         if min(positive) <= 0 or self.gc_grace_s < 0:
             raise ConfigError("leases, intervals and slices must be positive, the grace 0 or more")

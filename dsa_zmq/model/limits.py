@@ -45,6 +45,14 @@ HEARTBEAT_S = 1.0
 SUSPECT_S = 3.0
 DOWN_S = 10.0
 
+CATALOG_LEVELS = ("sync", "async", "off")
+CATALOG_COPIES = "sync"  #: an answer leaves when the catalog's copies hold what it says
+CATALOG_LAG_S = 1.0  #: with "async", what the copies may lack at most
+CATALOG_HISTORY_S = 3600.0  #: the catalog can be had as of any moment since then; what is removed is kept as long
+CATALOG_HOLDERS = 3  #: nodes that are to hold a copy of the catalog
+CATALOG_ENOUGH = 2  #: of these have to hold a change before it counts as safe
+UNPROTECTED_AFTER_S = 5.0  #: without enough of them the master goes on alone, and says so
+
 SEGMENT_BYTES = 64 << 20
 RESERVE_MIN_BYTES = 1 << 30
 RESERVE_SHARE = 0.05

@@ -18,8 +18,19 @@ from dsa_zmq.protocol.values import (
     ShardRef,
     Value,
 )
+from dsa_zmq.protocol.volumes import (
+    AskVolumes,
+    Claim,
+    Claimed,
+    KeepVolumes,
+    ReadVolume,
+    Ship,
+    Shipped,
+    VolumeData,
+    Volumes,
+)
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 OLDEST_VERSION = 1  #: the oldest peer that this build still understands
 
 # --- control: anyone and the master -----------------------------------------------------------------------------------
@@ -97,6 +108,7 @@ class Register(Message, frozen=True, tag=10, array_like=True):
     free: int
     seen_term: int
     seen_master: bytes
+    node: int = 0  #: its number, if it was ever registered: a catalog that was restored may not know it any more
 
 
 class Registered(Message, frozen=True, tag=11, array_like=True):
@@ -341,5 +353,6 @@ class Hint(Message, frozen=True, tag=31, array_like=True):
 AnyMessage = (
     Hello | Welcome | Refused | Calls | Answers | Register | Registered | Drop | Dropped | Fence | Examine | Examined
     | Fetch | Fetched | Damage | PutShards | PutDone | GetShards | ShardData | ConfirmShards | Ping | Pong | Heartbeat | Hint
-    | Noted | Probe | Probed | AskInventory | Inventory | Scrub
+    | Noted | Probe | Probed | AskInventory | Inventory | Scrub | Ship | Shipped | AskVolumes | Volumes | ReadVolume
+    | VolumeData | KeepVolumes | Claim | Claimed
 )  # fmt: skip

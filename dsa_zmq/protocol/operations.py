@@ -25,6 +25,7 @@ from dsa_zmq.protocol.values import (
     UploadSlot,
     Value,
 )
+from dsa_zmq.protocol.volumes import CatalogCopies, CatalogData, CatalogHistory, ReadCatalog
 
 # --- reads --------------------------------------------------------------------------------------------------------
 
@@ -258,7 +259,7 @@ class EndTask(Value, frozen=True, tag=31):
 Operation = (
     Stat | ListDirectory | Locate | Statfs | ListNodes | Health | Allocate | Reallocate | Renew | Report | MakePlan
     | ListTasks | FilesAtRisk | AllocateSlots | ReturnSlots | MakeDirectory | Remove | Move | Copy | Stage | Commit
-    | Abort | OpenSession | CloseSession | SetRedundancy | BeginTask | EndTask
+    | Abort | OpenSession | CloseSession | SetRedundancy | BeginTask | EndTask | CatalogHistory | ReadCatalog
 )  # fmt: skip
 
 STORED = (MakeDirectory, Remove, Move, Copy, Stage, Commit, SetRedundancy, BeginTask, EndTask)
@@ -390,5 +391,5 @@ class AllocatedSlots(Value, frozen=True, tag=60):
 
 Result = (
     Failure | Found | Listing | Located | Capacity | Nodes | HealthReport | Allocated | Reallocated | Staged | Confirm
-    | SessionOpened | Done | Planned | Tasks | RiskyFiles | AllocatedSlots
+    | SessionOpened | Done | Planned | Tasks | RiskyFiles | AllocatedSlots | CatalogCopies | CatalogData
 )  # fmt: skip

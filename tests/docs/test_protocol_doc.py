@@ -16,7 +16,7 @@ from actors import limits as bus_limits
 from dsa_zmq.errors import BY_CODE, DSAError
 from dsa_zmq.model import limits, macs
 from dsa_zmq.model.ids import NONCE_BITS
-from dsa_zmq.protocol import messages, operations, values
+from dsa_zmq.protocol import messages, operations, values, volumes
 
 TEXT = (Path(__file__).parents[2] / "docs" / "PROTOCOL.md").read_text()
 ROWS = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in TEXT.splitlines() if line.startswith("| ")]
@@ -24,7 +24,7 @@ PROSE = " ".join(TEXT.split())
 
 STRUCTS = [
     cls
-    for module in (messages, operations, values)
+    for module in (messages, operations, values, volumes)
     for _, cls in inspect.getmembers(module, inspect.isclass)
     if issubclass(cls, msgspec.Struct) and cls.__module__ == module.__name__ and cls is not values.Value
 ]
