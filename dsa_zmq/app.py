@@ -15,7 +15,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from actors.core import Address, Job, Lane
-from dsa_zmq.client.store import Store, set_connector
+from dsa_zmq.client.connector import set_connector
+from dsa_zmq.client.store import Store
 from dsa_zmq.config import MasterOptions, NodeOptions
 from dsa_zmq.directory import DataDirectory, open_directory, unusable
 from dsa_zmq.errors import ConfigError, DSAError, Invalid, Timeout, Unavailable

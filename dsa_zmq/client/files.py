@@ -10,6 +10,7 @@ from typing import Any
 from dsa_zmq.client.given import piece, text
 from dsa_zmq.client.receiving import NO_WINDOW, Receiver
 from dsa_zmq.client.sending import FeedWriter
+from dsa_zmq.client.target import missing_shards
 from dsa_zmq.client.wanted import Wanted
 from dsa_zmq.errors import Invalid, IsADirectory
 from dsa_zmq.model.stat import Stat
@@ -153,6 +154,7 @@ class StoreWriter(io.RawIOBase):
         self.mode = "wb"
         self._feed = feed
         self._position = 0
+        self.missing_shards = 0  #: once it is published with ``degraded``: so many could not be made yet
 
     def writable(self) -> bool:
         return True
@@ -173,7 +175,7 @@ class StoreWriter(io.RawIOBase):
         if self.closed:
             return
         try:
-            self._feed.publish()
+            self.missing_shards = missing_shards(self._feed.publish())
         except BaseException:
             self._feed.discard()
             raise

@@ -39,6 +39,12 @@ class Redundancy:
         return self.shards - self.needed
 
     @property
+    def least(self) -> int:
+        """With how many of its shards a write may be acknowledged whose writer has said that fewer will do: one more loss
+        must leave enough of them. What cannot lose any has to be whole."""
+        return min(self.shards, self.needed + 1)
+
+    @property
     def together(self) -> int:
         """How many of its shards may share a zone or a host, if the cluster has enough of them. Copies are to lie apart;
         of a code as many as may be lost."""
