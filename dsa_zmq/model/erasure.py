@@ -30,16 +30,19 @@ Bytes = bytes | bytearray | memoryview
 def split(chunk: Bytes, redundancy: Redundancy) -> list[Bytes]:
     """All shards of a chunk, by index. Those with its bytes are views of it as far as they are full."""
     size = redundancy.shard_bytes(len(chunk))
-    view = memoryview(chunk)
-    parts: list[Bytes] = []
-    for start in range(0, redundancy.needed * size, size):
-        part = view[start : start + size]
-        parts.append(part if len(part) == size else bytes(part).ljust(size, b"\0"))
+    parts = [_own(chunk, index, size) for index in range(redundancy.needed)]
     if len(chunk) == redundancy.needed * size and isinstance(chunk, bytes):
         padded = chunk
     else:
         padded = b"".join(parts)
     return parts + _parity(padded, redundancy)
+
+
+def shard(chunk: Bytes, index: int, redundancy: Redundancy) -> Bytes:
+    """One shard of a chunk, as of :func:`split`. Only parity has to be computed."""
+    if index < redundancy.needed:
+        return _own(chunk, index, redundancy.shard_bytes(len(chunk)))
+    return split(chunk, redundancy)[index]
 
 
 def join(shards: Mapping[int, Bytes], redundancy: Redundancy, length: int) -> bytes:
@@ -62,6 +65,12 @@ def rebuild(shards: Mapping[int, Bytes], index: int, redundancy: Redundancy, len
 def check_library() -> None:
     """Raises :class:`ConfigError` if this machine cannot make or read erasure codes, or would make other ones."""
     _checked_library()
+
+
+def _own(chunk: Bytes, index: int, size: int) -> Bytes:
+    """The part of a chunk that is this shard."""
+    part = memoryview(chunk)[index * size : (index + 1) * size]
+    return part if len(part) == size else bytes(part).ljust(size, b"\0")
 
 
 def _parity(padded: bytes, redundancy: Redundancy) -> list[Bytes]:
