@@ -70,7 +70,7 @@ class TransferBar:
     def finish(self) -> int:
         """The last line; the exit status."""
         seconds = time.monotonic() - self._begin
-        if self.result.missing_shards:
+        if self.result.missing_shards and not self._session.json:
             self._close_bar()
             click.echo(f"warning: {degraded(self.result)}", err=True)
         if self._session.json:
@@ -83,7 +83,6 @@ class TransferBar:
                 symlinks=self.result.symlinks,
                 special=self.result.special,
                 failed=self.result.failed,
-                degraded=self.result.degraded,
                 missing_shards=self.result.missing_shards,
             )
         elif not self._quiet:

@@ -19,7 +19,7 @@ from dsa_zmq.model.addresses import split_endpoint
 from dsa_zmq.model.chunking import chunk_count
 from dsa_zmq.model.hashes import hashes_bytes
 from dsa_zmq.model.macs import MAC_BYTES
-from dsa_zmq.model.redundancy import MAX_SHARDS, Redundancy, parse_redundancy
+from dsa_zmq.model.redundancy import MAX_SHARDS, Redundancy, fewest, parse_redundancy
 from dsa_zmq.protocol import operations as op
 from dsa_zmq.protocol.values import Attributes, ChunkPlaces, NodeAddress, Place, Receipt
 
@@ -94,7 +94,7 @@ def _allocated(operation: op.Allocate, result: op.Allocated) -> str:
         return _unknown(result.redundancy)
     if len({plan.chunk for plan in result.chunks}) < len(result.chunks):
         return "gives a chunk id twice"
-    least = redundancy.least if operation.degraded else redundancy.shards
+    least = fewest(redundancy, operation.degraded)
     for plan in result.chunks:
         if not 0 < plan.chunk < _I63 or not _are_all_places(plan.places, known, redundancy, least):
             return f"has impossible places of chunk {plan.chunk}"

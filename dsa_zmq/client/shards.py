@@ -23,7 +23,7 @@ from dsa_zmq.client.tasks import Outcome, Reconfirm, Slot, Write
 from dsa_zmq.errors import DSAError, NoSpace, from_code
 from dsa_zmq.model import limits
 from dsa_zmq.model.hashes import chunk_hash, shard_hash
-from dsa_zmq.model.redundancy import Redundancy, parse_redundancy
+from dsa_zmq.model.redundancy import Redundancy, fewest, parse_redundancy
 from dsa_zmq.protocol.messages import PutShard, ShardGrant
 from dsa_zmq.protocol.operations import Confirm, Reallocate, Reallocated
 from dsa_zmq.protocol.values import ChunkPlan, Failure, PlacedShard, Receipt, StagedChunk, UploadSlot
@@ -291,7 +291,7 @@ class Shards:
         assert self.redundancy is not None
         spared: dict[int, int] = {}
         for index, shard_index in self._moving[: self._asked]:
-            if len(self.chunks[index].shards) > self.redundancy.least:
+            if len(self.chunks[index].shards) > fewest(self.redundancy, True):
                 spared[index] = max(shard_index, spared.get(index, 0))
         self._moving = [slot for slot in self._moving if spared.get(slot[0]) != slot[1]]
         effects: list[Effect] = []

@@ -14,7 +14,7 @@ from dsa_zmq.master.uploads import Uploads, UploadState
 from dsa_zmq.model.ids import IdSource, id_floor
 from dsa_zmq.model.limits import GRANT_S, MAX_SLOTS, SLOT_SIZES
 from dsa_zmq.model.placement import DEFAULT_POLICY, Member, place
-from dsa_zmq.model.redundancy import Redundancy, kept_as, parse_redundancy
+from dsa_zmq.model.redundancy import Redundancy, fewest, kept_as, parse_redundancy
 from dsa_zmq.protocol.operations import Allocate, Allocated, AllocatedSlots, AllocateSlots, Reallocate, Reallocated
 from dsa_zmq.protocol.values import ChunkPlan, NodeAddress, Place, UploadSlot
 
@@ -78,7 +78,7 @@ class Allocator:
         self._uploads.check_room(self._uploads.get(asked.upload), len(asked.lengths))
         room = self._room_of(up)
         upload = asked.upload or self._ids.next()  # before its chunks: whatever is older than it is not of it
-        least = parsed.least if degraded else 0
+        least = fewest(parsed, degraded)
         try:
             if not asked.upload and len(asked.lengths) == 1 and asked.lengths[0] <= GROUP_BYTES:
                 chosen = [self._choose_small(asked, parsed, room, served_ns, least)]
@@ -363,7 +363,7 @@ _GroupKey = tuple[_Room, Redundancy, tuple[int, ...], int]
 
 def _or_degraded(error: TooFewNodes, redundancy: Redundancy, up: int) -> TooFewNodes:
     """The same refusal; where so many nodes that are up would do for a degraded write, it says so."""
-    if not redundancy.least <= up < redundancy.shards:
+    if not fewest(redundancy, True) <= up < redundancy.shards:
         return error
     until_then = f"with {up} of its {redundancy.shards} shards for now: --degraded (degraded=True)"
     return TooFewNodes(error.message, f"{error.remedy}, or store it {until_then}", error.path)

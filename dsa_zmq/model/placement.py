@@ -72,10 +72,10 @@ def place(
     avoid: AbstractSet[int] = frozenset(),
     held: AbstractSet[int] = frozenset(),
     redundancy: Redundancy | None = None,
-    least: int = 0,
+    least: int | None = None,
 ) -> list[int]:
-    """Choose ``count`` different nodes, for shard indexes 0 to ``count - 1`` in this order. With ``least``, if there are too
-    few members for that: as many as there are with room, but no fewer than ``least``.
+    """Choose ``count`` different nodes, for shard indexes 0 to ``count - 1`` in this order. With ``least``, if there are
+    too few members for that: as many as there are with room, but no fewer than ``least``.
 
     ``position`` is the chunk's index in its file, ``anchor`` the id of the file's first chunk. Nodes in ``held`` have
     another shard of this chunk: they are never chosen, and their domains count as used (as far as they are members).
@@ -89,7 +89,7 @@ def place(
     if choose is None:
         raise Invalid(f"'{policy}' is not a placement policy", f"use one of: {', '.join(sorted(POLICIES))}")
     usable = [member for member in members if member.free >= shard_bytes and member.node not in held]
-    if least and len(usable) < count and sum(member.node not in held for member in members) < count:
+    if least is not None and len(usable) < count and sum(member.node not in held for member in members) < count:
         count = max(least, len(usable))
     if len(usable) < count:
         raise _shortage(members, count, shard_bytes, held, redundancy or Redundancy(count, 1))

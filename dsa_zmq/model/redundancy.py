@@ -39,12 +39,6 @@ class Redundancy:
         return self.shards - self.needed
 
     @property
-    def least(self) -> int:
-        """With how many of its shards a write may be acknowledged whose writer has said that fewer will do: one more loss
-        must leave enough of them. What cannot lose any has to be whole."""
-        return min(self.shards, self.needed + 1)
-
-    @property
     def together(self) -> int:
         """How many of its shards may share a zone or a host, if the cluster has enough of them. Copies are to lie apart;
         of a code as many as may be lost."""
@@ -74,6 +68,12 @@ class Redundancy:
         if self.alike:
             return length
         return -(-length // (self.needed * ALIGNMENT)) * ALIGNMENT
+
+
+def fewest(redundancy: Redundancy, degraded: bool) -> int:
+    """With how many shards of a chunk a write may be acknowledged: all, or if its writer has said that fewer will do
+    (``degraded``), so many that one more loss leaves enough. What can lose none has to be whole."""
+    return min(redundancy.shards, redundancy.needed + 1) if degraded else redundancy.shards
 
 
 def lesser(redundancy: Redundancy, nodes: int) -> str:

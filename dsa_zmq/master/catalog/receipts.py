@@ -17,7 +17,7 @@ from dsa_zmq.master.catalog.rows import Rows
 from dsa_zmq.master.catalog.tables import CHUNKS, HORIZON, NODES, ChunkRow, PlaceRow
 from dsa_zmq.model.hashes import hashes_bytes, shard_hash
 from dsa_zmq.model.macs import receipt_mac, same
-from dsa_zmq.model.redundancy import Redundancy
+from dsa_zmq.model.redundancy import Redundancy, fewest
 from dsa_zmq.protocol.values import PlacedShard, Receipt, StagedChunk
 
 
@@ -32,7 +32,7 @@ def check_chunks(
     Raises Denied for a receipt that proves nothing, Conflict for a chunk that may not be taken (any more).
     """
     horizon = rows.number(HORIZON)
-    least = redundancy.least if degraded else redundancy.shards
+    least = fewest(redundancy, degraded)
     ids = [chunk.chunk for chunk in chunks]
     known = rows.get_all(CHUNKS, ids)
     if len(set(ids)) != len(ids):
