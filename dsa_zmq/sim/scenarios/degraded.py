@@ -45,6 +45,7 @@ def fewer_shards_will_do(cluster: SimCluster) -> None:
     cluster.run_for(cluster.random.random() * 0.05)
     last.kept = False
     cluster.random.choice((last.crash, last.power_loss))()
+    wait_away(cluster)
     cluster.wait(*begun, *_put_some(cluster, "/d"))
     lost.crash()
     lost.swap_disk(lost.new_disk())
