@@ -24,8 +24,8 @@ _HEADER_BYTES = 80
 _MATRIX = "isa_l_rs_cauchy"
 _STEP_BYTES = (
     120 << 10
-)  #: of a chunk, coded at a time: for more than 128 KiB an untuned malloc takes new pages in each call,
-# which takes ten times as long as the code itself, and nothing else runs in this process meanwhile
+)  #: coded at a time: from 128 KiB on a malloc that nobody has tuned takes new pages for each call,
+# which lasts ten times as long as the code itself; and while the library is at work nothing else in this process is
 _GOLDEN = "6d53bcc9281e455d93ea29afeff3519570fd30709734a226f58338cf2f2b6e03"
 
 Bytes = bytes | bytearray | memoryview
@@ -74,7 +74,7 @@ def _own(chunk: Bytes, index: int, size: int) -> Bytes:
 
 
 def _parity(parts: Sequence[Bytes], redundancy: Redundancy) -> list[Bytes]:
-    """Of a chunk's own parts. Each byte of it depends on those at the same place in them alone, so it is made step by step."""
+    """Of a chunk's own parts. Each byte of it depends only on those at the same place in them: it is made step by step."""
     driver, views = _driver(redundancy), [memoryview(part) for part in parts]
     step = _STEP_BYTES // redundancy.needed // ALIGNMENT * ALIGNMENT
     made: list[list[memoryview]] = [[] for _ in range(redundancy.tolerates)]
