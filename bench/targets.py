@@ -44,14 +44,14 @@ class Target(Protocol):
 class DsaTarget:
     """A cluster of real processes on loopback, data on this machine's disk, times and segments as in life."""
 
-    def __init__(self, scratch: Path, nodes: int, redundancy: str) -> None:
+    def __init__(self, scratch: Path, nodes: int, redundancy: str, speed: float = 1) -> None:
         self.name = f"dsa, {nodes} nodes, {redundancy}"
         self.bulk: Bulk | None = self
         self._stack = ExitStack()
         directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="cluster-", dir=scratch)))
         self._cluster = self._stack.enter_context(
             dsa_zmq.LocalCluster(
-                nodes, redundancy, processes=True, directory=directory, segment_bytes=SEGMENT_BYTES, speed=1
+                nodes, redundancy, processes=True, directory=directory, segment_bytes=SEGMENT_BYTES, speed=speed
             )
         )
         self._store = self._stack.enter_context(self._cluster.connect())
@@ -89,10 +89,25 @@ class DsaTarget:
         self._store.rm(f"/{folder}", recursive=True)
 
     def processes(self) -> dict[str, int]:
-        return self._cluster.pids()
+        dead = set(self._cluster.ended())
+        return {name: pid for name, pid in self._cluster.pids().items() if name not in dead}
 
     def close(self) -> None:
         self._stack.close()
+
+    def names(self) -> list[str]:
+        return list(self._cluster.names)
+
+    def used(self, name: str) -> int:
+        """Bytes that the shards of a node take; 0 unless it is up."""
+        return sum(node.used for node in self._store.nodes() if (node.name, node.state) == (name, "up"))
+
+    def kill(self, name: str) -> None:
+        self._cluster.kill(name)
+
+    def wipe(self, name: str) -> None:
+        """Kill a node and start it with an empty disk."""
+        self._cluster.wipe(name)
 
 
 def _check(outcomes: Iterable[object]) -> None:
