@@ -42,6 +42,8 @@ from dsa_zmq.protocol.values import Attributes, ChunkPlaces
 
 PageTag = tuple[str, int]
 
+_NOTHING = InOrder(0, 0, 1)  #: is wanted until it is known what there is
+
 
 class Download:
     """State of one download. Every input takes the time and returns effects, in order."""
@@ -68,7 +70,7 @@ class Download:
         self._end = 0  #: one past the last chunk wanted
         self._chunks: dict[int, Gathering] = {}  # asked and not done
         self._window_used = 0
-        self._order = InOrder(0, 0, 1)  # of what is delivered
+        self._order = _NOTHING  # of what is delivered
         self._to_file = False
         self._attached = False
         self._heard_ns = 0

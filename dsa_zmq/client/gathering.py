@@ -105,36 +105,37 @@ class Gathering:
     def _next(self, suspicion: Suspicion, now_ns: int) -> list[Place]:
         """Whom to ask for what is missing: the first in the master's order who were not asked in this round and are not
         suspected; suspected ones rather than none."""
-        if self.needed == 1:
-            here: set[int] = set()  # which copy it is does not matter
-            short = 1 - len(self.checking) - len(self.asked) + len(self.late)
-        else:
-            here = {*self.good, *self.checking, *(index for node, index in self.asked.items() if node not in self.late)}
-            short = self.needed - len(here)
-        missing = None if self._own is None else [index for index in self._own if index not in here]
-        if short <= 0 or missing == []:
-            return []
         chosen: list[Place] = []
+        here: set[int] = (
+            set()
+        )  #: shards that are there or come in time, or are asked for now; of copies none counts as that
+        short = 1 - len(self.checking) - len(self.asked) + len(self.late)
+        if self.needed > 1:
+            here |= {*self.good, *self.checking, *(at for node, at in self.asked.items() if node not in self.late)}
+            short = self.needed - len(here)
+        if short <= 0:
+            return chosen
+        missing = None if self._own is None else [index for index in self._own if index not in here]
+        if missing == []:
+            return chosen
         suspected: list[Place] = []
         for place in self.places:
-            if len(chosen) == short:
-                break
             if place.node in self.failed or place.node in self.asked or place.index in here:
                 continue
             if suspicion.suspects(place.node, now_ns):
                 suspected.append(place)
                 continue
             chosen.append(place)
-            if self.needed > 1:
-                here.add(place.index)
+            if len(chosen) == short:
+                break
+            here.add(place.index)
         for place in suspected:
             if len(chosen) < short and place.index not in here:
                 chosen.append(place)
-                if self.needed > 1:
-                    here.add(place.index)
+                here.add(place.index)
         if missing is not None:
-            enough = [place for place in chosen if place.index in missing]
-            return enough if len(enough) == len(missing) else chosen
+            with_bytes = [place for place in chosen if place.index in missing]
+            return with_bytes if len(with_bytes) == len(missing) else chosen
         return chosen
 
     # --- what comes --------------------------------------------------------------------------------------------------
