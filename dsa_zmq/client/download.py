@@ -337,7 +337,7 @@ class Download:
         if self._to_file:
             at = index * self._attributes.chunk_bytes
             return Gathering(self._owner, index, row, self._redundancy, expires_s, at)
-        within = self._order.within(index, row.length)
+        within = self._order.within(index, row.length) if self._redundancy.needed > 1 else None
         return Gathering(self._owner, index, row, self._redundancy, expires_s, within=within)
 
     def _renew(self, index: int, chunk: Gathering, now_ns: int) -> list[Effect]:
