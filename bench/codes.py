@@ -26,8 +26,8 @@ def open_target(scratch: Path) -> DsaTarget:
 
 
 def codes(target: DsaTarget, scratch: Path, size: int, rounds: int) -> list[Measure]:
-    """As ``big_file``, for files of a part of ``size``. Shards are made anew while there is one file only, as that is limited
-    in its rate."""
+    """As ``big_file``, for files of a part of ``size``. Shards are made anew while there is one file only: their rate is
+    limited."""
     size, rounds = max(size // SIZE_PART, LEAST_BYTES), min(rounds, ROUNDS)
     sources = [make_file(scratch / f"source{i}.bin", size) for i in range(2)]
     back = scratch / "back.bin"
