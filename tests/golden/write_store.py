@@ -25,7 +25,7 @@ from dsa_zmq.client.store import Store
 
 NODES = 4
 CHUNK_BYTES = 4096  #: the least: a file of many chunks is small then
-SEGMENT_BYTES = 32 << 10  #: so that there are full ones, with footers, and such that compaction looks at
+SEGMENT_BYTES = 48 << 10  #: so that there are full ones, with footers
 MTIME_NS = 1_700_000_000_123_456_789
 ODD_NAMES = (
     "-rf", "--", "a b", " leading", "trailing ", "tab\tand\nnewline", "back\\slash", "quote'\"", "*?[a]", "$HOME;`x`",

@@ -119,8 +119,17 @@ class Server:
 class Servers:
     """A master and nodes in ``directory``, each of the build that it is started with. A context manager."""
 
-    def __init__(self, directory: Path, *, master: Build, nodes: Build, names: tuple[str, ...] = NODES) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        master: Build,
+        nodes: Build,
+        names: tuple[str, ...] = NODES,
+        segment_bytes: int = 1 << 20,
+    ) -> None:
         self.directory = directory
+        self.segment_bytes = segment_bytes
         self.names = names
         self._first = {"master": master, **dict.fromkeys(names, nodes)}
         self._servers = {name: Server(name, "node" if name in names else "master", directory) for name in self._first}
@@ -216,6 +225,6 @@ class Servers:
         else:
             options = {
                 "master": self.url.removeprefix("dsa://"), "path": path, "capacity": 64 << 20, "name": name, "host": name,
-                "port": server.port("listen"), "reserve": 0, "segment_bytes": 1 << 20,
+                "port": server.port("listen"), "reserve": 0, "segment_bytes": self.segment_bytes,
             }  # fmt: skip
         server.begin(build, options)

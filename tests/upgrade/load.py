@@ -13,7 +13,7 @@ import random
 import select
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from blake3 import blake3
@@ -22,8 +22,9 @@ import dsa_zmq
 from dsa_zmq.errors import DSAError
 
 PAUSE_S = 0.005  #: between two rounds, so that on a small machine the servers get their turn
-MOST_FILES = 120  #: then it goes on with what is there
-SIZES = (0, 1, 4_000, 70_000, 150_000)  #: the last two are long enough that a code really cuts them
+MOST_FILES = 60  #: then it goes on with what is there
+SIZES = {"copies": (0, 1, 4_000, 40_000), "codes": (0, 1, 4_000, 80_000)}
+"""The last is long enough that a code really cuts it, and each shard fits into the smallest segments that tests use."""
 
 
 class Load:
@@ -55,8 +56,8 @@ class Load:
         if data is not None and blake3(data).hexdigest() != expected:
             self.wrong.append(f"{path} has other bytes")
 
-    def put(self, path: str) -> None:
-        data = self.random.randbytes(self.random.choice(SIZES))
+    def put(self, path: str, sizes: Sequence[int]) -> None:
+        data = self.random.randbytes(self.random.choice(sizes))
         if self.call("put", self.store.put, [data], path) is not None:
             self.stored[path] = blake3(data).hexdigest()
         else:
@@ -66,8 +67,8 @@ class Load:
         """A few calls of each kind."""
         kind = ("copies", "codes")[number % 2]
         if len(self.stored) < MOST_FILES:
-            self.put(f"{self.top}/{kind}/{number}")
-        self.put(f"{self.top}/{kind}/changing")
+            self.put(f"{self.top}/{kind}/{number}", SIZES[kind])
+        self.put(f"{self.top}/{kind}/changing", SIZES[kind])
         path = self.random.choice(sorted(self.stored))
         self.read(path, self.stored[path])
         if number % 5 == 0:

@@ -46,7 +46,7 @@ def test_a_store_of_an_earlier_format_is_read_byte_for_byte_and_written_on(
     for turn in range(2):
         with store.cluster() as cluster, cluster.connect() as client:
             cluster.wait_healthy()
-            store.check(client, set(written))
+            store.check(client, written)
             for path, data in written.items():
                 assert client.read_bytes(path) == data
             new = {f"/plain/new-{turn}": content(9_000), f"/thrice/new-{turn}": content(300), f"/{turn}": b""}
