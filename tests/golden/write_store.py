@@ -1,10 +1,10 @@
 """Writes a cluster's directories as an earlier build writes them, and beside them a list of what it stores.
 
-Runs under the build in question: ``PYTHONPATH=BUILD python write_store.py DIRECTORY [--codes]``; only its public API is used,
-and no more of that than the first build had. See make.py, which packs what this leaves. Contents are random and never the
-same twice, from a seed, so that the list is the same whenever it is made.
+Runs under the build in question: ``PYTHONPATH=BUILD python write_store.py DIRECTORY [--codes]``; its public API is
+used, and no more of that than the first build had. See make.py, which packs what this leaves. Contents are random and never
+the same twice, from a seed, so that the list is the same whenever it is made.
 
-The master and one node end as by ``kill -9``, so there are a WAL beside the catalog, and records that an index does not know.
+The master and one node end as by ``kill -9``: there are a WAL beside the catalog, and records that an index does not know.
 """
 
 from __future__ import annotations

@@ -153,7 +153,9 @@ def test_a_store_opens_and_drops_on_a_full_disk(disk: SimDisk, power: bool) -> N
     assert contents(crash(disk, power=power)) == {}
 
 
-@pytest.mark.parametrize("sizes", [(SEGMENT, 4 * SEGMENT), (4 * SEGMENT, SEGMENT), (SEGMENT, 4 * SEGMENT, 16 * SEGMENT)])
+@pytest.mark.parametrize(
+    "sizes", [(SEGMENT, 4 * SEGMENT), (4 * SEGMENT, SEGMENT), (SEGMENT, 4 * SEGMENT, 16 * SEGMENT)]
+)
 @pytest.mark.parametrize("power", [False, True])
 def test_segments_of_another_size_than_before_take_all_that_fits_into_them(
     disk: SimDisk, sizes: tuple[int, ...], power: bool
