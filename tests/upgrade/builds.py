@@ -20,6 +20,7 @@ from tests.golden.make import HERE, ROOT, unpack
 
 ARCHIVE = HERE / "build_format2.tar.xz"  #: the previous build
 PREVIOUS_FORMAT = 2  #: of the catalog, as that build writes it
+PREVIOUS_PROTOCOL = 1  #: the newest that it speaks
 START_S = 20.0
 STOP_S = 20.0
 HEARTBEAT_S = 0.1
@@ -102,8 +103,17 @@ class Server:
 
     def stop(self, *, kill: bool = False) -> int:
         """In order, or at once; the exit status."""
+        self.end(kill=kill)
+        return self.wait()
+
+    def end(self, *, kill: bool = False) -> None:
+        """Tell it to stop."""
         assert self._process is not None
         self._process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
+
+    def wait(self) -> int:
+        """Until it has stopped; the exit status."""
+        assert self._process is not None
         try:
             return self._process.wait(STOP_S)
         finally:
@@ -152,9 +162,11 @@ class Servers:
     def __exit__(self, *_: object) -> None:
         if self._store is not None:
             self._store.close()
-        for server in reversed(self._servers.values()):
-            if server.runs:
-                server.stop()
+        running = [server for server in self._servers.values() if server.runs]
+        for server in running:
+            server.end()  # all at once: an orderly stop takes a moment
+        for server in running:
+            server.wait()
 
     @property
     def url(self) -> str:

@@ -22,7 +22,7 @@ import dsa_zmq
 from dsa_zmq.errors import DSAError
 
 PAUSE_S = 0.005  #: between two rounds, so that on a small machine the servers get their turn
-MOST_FILES = 60  #: then it goes on with what is there
+MOST_FILES = 40  #: then it goes on with what is there
 SIZES = {"copies": (0, 1, 4_000, 40_000), "codes": (0, 1, 4_000, 80_000)}
 """The last is long enough that a code really cuts it, and each shard fits into the smallest segments that tests use."""
 

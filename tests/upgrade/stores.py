@@ -9,12 +9,13 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+import apsw
 from blake3 import blake3
 
 from actors.disk import OsDisk
 from dsa_zmq.client.store import Store
 from dsa_zmq.cluster import LocalCluster
-from dsa_zmq.master.catalog.catalog import Catalog
+from dsa_zmq.master.catalog.catalog import CATALOG_FILE, Catalog
 from dsa_zmq.master.secret import load_or_create_secret
 from tests.golden.make import HERE, unpack
 from tests.golden.write_store import NODES, SEGMENT_BYTES
@@ -56,6 +57,12 @@ class Golden:
         """Every file is there byte for byte."""
         for path, expected in self.files.items():
             assert blake3(store.read_bytes(path)).hexdigest() == expected["hash"], path
+
+    def raise_format(self) -> None:
+        """Say that a build of the next catalog format has had it. The servers have ended."""
+        connection = apsw.Connection(str(self.directory / "master" / CATALOG_FILE))
+        connection.execute("UPDATE meta SET number = number + 1 WHERE name = 'format'")
+        connection.close()
 
     def audit(self) -> None:
         """The catalog counts right. The servers have ended."""

@@ -1,4 +1,4 @@
-"""A migration that is cut off by a loss of power leaves the old format or the new one, never a mixture, and nothing is lost."""
+"""A migration that a loss of power cuts off leaves the old format or the new one, never a mixture, and nothing is lost."""
 
 from __future__ import annotations
 

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.upgrade.builds import Build
+from dsa_zmq import __version__
+from dsa_zmq.protocol.messages import PROTOCOL_VERSION
+from tests.upgrade.builds import PREVIOUS_PROTOCOL, Build
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 
@@ -43,3 +45,16 @@ def test_clients_of_both_builds_use(
             ended = builds[reader].dsa("get", "--url", cluster.url, f"/{writer}/{path}", back)
             assert ended.returncode == 0, ended.stderr
             assert back.read_bytes() == (folder / "one").read_bytes()
+
+
+def test_it_is_shown_how_far_an_upgrade_has_come(old: Build, new: Build, servers: Callable[..., Any]) -> None:
+    cluster = servers(master=new, nodes=old, names=("node-1", "node-2"))
+    before, this = ("", PREVIOUS_PROTOCOL), (f"dsa-zmq {__version__}", PROTOCOL_VERSION)
+    for upgraded, builds in ((None, [before, before]), ("node-1", [this, before]), ("node-2", [this, this])):
+        if upgraded is not None:
+            cluster.replace(upgraded, new)
+        assert [(node.software, node.protocol) for node in cluster.store.nodes()] == builds
+        told = [note for note in cluster.store.health().notes if "different builds" in note]
+        assert len(told) == (builds[0] != builds[1])
+        assert all(f"node-1: {this[0]}, protocol {this[1]}" in note for note in told)
+        assert all(f"node-2: an earlier build, protocol {before[1]}" in note for note in told)
