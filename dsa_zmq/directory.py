@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from actors.disk import OsDisk
-from dsa_zmq.errors import ConfigError
+from dsa_zmq.errors import ConfigError, Incompatible
 
 MARKER = "DSA.json"
 LOCK = "lock"
@@ -58,7 +58,10 @@ class DataDirectory:
 
 
 def open_directory(path: str | os.PathLike[str], kind: str) -> DataDirectory:
-    """Make the directory if it is missing, lock it, and make sure that it is of this kind. Raises ConfigError."""
+    """Make the directory if it is missing, lock it, and make sure that it is of this kind.
+
+    Raises ConfigError, or Incompatible if a newer build has made it.
+    """
     real = Path(path).absolute()
     _refuse_undecodable(real)
     make_directory(real)
@@ -165,9 +168,9 @@ def _check_kind(path: Path, kind: str) -> None:
             str(path),
         )
     if layout > FORMAT:
-        raise ConfigError(
-            f"directory {path} has layout {layout}; this version reads up to {FORMAT}",
-            "install a newer version of dsa-zmq",
+        raise Incompatible(
+            f"directory {path} has layout {layout}, this build reads up to layout {FORMAT}",
+            f"upgrade the {kind} to a build that reads layout {layout}, such as the one that wrote it",
             str(path),
         )
 

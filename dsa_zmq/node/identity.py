@@ -109,8 +109,8 @@ def check_term(identity: Identity, term: int, master: bytes) -> None:
 def open_identity(disk: Disk, rng: random.Random, name: str = "") -> IdentityFile:
     """Open a node's directory, or format an empty one; either way this process has a new incarnation, durably.
 
-    ConfigError for a directory that is not a node's, or of a newer format; Corrupt for a damaged file; Unavailable if the
-    disk fails.
+    ConfigError for a directory that is not a node's; Incompatible for one of a newer format; Corrupt for a damaged file;
+    Unavailable if the disk fails.
     """
     nonce, previous = rng.getrandbits(NONCE_BITS), 0
     try:
@@ -156,9 +156,10 @@ def _decode(data: bytes, file: str) -> Identity:
     try:
         document = msgspec.json.decode(data, type=_Document)
         if document.format == FORMAT and document.version > FORMAT_VERSION:
-            raise ConfigError(
-                f"{file} has format {document.version}, this program reads format {FORMAT_VERSION}",
-                "start the node with the program version that wrote it, or a newer one",
+            raise Incompatible(
+                f"{file} has format {document.version}, this build reads up to format {FORMAT_VERSION}",
+                f"upgrade the node to a build that reads format {document.version}, such as the one that wrote it",
+                file,
             )
         if blake3(bytes(document.identity)).hexdigest() != document.checksum:
             raise _damaged(file, "its checksum does not match")
