@@ -156,6 +156,11 @@ def read_record(data: bytes | memoryview, offset: int = 0) -> Record | None:
     return Record(kind, bool(flags & _ENDS), position, term, wall_ns, previous, digest, whole)
 
 
+def chain_of(data: bytes) -> tuple[int, bytes, bytes]:
+    """Position, hash of the one before, and hash, as a sealed record says them: for records of our own making."""
+    return int.from_bytes(data[16:24], "little"), data[40:72], data[72:104]
+
+
 def pack_runs(runs: Sequence[Run]) -> bytes:
     """Rows and removals, in order, as the body of ROWS or CHANGES."""
     return _ENCODER.encode(runs)
