@@ -68,6 +68,7 @@ class Shipping:
         self._trimmed = 0  #: records below this were removed from the catalog
         self._trimmed_ns = 0
         self._is_trimming = False
+        self._early: list[bytes] = []  #: records that came before it was known where the log was
         self._effects: list[Effect] = []
 
     def effects(self) -> list[Effect]:
@@ -129,11 +130,16 @@ class Shipping:
         self.is_loaded, self.resume, self.restored_ns = True, state.volume, state.restored_ns
         self._trimmed, self._trimmed_ns = state.first, at.served_ns
         self._loaded_ns = at.served_ns
+        early, self._early = self._early, []
+        self.committed([data for data in early if chain_of(data)[0] > state.position], at)
         self.ask_volumes()
         self._after(at)
 
     def committed(self, records: Iterable[bytes], at: Moment) -> None:
         """A transaction has left these records."""
+        if not self.is_loaded:
+            self._early.extend(records)
+            return
         size = 0
         for data in records:
             self.window.append(data)
