@@ -11,6 +11,7 @@ from typing import Any
 
 from actors.core import Context, Message, Peer
 from dsa_zmq.master.calls import CallInFlight
+from dsa_zmq.master.catalog.jobs import AllocateChecked
 from dsa_zmq.master.catalog.log_jobs import Committed, LoadLog, LogState
 from dsa_zmq.master.copy_reading import CopyReading
 from dsa_zmq.master.department import CATALOG_LANE, Department, OnMessage, OnOperation, OnPayload
@@ -45,7 +46,7 @@ FEW_BEATS = 60  #: with fewer copies than wanted, until health says so: others m
 
 FREE = ("copies", "reception", "health", "nodes", "staged")
 """Whose results wait for nothing. Without nodes nothing would ever become safe: so registrations do not wait; nor does the
-count for health, which says why others do."""
+count for health, which says why others do. (An allocation tells nothing but a redundancy, and lasts no longer than its lease.)"""
 
 _LOOK = ("copies", "look")
 _SLICE = ("copies", "wake")
@@ -104,7 +105,7 @@ class Copies(Department):
             self._gate.committed(committed.position, at.served_ns)
             self._ship.committed(committed.records, at)
             self._turn(ctx, at)
-        if token[0] in FREE or self._gate.passes(committed.position):
+        if token[0] in FREE or type(committed.result) is AllocateChecked or self._gate.passes(committed.position):
             return True
         self._gate.keep(committed.position, token, committed.result)
         self._look_soon(ctx)
