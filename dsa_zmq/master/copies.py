@@ -46,7 +46,8 @@ FEW_BEATS = 60  #: with fewer copies than wanted, until health says so: others m
 
 FREE = ("copies", "reception", "health", "nodes", "staged")
 """Whose results wait for nothing. Without nodes nothing would ever become safe: so registrations do not wait; nor does the
-count for health, which says why others do. (An allocation tells nothing but a redundancy, and lasts no longer than its lease.)"""
+count for health, which says why others do. (Nor does an allocation: it tells nothing but a redundancy, and only lasts for
+its lease.)"""
 
 _LOOK = ("copies", "look")
 _SLICE = ("copies", "wake")

@@ -198,6 +198,11 @@ class Harbour:
             self.take()
         return True
 
+    def carry(self) -> None:
+        """All messages, and no jobs."""
+        while any([self.deliver(node) for node in list(self.lines)]):
+            pass
+
     def work(self) -> bool:
         """The next job of the catalog."""
         if not self.jobs:
