@@ -89,6 +89,7 @@ class SimCluster:
                 gc_grace_s=1.0,
                 upload_lease_s=8.0,
                 pace=HealingPace().faster(10),
+                unprotected_after_s=0.5,
             ),
             **settings,
         )
