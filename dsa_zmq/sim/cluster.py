@@ -90,6 +90,7 @@ class SimCluster:
                 catalog_history_s=0.0,
                 upload_lease_s=8.0,
                 pace=HealingPace().faster(10),
+                unprotected_after_s=0.5,
             ),
             **settings,
         )
