@@ -113,10 +113,6 @@ class Garbage(Department):
             self.start(ctx)
 
     def _load(self, ctx: Context, node: int, serial: int) -> None:
-        """Ask for the next to be dropped by the node; or not now: the next round names it again."""
-        if self.office.spares(ctx):
-            self._drops.give_up(node)
-            return
         ctx.run(("garbage", "load", node, serial), CATALOG_LANE, LoadDrops(node, DROPS_AT_ONCE))
 
     def _on_loaded(
@@ -136,6 +132,9 @@ class Garbage(Department):
         talk = self._drops.find(node, serial)
         if talk is None:
             return  # the node is not up any more, or another process
+        if self.office.spares(ctx):
+            self._drops.give_up(node)  # not yet: the next round names it again
+            return
         drop = self._drops.loaded(talk, shards, self.office.at(ctx).served_ns)
         if drop is not None:
             self.office.tell(ctx, node, drop)
