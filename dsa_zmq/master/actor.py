@@ -17,13 +17,15 @@ from dsa_zmq.errors import DSAError
 from dsa_zmq.master.allocation import Allocator
 from dsa_zmq.master.calls import CallInFlight, failure
 from dsa_zmq.master.catalog.jobs import ExpireUploads, LoadNodes, LoadStaged, Request
-from dsa_zmq.master.department import CATALOG_LANE, OnMessage, OnOperation
+from dsa_zmq.master.catalog.log_jobs import Committed
+from dsa_zmq.master.department import CATALOG_LANE, OnMessage, OnOperation, OnPayload
 from dsa_zmq.master.departments import open_departments
 from dsa_zmq.master.desk import Desk, Moment, Next, short_chunks
 from dsa_zmq.master.grants import Granter
 from dsa_zmq.master.members import Members
 from dsa_zmq.master.office import Office
 from dsa_zmq.master.reception import MARKED, Reception
+from dsa_zmq.master.reconciling import Reconciling
 from dsa_zmq.master.settings import LEAST_SETTLE_NS, MasterSettings, nanoseconds
 from dsa_zmq.master.uploads import Uploads
 from dsa_zmq.model.inspection import Inspect
@@ -42,7 +44,16 @@ _TICK = "tick"
 class MasterActor(Actor):
     """One master process: one term, one catalog worker. Soft state only; everything durable is in the catalog."""
 
-    def __init__(self, settings: MasterSettings, *, cluster: bytes, term: int, master: bytes, secret: bytes) -> None:
+    def __init__(
+        self,
+        settings: MasterSettings,
+        *,
+        cluster: bytes,
+        term: int,
+        master: bytes,
+        secret: bytes,
+        restored_ns: int = 0,
+    ) -> None:
         self._heartbeat_ns = nanoseconds(settings.heartbeat_s)
         self._longest_gap_ns = self._heartbeat_ns * 5 // 4  #: a tick may be a little late
         self._missed_ns = 0  #: of our own time, as last noticed
@@ -60,6 +71,7 @@ class MasterActor(Actor):
         self._office = Office(
             settings=settings, cluster=cluster, term=term, master=master, clock=ServingClock(0, self._longest_gap_ns),
             members=self._members, uploads=self._uploads, granter=granter, allocator=allocator, desk=self._desk,
+            reconciling=Reconciling(restored_ns),
         )  # fmt: skip
         self._calls = self._office.calls
         self._waiting: dict[int, None] = {}  #: calls that wait for nodes to report, in the order they came
@@ -67,10 +79,13 @@ class MasterActor(Actor):
         self._departments = (self._reception, *open_departments(self._office))
         self._named = {department.name: department for department in self._departments}
         self._takers: dict[type[Message], OnMessage] = {Calls: self._on_calls}
+        self._payload_takers: dict[type[Message], OnPayload] = {}
         self._answerers: dict[type[Operation], OnOperation] = {}
         for department in self._departments:
             _add(self._takers, department.messages())
+            _add(self._payload_takers, department.with_payload())
             _add(self._answerers, department.operations())
+        self._office.copies.deliver_to(self._deliver)
         self._office.when_registered.append(lambda ctx, node: self._settle(ctx))
         self._office.when_changed.append(lambda ctx, change: self._settle(ctx))
 
@@ -94,6 +109,8 @@ class MasterActor(Actor):
         elif self._loading and not isinstance(message, Hello):
             if len(self._early) < MAX_EARLY:
                 self._early.append((sender, message))
+        elif (taker := self._payload_takers.get(type(message))) is not None:
+            taker(ctx, sender, message, payload)
         else:
             self._on_direct(ctx, sender, message)
 
@@ -115,10 +132,18 @@ class MasterActor(Actor):
 
     def on_result(self, ctx: Context, token: Token, result: Any) -> None:
         if token == MARKED:
-            self._reception.on_marked(ctx, result)
+            self._reception.on_marked(ctx, result.result if isinstance(result, Committed) else result)
             return
         if self._reception.is_stale:
             return
+        if isinstance(result, Committed):
+            if not self._office.copies.admit(ctx, token, result):
+                return  # it comes back when it may be told
+            result = result.result
+        self._deliver(ctx, token, result)
+
+    def _deliver(self, ctx: Context, token: Token, result: Any) -> None:
+        """A result of the catalog, of which everything may know now."""
         if isinstance(result, Exception):
             if not isinstance(result, DSAError):
                 ctx.log("catalog-failed", job=repr(token), error=f"{type(result).__name__}: {result}")

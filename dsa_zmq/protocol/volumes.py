@@ -106,6 +106,7 @@ class Claim(Message, frozen=True, tag=53, array_like=True):
     cluster: bytes
     term: int
     master: bytes  #: 16 random bytes of the process that restores
+    only_asks: bool = False  #: nothing is to change: the same answer, for who wants to know before
 
 
 class Claimed(Message, frozen=True, tag=54, array_like=True):
