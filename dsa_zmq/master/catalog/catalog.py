@@ -86,9 +86,7 @@ class Catalog:
         file = disk.sqlite_path(path)  # as errors name it
         above = term_to_exceed(disk, path, take_over=take_over)  # before anything is changed
         ballast = Ballast(disk, f"{path}.ballast", ballast_bytes)
-        if ballast.exists() and _is_empty(
-            disk, path
-        ):  # SQLite would begin a new one there: a cluster without its files
+        if ballast.exists() and is_empty(disk, path):  # SQLite would begin a new one there: a cluster without its files
             remedy = "restore the catalog from its backup; the nodes still have all bytes"
             raise Corrupt(f"catalog '{file}' is gone or empty, and this directory had one", remedy, file)
         database = Database(disk, path, scrambled=scrambled)
@@ -209,7 +207,7 @@ def _begin_term(database: Database, path: str, rng: random.Random, root: InodeRo
     return meta | {row.name: row for row in changed}
 
 
-def _is_empty(disk: Disk, path: str) -> bool:
+def is_empty(disk: Disk, path: str) -> bool:
     """Whether there is no file, or nothing in it."""
     if not disk.exists(path):
         return True
