@@ -25,6 +25,7 @@ class Guest:
 
     register: Register  #: its newest
     address: Address
+    asked_ns: int = 0  #: when it was asked last
     told_ns: int = 0  #: when it first answered; 0: it has not yet
     heard_ns: int | None = None  #: when it last heard of a master; None: it never did
     seen_term: int = 0

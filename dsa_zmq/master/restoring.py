@@ -42,6 +42,7 @@ from dsa_zmq.protocol.volumes import Claim, Claimed, VolumeData
 
 SECOND = 1_000_000_000
 TICK_NS = SECOND // 4
+ASK_NS = SECOND  #: a node is asked again after this
 TERM_MARGIN = 1000
 """Above the highest term that was heard of: a node that is absent may have obeyed a later start of the lost master."""
 
@@ -144,13 +145,20 @@ class RestoreActor(Actor):
         return self._numbers
 
     def _ask(self, ctx: Context, guest: Guest) -> None:
+        guest.asked_ns = ctx.now_ns()
         if self._claim is not None:
             if not guest.claimed:
                 ctx.send(guest.address, self._claim)
             return
-        self._numbers += 1
-        cluster = guest.register.cluster
-        question = Claim(self._numbers, PROTOCOL_VERSION, OLDEST_VERSION, cluster, 0, self._master, asks=True)
+        question = Claim(
+            self._next_number(),
+            PROTOCOL_VERSION,
+            OLDEST_VERSION,
+            guest.register.cluster,
+            guest.seen_term + TERM_MARGIN,
+            self._master,
+            only_asks=True,
+        )
         ctx.send(guest.address, question)
 
     def _on_refused(self, sender: Peer, message: Refused) -> None:
@@ -184,7 +192,8 @@ class RestoreActor(Actor):
     def _step(self, ctx: Context) -> None:
         now = ctx.now_ns()
         for guest in self._guests:
-            self._ask(ctx, guest)
+            if now >= guest.asked_ns + ASK_NS:
+                self._ask(ctx, guest)
         if (hearer := self._guests.alive()) is not None and self._claim is None:
             ago = max(0.0, (now - (hearer.heard_ns or now)) / SECOND)
             raise Conflict(
