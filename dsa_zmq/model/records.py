@@ -168,6 +168,11 @@ def header_at(data: bytes | memoryview, offset: int = 0) -> int:
     return HEADER_BYTES + int(length) if version == VERSION and kind in KINDS and length <= MAX_BODY_BYTES else 0
 
 
+def chain_of(data: bytes) -> tuple[int, bytes, bytes]:
+    """Position, hash of the one before, and hash, as a sealed record says them: for records of our own making."""
+    return int.from_bytes(data[16:24], "little"), data[40:72], data[72:104]
+
+
 def pack_runs(runs: Sequence[Run]) -> bytes:
     """Rows and removals, in order, as the body of ROWS or CHANGES."""
     return _ENCODER.encode(runs)
