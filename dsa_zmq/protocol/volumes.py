@@ -112,7 +112,7 @@ class Claimed(Message, frozen=True, tag=54, array_like=True):
     node: int
     name: str
     store_id: bytes
-    seen_term: int  #: the newest obeyed before this claim
+    seen_term: int  #: the newest obeyed before this claim, or the newest so far
     heard_ms: int  #: ago, a master gave a sign of life; -1: none did since this process began
     volumes: list[VolumeState]
 
