@@ -32,6 +32,7 @@ GOLDEN_1 = GOLDEN.with_name("protocol_v1.json")
 APPENDED_SINCE_1 = {
     ("Register", "node"), ("Register", "software"), ("NodeInfo", "software"), ("NodeInfo", "protocol"),
     ("Allocate", "degraded"), ("Stage", "degraded"), ("Commit", "degraded"),
+    ("HealthReport", "catalog"), ("HealthReport", "catalog_at_risk"),
 }  # fmt: skip
 MESSAGES: tuple[type[Message], ...] = typing.get_args(AnyMessage)
 OPERATIONS: tuple[type[values.Value], ...] = typing.get_args(Operation)

@@ -99,15 +99,13 @@ class Catalog:
         file = disk.sqlite_path(path)  # as errors name it
         above = term_to_exceed(disk, path, take_over=take_over)  # before anything is changed
         ballast = Ballast(disk, f"{path}.ballast", ballast_bytes)
-        if ballast.exists() and _is_empty(
-            disk, path
-        ):  # SQLite would begin a new one there: a cluster without its files
+        if ballast.exists() and is_empty(disk, path):  # SQLite would begin a new one there: a cluster without its files
             remedy = "restore the catalog from its backup; the nodes still have all bytes"
             raise Corrupt(f"catalog '{file}' is gone or empty, and this directory had one", remedy, file)
         database = Database(disk, path, scrambled=scrambled)
         try:
             try:
-                _migrate(database, file)
+                migrate(database, file)
                 root = InodeRow(ROOT_INODE, DIRECTORY, ROOT_MODE, wall_ns, redundancy)
                 try:
                     meta, log = _begin_term(database, file, rng, root, above, keeps_log)
@@ -180,7 +178,7 @@ class Catalog:
         self._database.abandon()
 
 
-def _migrate(database: Database, path: str) -> None:
+def migrate(database: Database, path: str) -> None:
     """Bring the file to the newest format, or say why not."""
     if not database.table_exists(META.name):
         if database.execute("SELECT COUNT(*) FROM sqlite_master") != [(0,)]:
@@ -246,7 +244,7 @@ def _begin_term(
     return meta, log
 
 
-def _is_empty(disk: Disk, path: str) -> bool:
+def is_empty(disk: Disk, path: str) -> bool:
     """Whether there is no file, or nothing in it."""
     if not disk.exists(path):
         return True
