@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import dsa_zmq
-from dsa_zmq.model.limits import SEGMENT_BYTES
+from dsa_zmq.model.limits import CATALOG_COPIES, SEGMENT_BYTES
 
 
 class Bulk(Protocol):
@@ -44,15 +44,23 @@ class Target(Protocol):
 class DsaTarget:
     """A cluster of real processes on loopback, data on this machine's disk, times and segments as in life."""
 
-    def __init__(self, scratch: Path, nodes: int, redundancy: str, speed: float = 1) -> None:
-        self.name = f"dsa, {nodes} nodes, {redundancy}"
+    def __init__(
+        self, scratch: Path, nodes: int, redundancy: str, catalog_copies: str = CATALOG_COPIES, speed: float = 1
+    ) -> None:
+        self.name = f"dsa, {nodes} nodes, {redundancy}, catalog {catalog_copies}"
         self.bulk: Bulk | None = self
         self._stack = ExitStack()
         directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="cluster-", dir=scratch)))
         self._cluster = self._stack.enter_context(
             dsa_zmq.LocalCluster(
-                nodes, redundancy, processes=True, directory=directory, segment_bytes=SEGMENT_BYTES, speed=speed
-            )
+                nodes,
+                redundancy,
+                processes=True,
+                directory=directory,
+                segment_bytes=SEGMENT_BYTES,
+                speed=speed,
+                catalog_copies=catalog_copies,
+            )  # fmt: skip
         )
         self._store = self._stack.enter_context(self._cluster.connect())
 

@@ -43,7 +43,6 @@ class Shipping:
         self.next: ShipVolume | None = None
         self.is_loaded = False
         self.safe = -1  #: records up to this position are held by enough nodes, in copies that can be used
-        self.restored_ns = 0
         self.begun = 0  #: volumes so far
         self.resume = 0  #: number of the volume that an earlier master shipped, until one of its copies is found
         self._beginning: list[int] | None = None  #: nodes of the volume that is being begun
@@ -80,10 +79,7 @@ class Shipping:
 
     def volumes(self) -> Iterator[ShipVolume]:
         """Those that are shipped."""
-        if self.current is not None:
-            yield self.current
-        if self.next is not None:
-            yield self.next
+        yield from (volume for volume in (self.current, self.next) if volume is not None)
 
     def holders(self) -> dict[int, int]:
         """Nodes that hold a usable copy and can be reached, and how far each holds the log."""
@@ -114,7 +110,7 @@ class Shipping:
     def loaded(self, state: LogState, at: Moment) -> None:
         """The catalog has told where its log ends."""
         self.window.begin(state.position, state.hash, state.first, state.size)
-        self.is_loaded, self.resume, self.restored_ns = True, state.volume, state.restored_ns
+        self.is_loaded, self.resume = True, state.volume
         self._trimming.begin(state.first, at)
         early, self._early = self._early, []
         self.committed([data for data in early if chain_of(data)[0] > state.position], at)
