@@ -15,6 +15,7 @@ def started_anew(world: Any, nodes: list[Any]) -> list[Any]:
     for node in again:
         node.hears = False
         node.register()
+        world.run_for(0.05)  # so that they are not given up in one moment: then nobody is being tried for that moment
     return again
 
 
