@@ -166,6 +166,7 @@ def start_master(options: MasterOptions, *, take_over: bool = False, imposed: Im
 
     control, hints, heartbeats = options.ports()
     host = listen_host(options.bind)
+    care = options.care()
     settings = MasterSettings(
         listen=Address(endpoint(host, control)),
         publish=Address(endpoint(host, hints)),
@@ -177,6 +178,10 @@ def start_master(options: MasterOptions, *, take_over: bool = False, imposed: Im
         down_s=options.down_s,
         upload_lease_s=options.upload_lease_s,
         pace=options.pace(),
+        catalog_copies=care.copies,
+        catalog_lag_s=care.lag_s,
+        catalog_history_s=care.history,
+        unprotected_after_s=care.unprotected_after_s,
     )
     rng = random.SystemRandom()
 

@@ -106,6 +106,8 @@ class ShipCopy:
     def take(self, message: Shipped, hash_at: Callable[[int], bytes | None], position: int, served_ns: int) -> bool:
         """The node's answer. ``hash_at`` knows the newer records of the log, which ends at ``position``. False if it is of
         no use: a newer one came before it."""
+        if not message.number and message.state.damage and not self.trouble:
+            return not self.judge(message.state, hash_at, position)  # the node has found that by itself
         if message.number <= self.heard or self.trouble:
             return False
         self.heard = message.number
