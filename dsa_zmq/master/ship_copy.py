@@ -139,7 +139,7 @@ class ShipCopy:
         elif state.parts < before.parts:
             self.trouble = LOST  # parts cannot be had again
         elif state.position > position or hash_at(state.position) not in (None, state.hash):
-            self.trouble = FOREIGN
+            self.trouble, self.proved = FOREIGN, False
         elif hash_at(state.position) is not None:
             self.proved = True
         return not self.trouble
@@ -159,7 +159,7 @@ class ShipCopy:
         if previous == self.state.hash:
             self.proved = True
         else:
-            self.trouble = FOREIGN
+            self.trouble, self.proved = FOREIGN, False
 
     def __repr__(self) -> str:
         what = self.trouble or ("usable" if self.usable else f"{self.state.parts} parts")
