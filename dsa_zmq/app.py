@@ -35,6 +35,7 @@ from dsa_zmq.model.addresses import (
 from dsa_zmq.model.inspection import Inspect
 from dsa_zmq.model.limits import CONNECT_TIMEOUT_S, RESERVE_MIN_BYTES, RESERVE_SHARE
 from dsa_zmq.model.sizes import format_size, parse_size
+from dsa_zmq.model.volumes import DIRECTORY as VOLUMES
 from dsa_zmq.reach import LOOK_S, explain_silence
 
 if TYPE_CHECKING:
@@ -207,7 +208,7 @@ def start_node(options: NodeOptions, *, imposed: Imposed | None = None) -> Serve
         if options.capacity is not None:
             capacity = _at_most(parse_size(str(options.capacity), whole=total), total)
         else:
-            capacity = max(0, free + held_bytes(directory.path) - reserve)
+            capacity = max(0, free + held_bytes(directory.path, but=(VOLUMES,)) - reserve)
         settings = NodeSettings(
             master=Address(master_endpoint(options.master)),
             listen=Address(endpoint(options.listen_host(), options.port)),

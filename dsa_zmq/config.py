@@ -201,8 +201,8 @@ SECTIONS: Mapping[str, type[Options]] = {"master": MasterOptions, "node": NodeOp
 def check_nodes(nodes: int, redundancy: str) -> None:
     """Refuse a cluster on this machine that could not store a single file. Raises Invalid, or ConfigError if it would need a
     library that is not here."""
-    if not 1 <= nodes <= 64:
-        raise Invalid(f"{nodes} nodes on one machine make no sense", "run 1 to 64 of them")
+    if not isinstance(nodes, int) or not 1 <= nodes <= 64:
+        raise Invalid(f"{nodes!r} nodes on one machine make no sense", "run 1 to 64 of them")
     wanted = parse_redundancy(redundancy)
     if wanted.shards > nodes:
         raise Invalid(
