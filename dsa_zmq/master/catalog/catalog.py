@@ -94,7 +94,7 @@ class Catalog:
         database = Database(disk, path, scrambled=scrambled)
         try:
             try:
-                _migrate(database, file)
+                migrate(database, file)
                 root = InodeRow(ROOT_INODE, DIRECTORY, ROOT_MODE, wall_ns, redundancy)
                 try:
                     meta = _begin_term(database, file, rng, root, above)
@@ -162,7 +162,7 @@ class Catalog:
         self._database.abandon()
 
 
-def _migrate(database: Database, path: str) -> None:
+def migrate(database: Database, path: str) -> None:
     """Bring the file to the newest format, or say why not."""
     if not database.table_exists(META.name):
         if database.execute("SELECT COUNT(*) FROM sqlite_master") != [(0,)]:
