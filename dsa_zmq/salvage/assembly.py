@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from blake3 import blake3
 
 from dsa_zmq.errors import ConfigError, Corrupt
-from dsa_zmq.model.erasure import join
+from dsa_zmq.model.erasure import check_library, join
 from dsa_zmq.model.hashes import UNKNOWN_HASH, chunk_hash, shard_hash
 from dsa_zmq.model.redundancy import Redundancy
 from dsa_zmq.salvage.shard_map import Found, ShardMap
 
-TRIES = 64  #: sets of shards that are joined for one chunk: all those that lack any two of nine
+TRIES = 100  #: sets of shards that are joined for one chunk, at most: enough for any two bad ones among fourteen
 
 
 class Wanted(NamedTuple):
@@ -30,8 +29,10 @@ class Lack(NamedTuple):
     """Why a chunk cannot be had."""
 
     why: str
-    present: bool = False  #: there are enough shards of it, but not of good bytes, or what joins them is not installed
-    needs_library: bool = False  #: the extra for erasure codes would do
+    needs_library: bool = False  #: its shards are here, and what joins them is not installed
+
+
+UNKNOWN = Lack("the catalog does not know what it is made of")
 
 
 class Assembly:
@@ -40,94 +41,89 @@ class Assembly:
     def __init__(self, shards: ShardMap) -> None:
         self._shards = shards
 
-    def look(self, wanted: Wanted) -> Lack | None:
-        """Whether there seem to be enough shards, by their headers: None, or why not."""
-        indexes = {found.index for found in self._candidates(wanted)}
-        if len(indexes) >= wanted.redundancy.needed or (indexes and wanted.redundancy.alike):
-            return None
-        return _lack(wanted, len(indexes), damaged=False)
+    def look(self, wanted: Wanted | None) -> Lack | None:
+        """None if enough shards of it seem to be here, by their headers; else what is missing."""
+        if wanted is None:
+            return UNKNOWN
+        needed = wanted.redundancy.needed
+        here = {found.index for found in self._candidates(wanted)}
+        if not here or (len(here) < needed and not wanted.redundancy.alike):
+            return _lack(wanted, len(here), 0)
+        if needed > 1 and not here.issuperset(range(needed)):
+            return _library_lack()
+        return None
 
-    def make(self, wanted: Wanted) -> bytes | Lack:
+    def make(self, wanted: Wanted | None) -> bytes | Lack:
         """The chunk's bytes, verified."""
-        if wanted.redundancy.alike:
-            return self._copy(wanted)
-        return self._joined(wanted)
-
-    def _copy(self, wanted: Wanted) -> bytes | Lack:
-        expected = chunk_hash(wanted.hashes)
-        damaged = False
-        for found in self._candidates(wanted):
-            if (data := self._shards.read(found, expected)) is not None and len(data) == wanted.length:
-                return data
-            damaged = True
-        return _lack(wanted, 0, damaged=damaged)
-
-    def _joined(self, wanted: Wanted) -> bytes | Lack:
-        good, damaged = self._good_shards(wanted)
-        if len(good) < wanted.redundancy.needed:
-            return _lack(wanted, len(good), damaged=damaged)
-        for some in _choices(good, wanted.redundancy.needed):
-            try:
-                data = join(some, wanted.redundancy, wanted.length)
-            except ConfigError as error:
-                return Lack(error.message, present=True, needs_library=True)
-            except Corrupt:  # a shard of another size
-                continue
-            if blake3(data).digest() == chunk_hash(wanted.hashes):
-                return data
-        return Lack("its shards are sound, but do not make the chunk", present=True)
-
-    def _good_shards(self, wanted: Wanted) -> tuple[dict[int, bytes], bool]:
-        """Shards by index, those that the catalog vouches for first, those with the chunk's own bytes before parity; and
-        whether there were damaged ones.
-
-        Without a surprise as many as are needed are read.
-        """
+        if wanted is None:
+            return UNKNOWN
         good: dict[int, bytes] = {}
-        damaged = False
+        damaged = tries = 0
         for found in self._candidates(wanted):
             if found.index in good:
                 continue
-            if (data := self._shards.read(found, found.hash)) is None:
-                damaged = True
+            data = self._shards.read(found)
+            if data is None:
+                damaged += 1
                 continue
+            if wanted.redundancy.alike:
+                return data  # its hash is the chunk's
+            # Those that the catalog vouches for come first: nearly always the first set is the right one.
+            for others in itertools.combinations(good, wanted.redundancy.needed - 1):
+                made = _joined({index: good[index] for index in others} | {found.index: data}, wanted)
+                if not isinstance(made, Lack) or made.needs_library:
+                    return made
+                tries += 1
+                if tries == TRIES:
+                    return made
             good[found.index] = data
-            if len(good) == wanted.redundancy.needed and self._joins(good, wanted):
-                break
-        return good, damaged
-
-    @staticmethod
-    def _joins(good: dict[int, bytes], wanted: Wanted) -> bool:
-        """Whether these are known to be enough: the catalog has a hash of each of them."""
-        return all(shard_hash(wanted.hashes, index) != UNKNOWN_HASH for index in good)
+        if len(good) < wanted.redundancy.needed:
+            return _lack(wanted, len(good), damaged)
+        return _MISJOINED
 
     def _candidates(self, wanted: Wanted) -> list[Found]:
-        """What may be a shard of it, best first."""
+        """What may be a shard of it: what the catalog vouches for first, then by index: the chunk's own bytes before
+        parity."""
         redundancy = wanted.redundancy
         size = redundancy.shard_bytes(wanted.length)
-        some = []
+        some: list[tuple[bool, Found]] = []
         for found in self._shards.find(wanted.chunk):
-            if found.length != size or found.index >= redundancy.shards:
+            if found.length != size or (found.index >= redundancy.shards and not redundancy.alike):
                 continue
             expected = shard_hash(wanted.hashes, found.index)
-            if expected == UNKNOWN_HASH:
-                some.append((1, found))
-            elif expected == found.hash:
-                some.append((0, found))
+            if found.hash == expected:
+                some.append((False, found))
+            elif expected == UNKNOWN_HASH and not redundancy.alike:  # made by a node whose word never came
+                some.append((True, found))
         return [found for _, found in sorted(some)]
 
 
-def _choices(good: dict[int, bytes], needed: int) -> Iterator[dict[int, bytes]]:
-    """Sets of shards, the likeliest first."""
-    for indexes in itertools.islice(itertools.combinations(good, needed), TRIES):
-        yield {index: good[index] for index in indexes}
+_MISJOINED = Lack("the shards of a chunk that are here do not make it")
 
 
-def _lack(wanted: Wanted, good: int, *, damaged: bool) -> Lack:
+def _joined(shards: dict[int, bytes], wanted: Wanted) -> bytes | Lack:
+    try:
+        data = join(shards, wanted.redundancy, wanted.length)
+    except ConfigError as error:
+        return Lack(error.message, needs_library=True)
+    except Corrupt:
+        return _MISJOINED
+    return data if blake3(data).digest() == chunk_hash(wanted.hashes) else _MISJOINED
+
+
+def _library_lack() -> Lack | None:
+    try:
+        check_library()
+    except ConfigError as error:
+        return Lack(error.message, needs_library=True)
+    return None
+
+
+def _lack(wanted: Wanted, good: int, damaged: int) -> Lack:
     needed = wanted.redundancy.needed
     if needed > 1 and good:
         rest = "others are damaged" if damaged else "the others are not in these directories"
-        return Lack(f"{good} of {needed} needed shards of a chunk are here, {rest}")
+        return Lack(f"of a chunk {good} of {needed} needed shards are here; {rest}")
     if damaged:
-        return Lack("all shards of a chunk that are here are damaged", present=True)
+        return Lack("all shards of a chunk that are here are damaged")
     return Lack("no shard of a chunk is in these directories")

@@ -130,7 +130,7 @@ class RecordMap:
         self._insert(rows)
         if gaps:
             where = "one place" if gaps == 1 else f"{gaps} places"
-            self.notes.append(f"{path} is damaged in {where}; what lies behind counts as far as it can be joined to the rest")
+            self.notes.append(f"{path} is damaged in {where}; what lies behind counts where it can be joined")
 
     def _row(self, record: Record) -> tuple[Any, ...] | None:
         if record.kind == BEGIN:
@@ -170,7 +170,7 @@ class RecordMap:
 
     def beyond(self, choice: Choice) -> tuple[int, int]:
         """How many later changes are there that cannot be joined to the choice, and when the last of them was made."""
-        [(count, wall_ns)] = self._database.execute(_LATER, (choice.end.position, choice.end.term)).fetchall()
+        [(count, wall_ns)] = self._ask(_LATER, (choice.end.position, choice.end.term))
         return count, wall_ns or 0
 
     def _bases(self) -> list[Base]:
@@ -193,7 +193,7 @@ class RecordMap:
         turns: dict[tuple[int, bytes], bytes] = {}
         above: dict[bytes, tuple[End, bytes]] = {}  # hash of a record -> the best end behind it, and the way there
         above_at = -1
-        for position, group in itertools.groupby(self._database.execute(_BACKWARDS), key=itemgetter(0)):
+        for position, group in itertools.groupby(self._ask(_BACKWARDS), key=itemgetter(0)):
             if above_at != position + 1:
                 above = {}
             here: dict[bytes, tuple[End, bytes]] = {}
@@ -231,7 +231,7 @@ class RecordMap:
     def in_time(self) -> Iterator[Record]:
         """All records of all volumes but their beginnings, in the order in which they were made, as far as that can be
         told."""
-        for kind, number, digest in self._database.execute(_IN_TIME):
+        for kind, number, digest in self._ask(_IN_TIME):
             yield self._read(kind, number, digest)
 
     @property
@@ -241,7 +241,7 @@ class RecordMap:
     def _parts(self, begin: Record) -> Iterator[tuple[int, bytes, int]]:
         """(number, hash, term) of the parts of a snapshot, as far as they follow each other."""
         number, digest = 1, begin.hash
-        while found := self._database.execute(_NEXT_PART, (number, digest)).fetchall():
+        while found := list(self._ask(_NEXT_PART, (number, digest))):
             [(digest, term)] = found
             yield number, digest, term
             number += 1
@@ -250,13 +250,13 @@ class RecordMap:
         """(position, hash, term) of the changes from a base to the end."""
         digest = choice.base.begin.previous
         bounds = (choice.base.head.position, choice.end.position)
-        for position, group in itertools.groupby(self._database.execute(_FORWARDS, bounds), key=itemgetter(0)):
+        for position, group in itertools.groupby(self._ask(_FORWARDS, bounds), key=itemgetter(0)):
             ways = {found: term for _, found, previous, term in group if previous == digest}
             digest = choice.turns[position, digest] if len(ways) > 1 else next(iter(ways))
             yield position, digest, ways[digest]
 
     def _read(self, kind: int, number: int, digest: bytes) -> Record:
-        for file, offset, length in self._database.execute(_PLACES, (kind, number, digest)).fetchall():
+        for file, offset, length in list(self._ask(_PLACES, (kind, number, digest))):
             try:
                 record = read_record(read_anyway(self._open[file], length, offset))
             except (OSError, Corrupt):
@@ -264,6 +264,9 @@ class RecordMap:
             if record is not None and record.hash == digest:
                 return record
         raise Corrupt("a record of the catalog cannot be read any more", "copy the disk first, then salvage the copy")
+
+    def _ask(self, query: str, values: tuple[Any, ...] = ()) -> Iterator[Any]:
+        return iter(self._database.execute(query, values))
 
 
 def sound_records(file: OsFile) -> Iterator[tuple[int, Record]]:
@@ -274,9 +277,10 @@ def sound_records(file: OsFile) -> Iterator[tuple[int, Record]]:
     while offset < size:
         at = offset - start
         if at + READ_BYTES > len(window) and start + len(window) < size:
-            start, window = offset, read_anyway(file, min(WINDOW_BYTES, size - offset), offset)
-            if not window:  # it became shorter
-                return
+            wanted = min(WINDOW_BYTES, size - offset)
+            start, window = offset, read_anyway(file, wanted, offset)
+            if len(window) < wanted:  # it became shorter
+                size = start + len(window)
             continue
         try:
             record = read_record(window, at)

@@ -84,14 +84,14 @@ class ShardMap:
         """Where there are shards of this chunk, by index."""
         return list(map(Found._make, self._database.execute(_FIND, (chunk,))))
 
-    def read(self, found: Found, expected: bytes) -> bytes | None:
-        """The bytes of a shard, if their hash is ``expected``."""
+    def read(self, found: Found) -> bytes | None:
+        """The bytes of a shard, if they are as they were written."""
         try:
             data = read_anyway(self._borrow(found.file), found.length, found.offset)
         except OSError as error:  # unlinked by a node that runs; or a disk that has gone
             self._note(found.file, error)
             return None
-        return data if blake3(data).digest() == expected else None
+        return data if blake3(data).digest() == found.hash else None
 
     def close(self) -> None:
         """Close all files."""

@@ -53,13 +53,15 @@ class Sources:
         return next((node.cluster for node in self.nodes if node.cluster), b"")
 
 
-def find_sources(paths: Sequence[str | os.PathLike[str]]) -> Sources:
-    """All node directories at and below ``paths``, each once.
+def find_sources(paths: Sequence[str | os.PathLike[str]], but: Path | None = None) -> Sources:
+    """All node directories at and below ``paths``, each once, but none in ``but``.
 
     ConfigError for a path where there is none, Incompatible if they belong to different clusters.
     """
     sources = Sources()
     seen: set[tuple[int, int]] = set()
+    if but is not None and but.exists():
+        seen.add(_identity(but))
     for path in paths:
         _search(Path(path).absolute(), sources, seen)
     by_cluster = {node.cluster: node.path for node in sources.nodes if node.cluster}
@@ -77,16 +79,15 @@ def _search(top: Path, sources: Sources, seen: set[tuple[int, int]]) -> None:
     while pending:
         path, depth = pending.pop()
         try:
-            status = path.stat()
+            identity = _identity(path)
             inside = sorted(os.listdir(path))
         except OSError as error:
             sources.notes.append(f"{path} cannot be read: {error.strerror or error}")
             continue
-        key = (status.st_dev, status.st_ino)
-        if key in seen:
+        if identity in seen:
             already = True
             continue
-        seen.add(key)
+        seen.add(identity)
         if _is_node(path, inside):
             sources.nodes.append(_open(path, sources.notes))
             found += 1
@@ -101,6 +102,12 @@ def _search(top: Path, sources: Sources, seen: set[tuple[int, int]]) -> None:
             "name directories that 'dsa node --path' was given; they have a node.json and segments/",
             str(top),
         )
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """The same for all paths to one directory."""
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
 def _refuse(top: Path) -> None:

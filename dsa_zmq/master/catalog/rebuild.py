@@ -285,6 +285,16 @@ class Rebuilder:
             self._database.close()
         return rebuilt
 
+    def close(self) -> None:
+        """Close the file with its rows as they are, to be looked at. Nothing is counted anew or audited: both take memory
+        for every chunk."""
+        if not self.usable:
+            raise self._not_usable()
+        with self._trouble():
+            self._database.execute("DROP TABLE spool")
+            self._commit()
+            self._database.close()
+
     def abandon(self) -> None:
         """Leave it, and remove the file."""
         self._database.abandon()

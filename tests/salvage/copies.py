@@ -1,0 +1,112 @@
+"""Volumes of the catalog, written from a stopped master's database by other code than the master's."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import apsw
+import msgspec
+
+from dsa_zmq.master.catalog import schema
+from dsa_zmq.master.catalog.record_rows import DERIVED
+from dsa_zmq.master.catalog.tables import CLUSTER, META, TABLES
+from dsa_zmq.model.records import (
+    BEGIN,
+    CHANGES,
+    END,
+    NO_HASH,
+    ROWS,
+    VOLUME_FORMAT,
+    Record,
+    VolumeEnd,
+    VolumeHead,
+    cut,
+    pack_runs,
+    seal,
+)
+
+KEPT = [table for table in TABLES if table not in DERIVED]
+ROW_BYTES = 150  #: about: how rows are cut into records
+SECOND = 1_000_000_000
+
+State = dict[str, dict[Any, Any]]
+"""Table -> key -> row."""
+
+
+def state_of(catalog: Path) -> State:
+    """All rows of a catalog whose master is stopped; nothing is changed there."""
+    with tempfile.TemporaryDirectory() as scratch:
+        for suffix in ("", "-wal"):
+            if Path(f"{catalog}{suffix}").exists():
+                shutil.copyfile(f"{catalog}{suffix}", f"{scratch}/c{suffix}")
+        database = apsw.Connection(f"{scratch}/c")
+        state = {
+            table.name: {
+                row[: table.width]: row for row in database.execute(f"SELECT {table.columns} FROM {table.name}")
+            }
+            for table in KEPT
+        }
+        database.close()
+        return state
+
+
+class Chronicle:
+    """The log of one catalog, from state to state, and the volumes that were begun meanwhile."""
+
+    def __init__(self, state: State, *, position: int = 100, term: int = 1) -> None:
+        self.state = state
+        self.position, self.hash, self.term, self.wall_ns = position, NO_HASH, term, 1_000 * SECOND
+        self.log: list[Record] = []
+
+    def change(self, state: State, *, transactions: int = 1) -> None:
+        """What leads to this state, as so many transactions."""
+        runs: list[tuple[str, list[Any], list[Any]]] = []
+        for name, rows in state.items():
+            old = self.state[name]
+            new = [row for key, row in rows.items() if old.get(key) != row]
+            gone = [key for key in old if key not in rows]
+            runs += [(name, [row], []) for row in new] + [(name, [], [key]) for key in gone]
+        size = -(-len(runs) // transactions)
+        for start in range(0, len(runs), size or 1):
+            self.wall_ns += SECOND
+            self._seal(runs[start : start + size])
+        self.state = state
+
+    def _seal(self, runs: list[Any]) -> None:
+        for half, ends in ((runs[: len(runs) // 2], False), (runs[len(runs) // 2 :], True)):
+            self.position += 1
+            record = seal(CHANGES, self.position, self.term, self.wall_ns, self.hash, pack_runs(half), ends=ends)
+            self.hash = record.hash
+            self.log.append(record)
+
+    def snapshot(self, number: int = 1) -> list[Record]:
+        """The parts of a volume that is begun and completed now."""
+        self.wall_ns += SECOND
+        cluster = self.state[META.name][CLUSTER,][2]
+        head = VolumeHead(VOLUME_FORMAT, cluster.hex(), number, schema.NEWEST_FORMAT, self.position, "test")
+        parts = [seal(BEGIN, 0, self.term, self.wall_ns, self.hash, msgspec.json.encode(head))]
+        total = 0
+        for name, kept in self.state.items():
+            rows = list(kept.values())
+            total += len(rows)
+            for first, end in cut([ROW_BYTES] * len(rows), 20_000):
+                body = pack_runs([(name, rows[first:end], [])])
+                parts.append(seal(ROWS, len(parts), self.term, self.wall_ns, parts[-1].hash, body))
+        body = msgspec.json.encode(VolumeEnd(self.position, total))
+        parts.append(seal(END, len(parts), self.term, self.wall_ns, parts[-1].hash, body))
+        return parts
+
+
+def data_of(*records: list[Record]) -> bytes:
+    return b"".join(record.data for some in records for record in some)
+
+
+def put_volume(node: Path, data: bytes, number: int = 1) -> Path:
+    """Into a node's directory, with room behind it, as nodes preallocate."""
+    (node / "catalog").mkdir(exist_ok=True)
+    path = node / "catalog" / f"{number:016x}.volume"
+    path.write_bytes(data + bytes(10_000))
+    return path
