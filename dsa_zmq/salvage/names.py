@@ -60,7 +60,9 @@ class Names:
         return name
 
     def _is_odd(self, name: str) -> bool:
-        if any(ord(letter) < 32 or ord(letter) == 127 for letter in name) or name == SCRATCH:
+        if not name.isprintable() and any(ord(letter) < 32 or ord(letter) == 127 for letter in name):
+            return True
+        if name in ("", ".", "..", SCRATCH) or "/" in name:  # a volume that somebody made up must not lead elsewhere
             return True
         if not (self._windows or self._folds):
             return False

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import apsw
@@ -51,8 +52,16 @@ class ShardMap:
         self._files = [(node, path) for node in nodes for path in node.segments]
         self._open: OrderedDict[int, OsFile] = OrderedDict()  # the longest unused first
         self.shards = 0
-        self.notes: list[str] = []  #: files that could not be read, or not wholly
+        self._troubles: dict[tuple[Path, str], tuple[str, set[int]]] = {}  # (node, why) -> the first file, all of them
         database.execute(_SCHEMA)
+
+    @property
+    def notes(self) -> list[str]:
+        """Files that could not be read, or not wholly."""
+        return [
+            f"{node / first}: {why}" + (f" (and {len(files) - 1:,} more like it)" if len(files) > 1 else "")
+            for (node, why), (first, files) in self._troubles.items()
+        ]
 
     @property
     def files(self) -> int:
@@ -118,9 +127,7 @@ class ShardMap:
     def _note(self, number: int, error: OSError | DSAError) -> None:
         node, path = self._files[number]
         why = error.message if isinstance(error, DSAError) else error.strerror or str(error)
-        note = f"{node.path / path}: {why}"
-        if note not in self.notes:
-            self.notes.append(note)
+        self._troubles.setdefault((node.path, why), (path, set()))[1].add(number)
 
 
 def _puts(records: Iterable[Record]) -> Iterator[Record]:

@@ -120,7 +120,7 @@ def _refuse(top: Path) -> None:
 
 
 def _is_node(path: Path, inside: Iterable[str]) -> bool:
-    return any(mark in inside for mark in _MARKS) or (VOLUMES in inside and any(_volumes(path)))
+    return any(mark in inside for mark in _MARKS) or (VOLUMES in inside and any(_volumes(path, [])))
 
 
 def _is_directory(path: Path) -> bool:
@@ -144,12 +144,15 @@ def _open(path: Path, notes: list[str]) -> NodeDirectory:
         segments = tuple(f"{SEGMENTS}/{file}" for file in sorted(os.listdir(path / SEGMENTS)) if file.endswith(SEGMENT))
     except OSError as error:
         notes.append(f"{path}: {SEGMENTS}: {error.strerror or error}")
-    return NodeDirectory(path, name, cluster, segments, tuple(_volumes(path)))
+    return NodeDirectory(path, name, cluster, segments, tuple(_volumes(path, notes)))
 
 
-def _volumes(path: Path) -> Iterator[str]:
+def _volumes(path: Path, notes: list[str]) -> Iterator[str]:
     try:
         inside = sorted(os.listdir(path / VOLUMES))
-    except OSError:
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        notes.append(f"{path}: {VOLUMES}: {error.strerror or error}")
         return
     yield from (f"{VOLUMES}/{file}" for file in inside if file.endswith(VOLUME))

@@ -54,10 +54,9 @@ class Target:
                 status = os.lstat(path)
         if not stat.S_ISDIR(status.st_mode):
             raise InTheWay(f"{path} is there already, and is no directory", "move it away", path)
-        if (
-            not status.st_mode & 0o200 and status.st_uid == os.geteuid()
-        ):  # read-only in the store, and made by an earlier run
-            os.chmod(path, MODE_BITS & status.st_mode | 0o700)
+        if status.st_mode & stat.S_IRWXU != stat.S_IRWXU:  # as in the store: an earlier run has finished it
+            with suppress(OSError):
+                os.chmod(path, status.st_mode & MODE_BITS | stat.S_IRWXU)
         return False
 
     def finish_directory(self, path: str, entry: Entry) -> None:
@@ -70,53 +69,51 @@ class Target:
     # --- files --------------------------------------------------------------------------------------------------------
 
     def has(self, path: str, entry: Entry, chunks: Chunks) -> bool:
-        """Whether the file is there already, with all of its content. Its mode and time are put right then. OSError."""
+        """Whether the file is there already, with all of its content; its mode and time are put right then. InTheWay if
+        something else is there that must stay, or OSError."""
         try:
             status = os.lstat(path)
         except FileNotFoundError:
             return False
-        if not stat.S_ISREG(status.st_mode) or status.st_size != entry.size or not _is_content(path, chunks):
-            return False
-        assert entry.mode is not None, "what has no inode is not looked for"
-        if (status.st_mode & MODE_BITS, status.st_mtime_ns) != (entry.mode & MODE_BITS, entry.mtime_ns):
+        if stat.S_ISREG(status.st_mode) and status.st_size == entry.size and _is_content(path, status, chunks):
+            self._put_right(path, status, entry)
+            return True
+        if stat.S_ISDIR(status.st_mode):
+            raise InTheWay(f"{path} is there already, and is a directory", "move it away", path)
+        if not self._force:
+            remedy = "move it away, or say --force to replace such files"
+            raise InTheWay(f"{path} is there already, with another content", remedy, path)
+        return False
+
+    @staticmethod
+    def _put_right(path: str, status: os.stat_result, entry: Entry) -> None:
+        mode = (entry.mode or 0) & MODE_BITS
+        if (status.st_mode & MODE_BITS, status.st_mtime_ns) != (mode, entry.mtime_ns):
             with suppress(OSError):
-                os.chmod(path, entry.mode & MODE_BITS)
+                os.chmod(path, mode)
                 os.utime(path, ns=(entry.mtime_ns, entry.mtime_ns))
-        return True
 
     @contextmanager
     def writing(self, entry: Entry) -> Iterator[Part]:
         """A new file that is gone at the block's end unless it was put in its place."""
         with _room(self._part):
             descriptor = os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o600)
-        part = Part(self, descriptor, self._part, entry)
+        part = Part(descriptor, self._part, entry)
         try:
             yield part
         finally:
             part.close()
 
-    def refuse_others(self, path: str, *, replace: bool = False) -> None:
-        """InTheWay if a place is taken by what must not be replaced."""
-        try:
-            status = os.lstat(path)
-        except FileNotFoundError:
-            return
-        if stat.S_ISDIR(status.st_mode):
-            raise InTheWay(f"{path} is there already, and is a directory", "move it away", path)
-        if not replace and not self._force:
-            remedy = "move it away, or say --force to replace such files"
-            raise InTheWay(f"{path} is there already, with another content", remedy, path)
-
 
 class Part:
     """A file that is being written."""
 
-    def __init__(self, target: Target, descriptor: int, path: str, entry: Entry) -> None:
-        self._target = target
+    def __init__(self, descriptor: int, path: str, entry: Entry) -> None:
         self._descriptor = descriptor
         self._path = path
         self._entry = entry
         self._end = 0
+        self._is_put = False
 
     def write(self, data: bytes, offset: int) -> None:
         """NoSpace if there is no room for it."""
@@ -127,27 +124,26 @@ class Part:
                 view, offset = view[written:], offset + written
         self._end = max(self._end, offset)
 
-    def put(self, path: str, *, replace: bool = False) -> None:
-        """Give it mode and time, and its place. InTheWay, or OSError if the place is none for it: then another may do."""
-        self._target.refuse_others(path, replace=replace)
+    def put(self, path: str) -> None:
+        """Give it mode and time, and its place. OSError if the place is none for it: then another one may be."""
         if self._descriptor >= 0:
             entry = self._entry
-            assert entry.mode is not None, "what has no inode is not written"
             if self._end < entry.size:  # it ends with a hole
                 with _room(path):
                     os.ftruncate(self._descriptor, entry.size)
             with suppress(OSError):
-                os.fchmod(self._descriptor, entry.mode & MODE_BITS)
+                os.fchmod(self._descriptor, (entry.mode or 0) & MODE_BITS)
             with suppress(OSError):
                 os.utime(self._descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
             self._close()
         with _room(path):
             os.replace(self._path, path)
+        self._is_put = True
 
     def close(self) -> None:
         """Remove it, unless it has its place."""
         self._close()
-        with suppress(FileNotFoundError):
+        if not self._is_put:
             os.unlink(self._path)
 
     def _close(self) -> None:
@@ -160,12 +156,24 @@ def looks_there(path: str, entry: Entry) -> bool:
     """Whether there is a file of this size."""
     try:
         status = os.lstat(path)
-    except OSError:
+    except (OSError, ValueError):
         return False
     return stat.S_ISREG(status.st_mode) and status.st_size == entry.size
 
 
-def _is_content(path: str, chunks: Chunks) -> bool:
+def _is_content(path: str, status: os.stat_result, chunks: Chunks) -> bool:
+    if status.st_mode & stat.S_IRUSR:
+        return _has_content(path, chunks)
+    with suppress(OSError):  # as in the store
+        os.chmod(path, status.st_mode & MODE_BITS | stat.S_IRUSR)
+    try:
+        return _has_content(path, chunks)
+    finally:
+        with suppress(OSError):
+            os.chmod(path, status.st_mode & MODE_BITS)
+
+
+def _has_content(path: str, chunks: Chunks) -> bool:
     with open(path, "rb") as file:
         for _, wanted in chunks:
             if wanted is None:

@@ -137,7 +137,7 @@ class Walk(ABC):
             holes = tuple(tally.holes) if local else ()
             path = folder.path_of(entry)
             self._watcher.met(Item(path, fate, local, why, entry.size, tally.chunks, tally.missing, holes))
-        self._watcher.moved(1, entry.size)
+        self._watcher.moved(1, entry.size - tally.offset)
 
 
 class Look(Walk):
@@ -163,4 +163,5 @@ class Look(Walk):
         tally = Tally()
         for length, wanted in self._namespace.chunks(entry):
             tally.add(length, self._assembly.look(wanted))
+            self._watcher.moved(0, length)
         self.done(folder, entry, tally.fate, tally)

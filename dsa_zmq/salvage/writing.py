@@ -80,7 +80,6 @@ class Write(Walk):
                     if self._target.has(local, entry, self._namespace.chunks(entry)):
                         self._settled(folder, entry, Fate.SKIPPED, tally, local)
                         return
-                    self._target.refuse_others(local)
                     if part is None:
                         part = cleanup.enter_context(self._target.writing(entry))
                         self._fill(part, entry, tally)
@@ -104,10 +103,12 @@ class Write(Walk):
             made = self._assembly.make(wanted)
             if isinstance(made, Lack):
                 tally.add(length, made)
+                self._watcher.moved(0, length)
                 continue
             if self._partial or not tally.missing:
                 part.write(made, tally.offset)
             tally.add(length, None)
+            self._watcher.moved(0, length)
 
     def _holed(self, folder: Folder, entry: Entry, tally: Tally, part: Part) -> None:
         """A file that is not whole."""
@@ -117,7 +118,7 @@ class Write(Walk):
         why = tally.why
         for local in self._places(folder, entry, PARTIAL):
             try:
-                part.put(local, replace=True)
+                part.put(local)
             except NoSpace:
                 raise
             except OSError as error:
