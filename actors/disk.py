@@ -65,6 +65,10 @@ class Disk(Protocol):
 
     def unlink(self, path: str) -> None: ...
 
+    def rename(self, path: str, to: str) -> None:
+        """Give a file another name, in place of the file that has it: at every moment ``to`` is the one or the other."""
+        ...
+
     def sync_dir(self, path: str) -> None:
         """Make creations, renames and removals in this directory durable."""
         ...
@@ -188,6 +192,9 @@ class OsDisk:
 
     def unlink(self, path: str) -> None:
         os.unlink(self._real(path))
+
+    def rename(self, path: str, to: str) -> None:
+        os.replace(self._real(path), self._real(to))
 
     def sync_dir(self, path: str) -> None:
         if os.name == "nt":  # directories cannot be opened there; NTFS journals renames itself

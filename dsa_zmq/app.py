@@ -9,6 +9,7 @@ import os
 import queue
 import random
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -176,7 +177,8 @@ def start_master(options: MasterOptions, *, take_over: bool = False, imposed: Im
     rng = random.SystemRandom()
 
     def spec(directory: DataDirectory, disk: OsDisk) -> ActorSpec:
-        return master_spec(settings, disk, rng, load_or_create_secret(disk, rng), take_over=take_over)
+        secret = load_or_create_secret(disk, rng)
+        return master_spec(settings, disk, rng, secret, wall_ns=time.time_ns(), take_over=take_over)
 
     return _with_metrics(_serve("master", options.dir, spec, imposed), host, options.metrics)
 

@@ -85,6 +85,11 @@ class LimitedDisk(OsDisk):
         super().unlink(path)
         self.room.take(-before)
 
+    def rename(self, path: str, to: str) -> None:
+        before = self._size(to)
+        super().rename(path, to)
+        self.room.take(-before)
+
     def free_bytes(self) -> tuple[int, int]:
         free, total = super().free_bytes()
         return self.room.left(free), total

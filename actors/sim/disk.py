@@ -148,8 +148,7 @@ class SimDisk:
             file.pwritev([data], 0)
         file.datasync()
         file.close()
-        self._operation("rename", path)
-        self._give_back(self._names.link(path, self._names.file(temporary), instead_of=temporary))
+        self.rename(temporary, path)
         self.sync_dir(posixpath.dirname(path))
 
     def listdir(self, path: str) -> list[str]:
@@ -173,6 +172,11 @@ class SimDisk:
         self._names.file(path)
         self._operation("unlink", path)
         self._give_back(self._names.unlink(path))
+
+    def rename(self, path: str, to: str) -> None:
+        inode = self._names.file(path)
+        self._operation("rename", to)
+        self._give_back(self._names.link(to, inode, instead_of=path))
 
     def _give_back(self, inode: Inode | None) -> None:
         if inode is not None:

@@ -17,6 +17,7 @@ from dsa_zmq.errors import DSAError
 from dsa_zmq.master.allocation import Allocator
 from dsa_zmq.master.calls import CallInFlight, failure
 from dsa_zmq.master.catalog.jobs import ExpireUploads, LoadNodes, LoadStaged, Request
+from dsa_zmq.master.catalog.log_jobs import Committed
 from dsa_zmq.master.department import CATALOG_LANE, OnMessage, OnOperation
 from dsa_zmq.master.departments import open_departments
 from dsa_zmq.master.desk import Desk, Moment, Next
@@ -119,6 +120,8 @@ class MasterActor(Actor):
             return
         if self._reception.is_stale:
             return
+        if isinstance(result, Committed):
+            result = result.result
         if isinstance(result, Exception):
             if not isinstance(result, DSAError):
                 ctx.log("catalog-failed", job=repr(token), error=f"{type(result).__name__}: {result}")

@@ -31,10 +31,10 @@ def master_spec(
 ) -> ActorSpec:
     """What a runtime needs to start a master on this disk. Opening the catalog raises the term, which is the incarnation.
 
-    ``wall_ns`` is when the root directory was made, if the catalog is new. ``rng`` must be the system's entropy in life.
-    ``scrambled`` as in :class:`~dsa_zmq.master.catalog.sql.Database`. ``take_over`` is the operator's word that a catalog
-    which was found to be an old copy is to be used all the same, once. Raises DSAError if the catalog cannot be opened. The
-    caller makes sure that no other process has the same directory.
+    ``wall_ns`` is now: when the root directory was made, if the catalog is new, and when this term began. ``rng`` must be
+    the system's entropy in life. ``scrambled`` as in :class:`~dsa_zmq.master.catalog.sql.Database`. ``take_over`` is the
+    operator's word that a catalog which was found to be an old copy is to be used all the same, once. Raises DSAError if the
+    catalog cannot be opened. The caller makes sure that no other process has the same directory.
     """
     catalog = Catalog.open(
         disk,
@@ -44,6 +44,7 @@ def master_spec(
         wall_ns=wall_ns,
         scrambled=scrambled,
         take_over=take_over,
+        keeps_log=settings.catalog_copies != "off",
     )
     actor = MasterActor(settings, cluster=catalog.cluster, term=catalog.term, master=rng.randbytes(16), secret=secret)
     return ActorSpec(

@@ -96,7 +96,9 @@ class KeepVolumes(Message, frozen=True, tag=52, array_like=True):
 
 class Claim(Message, frozen=True, tag=53, array_like=True):
     """Who restores a lost master, to a node that asks to be registered: from now on obey nobody of a lower term. What the
-    node answers is all that it will ever hold of an earlier master. -> Claimed, once it is durable, or Refused"""
+    node answers is all that it will ever hold of an earlier master. -> Claimed, once it is durable, or Refused
+
+    Before anybody is claimed, all are asked: the node answers alike, lets itself be read, and promises nothing."""
 
     number: int
     version: int
@@ -104,6 +106,7 @@ class Claim(Message, frozen=True, tag=53, array_like=True):
     cluster: bytes
     term: int
     master: bytes  #: 16 random bytes of the process that restores
+    asks: bool = False  #: only tell what there is; ``term`` does not matter then
 
 
 class Claimed(Message, frozen=True, tag=54, array_like=True):
@@ -111,7 +114,7 @@ class Claimed(Message, frozen=True, tag=54, array_like=True):
     node: int
     name: str
     store_id: bytes
-    seen_term: int  #: the newest obeyed before this claim
+    seen_term: int  #: the newest obeyed before this claim, or the newest so far
     heard_ms: int  #: ago, a master gave a sign of life; -1: none did since this process began
     volumes: list[VolumeState]
 

@@ -18,6 +18,7 @@ from actors.sim.runtime import SimHandle, SimRuntime
 from dsa_zmq.client.settings import ClientSettings
 from dsa_zmq.client.slots import BURST_FILES
 from dsa_zmq.errors import DSAError, LocalError, Unavailable
+from dsa_zmq.master.catalog.log_jobs import Committed
 from dsa_zmq.master.settings import MasterSettings
 from dsa_zmq.model.limits import MIN_CHUNK_BYTES
 from dsa_zmq.model.pace import CarePace, HealingPace
@@ -168,7 +169,8 @@ class SimCluster:
     # --- what happens ---------------------------------------------------------------------------------------------
 
     def saw_batch(self, machine: Machine, lane: str, jobs: Sequence[Job], results: Sequence[Any]) -> None:
-        """A batch had its effect; nobody has heard of it yet."""
+        """A batch had its effect; nobody has heard of it yet. Results are shown as the jobs gave them."""
+        results = [result.result if isinstance(result, Committed) else result for result in results]
         self.witness.saw(machine.name, jobs, results)
         for look in list(self.on_batch):
             look(machine, lane, jobs, results)

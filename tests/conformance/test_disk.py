@@ -112,6 +112,19 @@ def test_a_removed_file_lives_on_for_those_who_have_it_open(disk: Disk) -> None:
     assert disk.open("a", create=True).size() == 0
 
 
+def test_a_renamed_file_takes_the_place_of_another(disk: Disk) -> None:
+    disk.makedirs("d")
+    disk.replace_bytes("d/new", b"of the new one")
+    disk.rename("d/new", "d/free")
+    assert (disk.listdir("d"), disk.read_bytes("d/free")) == (["free"], b"of the new one")
+    disk.replace_bytes("d/old", b"old")
+    disk.rename("d/free", "d/old")
+    disk.sync_dir("d")
+    assert (disk.listdir("d"), disk.read_bytes("d/old")) == (["old"], b"of the new one")
+    with pytest.raises(FileNotFoundError):
+        disk.rename("d/free", "d/old")
+
+
 def test_a_small_file_is_replaced_as_a_whole(disk: Disk) -> None:
     disk.makedirs("d")
     disk.replace_bytes("d/a", b"first and long")

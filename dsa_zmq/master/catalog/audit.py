@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dsa_zmq.errors import Corrupt
+from dsa_zmq.master.catalog.log import COLUMNS, LogRow
 from dsa_zmq.master.catalog.places import recount
 from dsa_zmq.master.catalog.sql import Database
 from dsa_zmq.master.catalog.tables import (
@@ -32,6 +33,7 @@ from dsa_zmq.master.catalog.tables import (
 )
 from dsa_zmq.model.ids import ROOT_INODE
 from dsa_zmq.model.manifest import unpack_page
+from dsa_zmq.model.records import Record, read_record
 
 CONTENT_HOLDERS = (
     "(SELECT inode, version, content, size, chunk_bytes, chunk_count, redundancy FROM inodes WHERE content <> 0"
@@ -39,6 +41,8 @@ CONTENT_HOLDERS = (
     " WHERE content <> 0)"
 )
 """All that holds contents: inodes, with or without a name, and closed versions."""
+
+LOG_AFTER = f"SELECT {COLUMNS} FROM log WHERE position > ? ORDER BY position LIMIT 100"
 
 QUERIES: tuple[tuple[str, str], ...] = (
     (
@@ -172,7 +176,34 @@ def audit(database: Database) -> list[str]:
     found += _count_files(database)
     found += _count_chunks(database)
     found += _count_holders(database)
+    found += _follow_log(database)
     return found
+
+
+def _follow_log(database: Database) -> Iterator[str]:
+    """The log's records: each as its row says, and each behind the one before."""
+    before: Record | None = None
+    after = -1
+    while found := database.execute(LOG_AFTER, (after,)):
+        for row in map(LogRow._make, found):
+            after = row.position
+            try:
+                record = read_record(row.body)
+            except Corrupt as error:
+                yield f"record {after} of the log: {error.message}"
+                return
+            if record is None or row != (record.position, record.hash, record.wall_ns, record.ends, record.data):
+                yield f"record {after} of the log is not what its row says"
+                return
+            if before is not None and not (
+                (record.position, record.previous) == (before.position + 1, before.hash)
+                and record.term >= before.term
+                and record.wall_ns >= before.wall_ns
+            ):
+                yield f"record {after} of the log does not follow record {before.position}"
+            before = record
+    if before is not None and not before.ends:
+        yield f"record {before.position}, the last of the log, is not the end of a transaction"
 
 
 def _count_files(database: Database) -> Iterator[str]:

@@ -2,7 +2,9 @@
 
 A batch is one transaction. Its jobs are decided one after the other against :class:`Rows`, so each sees what those before it
 changed; the changes reach the database by set at the end (or when a query has to see them). No answer leaves before the
-commit. If the transaction fails without harm (disk full, a refused statement), each job is run again in one of its own, so
+commit. While copies of the catalog are kept, the changes are sealed as records in the same transaction (:mod:`log`).
+
+If the transaction fails without harm (disk full, a refused statement), each job is run again in one of its own, so
 that one bad request cannot take others with it. Anything worse is :class:`CatalogBroken`.
 """
 
@@ -14,7 +16,7 @@ from typing import Any
 import msgspec
 
 from actors.core import Job
-from dsa_zmq.errors import DSAError, InternalError, Invalid, NoSpace
+from dsa_zmq.errors import Conflict, DSAError, InternalError, Invalid, NoSpace
 from dsa_zmq.master.catalog import (
     census_rules,
     convert_rules,
@@ -30,6 +32,7 @@ from dsa_zmq.master.catalog import (
     read_rules,
     redundancy_rules,
     session_rules,
+    slices,
     survey_rules,
     task_jobs,
     task_rules,
@@ -49,6 +52,8 @@ from dsa_zmq.master.catalog.jobs import (
     RegisterNode,
     Request,
 )
+from dsa_zmq.master.catalog.log import Log
+from dsa_zmq.master.catalog.log_jobs import BeginVolume, Committed, LoadLog, ReadLog, TakeSlice, TrimLog
 from dsa_zmq.master.catalog.numbers import check_numbers
 from dsa_zmq.master.catalog.places import fold_places
 from dsa_zmq.master.catalog.prefetch import prefetch
@@ -56,6 +61,7 @@ from dsa_zmq.master.catalog.row_cache import RowCache
 from dsa_zmq.master.catalog.rows import Change, Missing, Rows
 from dsa_zmq.master.catalog.session_rules import admit, check_room, keep_answer, kept_answer
 from dsa_zmq.master.catalog.sql import CHECKPOINT_PAGES, CatalogBroken, Database, DiskFull, Rejected
+from dsa_zmq.master.catalog.tables import RESTORED_NS, VOLUME
 from dsa_zmq.protocol.operations import (
     Abort,
     Allocate,
@@ -104,13 +110,17 @@ OTHER_RULES: dict[type, DecideOperation] = {
     CloseSession: session_rules.close_session,
 }
 
+LOG_JOBS = (LoadLog, ReadLog, TrimLog, BeginVolume, TakeSlice)
+"""The jobs of log_jobs.py."""
+
 GROWING = (MakeDirectory, Copy, Stage, Commit, Allocate)
 """Operations that wait while the disk is full. The others go on, from the ballast if need be: they give space back, or are
 needed by those that do (a session), or keep what is there in reach (a node that comes back)."""
 
 
 class Batches:
-    """Runs batches. ``follow`` is called with the changes of each after its commit."""
+    """Runs batches. ``follow`` is called with the changes of each after its commit; if ``keeps_log``, they are in ``log``,
+    and results come as :class:`Committed`."""
 
     def __init__(
         self,
@@ -118,12 +128,16 @@ class Batches:
         facts: Facts,
         ballast: Ballast,
         upcoming: int,
+        log: Log,
+        keeps_log: bool,
         follow: Callable[[Sequence[Change]], None] | None = None,
     ) -> None:
         self._database = database
         self._facts = facts
         self._ballast = ballast
         self._upcoming = upcoming
+        self._log = log
+        self._keeps_log = keeps_log
         self._follow = follow
         self._cache = RowCache()
 
@@ -141,11 +155,18 @@ class Batches:
             try:
                 return self._transaction([job])[0]
             except Rejected as error:
-                return _answer(job, InternalError(f"the catalog refused the change: {error}", "report this as a bug"))
+                refused = _answer(
+                    job, InternalError(f"the catalog refused the change: {error}", "report this as a bug")
+                )
+                return self._as_committed(refused)
             except DiskFull:
                 if not make_room():
                     break
-        return self._without_room(job)
+        return self._as_committed(self._without_room(job))
+
+    def _as_committed(self, result: Any) -> Any:
+        """What can be said although the transaction failed: it saw what is committed."""
+        return Committed(result, self._log.position) if self._keeps_log else result
 
     def _empty_log(self) -> bool:
         self._database.checkpoint(at_pages=1)
@@ -171,18 +192,24 @@ class Batches:
         return _answer(job, no_space())
 
     def _transaction(self, jobs: Sequence[Job]) -> list[Any]:
-        database = self._database
+        database, log = self._database, self._log
         rows = Rows(database, self._cache, self._upcoming, fold_places)
         database.begin()
+        log.begin()
         try:
             results = self._decide(rows, jobs)
             rows.flush()
+            if self._keeps_log:
+                for job in jobs:
+                    log.hear(getattr(job, "wall_ns", 0))
+                log.seal(rows.changes)
             database.commit()
         except CatalogBroken:
             raise  # there is nothing left to roll back with
         except BaseException:
             database.rollback()
             raise
+        records = log.committed()
         self._upcoming = rows.upcoming
         rows.committed()
         if self._follow is not None and rows.changes:
@@ -191,23 +218,30 @@ class Batches:
             with database.trouble("the ballast could not be set aside"):
                 self._ballast.restore(database.unused_bytes())
         database.checkpoint(at_pages=1 if self._ballast.is_low else CHECKPOINT_PAGES)
-        return results
+        if not self._keeps_log:
+            return results
+        position = log.position
+        committed = [Committed(result, position) for result in results]
+        if records:
+            committed[0] = Committed(results[0], position, records)
+        return committed
 
     def _decide(self, rows: Rows, jobs: Sequence[Job]) -> list[Any]:
-        refused = {}
+        done = {}
         requests = []
         for position, job in enumerate(jobs):
             if isinstance(job, Request):
                 try:
                     check_numbers(job)
                 except DSAError as error:
-                    refused[position] = failure(error)
+                    done[position] = failure(error)
                 else:
                     requests.append(job)
+            elif isinstance(job, TakeSlice):  # before anything is written: it shows what is committed
+                done[position] = self._decide_one(rows, job)
         prefetch(rows, requests)
         return [
-            refused[position] if position in refused else self._decide_one(rows, job)
-            for position, job in enumerate(jobs)
+            done[position] if position in done else self._decide_one(rows, job) for position, job in enumerate(jobs)
         ]
 
     def _decide_one(self, rows: Rows, job: Job) -> Any:
@@ -228,6 +262,8 @@ class Batches:
 
     def _result(self, rows: Rows, job: Job) -> Any:
         if not isinstance(job, Request):
+            if isinstance(job, LOG_JOBS):
+                return self._of_log(rows, job)
             return JOB_RULES[type(job)](rows, self._facts, job)
         kind = type(job.operation)
         rule = STORED_RULES.get(kind)
@@ -238,6 +274,22 @@ class Batches:
             self._check_space(job)  # an allocation is the first step of what grows
             return rule(rows, self._facts, job, job.operation)
         raise Invalid(f"this master does not know {kind.__name__}", "use the same software on both sides")
+
+    def _of_log(self, rows: Rows, job: LoadLog | ReadLog | TrimLog | BeginVolume | TakeSlice) -> Any:
+        """What is not in rows alone."""
+        log = self._log
+        match job:
+            case LoadLog():
+                return log.state(rows.number(VOLUME), rows.number(RESTORED_NS))
+            case ReadLog():
+                return log.read(job.first, job.limit)
+            case TrimLog():
+                return log.trim(job.below)
+        if not self._keeps_log:
+            raise Conflict("this catalog keeps no log, so no volume of it can be made", "switch its copies on")
+        if isinstance(job, BeginVolume):
+            return slices.begin_volume(rows, self._facts, log, job)
+        return slices.take_slice(rows, self._facts, log, self._database, job)
 
     def _stored(self, rows: Rows, job: Request, rule: DecideOperation) -> Any:
         """Run a changing operation once, and keep its answer with its effect."""

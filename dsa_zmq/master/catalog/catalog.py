@@ -20,6 +20,7 @@ from dsa_zmq.master.catalog.ballast import BALLAST_BYTES, Ballast
 from dsa_zmq.master.catalog.batch import Batches
 from dsa_zmq.master.catalog.facts import Facts
 from dsa_zmq.master.catalog.jobs import MarkStale
+from dsa_zmq.master.catalog.log import Log
 from dsa_zmq.master.catalog.places import tally
 from dsa_zmq.master.catalog.rows import Change
 from dsa_zmq.master.catalog.sql import CatalogBroken, Database, DiskFull, Rejected
@@ -32,7 +33,9 @@ from dsa_zmq.master.catalog.tables import (
     META,
     META_NAMES,
     NEXT_NODE,
+    RESTORED_NS,
     TERM,
+    VOLUME,
     InodeRow,
     MetaRow,
 )
@@ -50,7 +53,14 @@ class Catalog:
     """An open catalog. :meth:`run` and :meth:`close` are called by one worker at a time; the attributes are constant."""
 
     def __init__(
-        self, disk: Disk, database: Database, ballast: Ballast, facts: Facts, batches: Batches, redundancy: str
+        self,
+        disk: Disk,
+        database: Database,
+        ballast: Ballast,
+        facts: Facts,
+        batches: Batches,
+        redundancy: str,
+        restored_ns: int,
     ) -> None:
         self._disk = disk
         self._database = database
@@ -58,6 +68,7 @@ class Catalog:
         self._batches = batches
         self.cluster = facts.cluster
         self.term = facts.term
+        self.restored_ns = restored_ns  #: when it was made from copies; 0: never
         self.default_redundancy = redundancy  #: of the root directory
 
     @classmethod
@@ -74,21 +85,21 @@ class Catalog:
         follow: Callable[[Sequence[Change]], None] | None = None,
         scrambled: bool = False,
         take_over: bool = False,
+        keeps_log: bool = False,
     ) -> Catalog:
         """Open the catalog in ``path``, make it if there is none, and durably begin a new term.
 
         ``rng`` makes the cluster id of a new catalog; ``secret`` is the master's, from which node keys are derived;
-        ``default_redundancy`` and ``wall_ns`` go into a new root directory. ``follow`` gets the row changes of each
-        transaction, after its commit. ``take_over``: although another master was heard of, with a term above that one's.
+        ``default_redundancy`` goes into a new root directory, ``wall_ns`` there and into the log. ``follow`` gets the row
+        changes of each transaction, after its commit. ``take_over``: although another master was heard of, with a term above
+        that one's. ``keeps_log``: what changes is kept as records, for copies of the catalog (see ``catalog.log``).
         Raises a DSAError that names the file, the cause and the remedy.
         """
         redundancy = parse_redundancy(default_redundancy).name
         file = disk.sqlite_path(path)  # as errors name it
         above = term_to_exceed(disk, path, take_over=take_over)  # before anything is changed
         ballast = Ballast(disk, f"{path}.ballast", ballast_bytes)
-        if ballast.exists() and _is_empty(
-            disk, path
-        ):  # SQLite would begin a new one there: a cluster without its files
+        if ballast.exists() and is_empty(disk, path):  # SQLite would begin a new one there: a cluster without its files
             remedy = "restore the catalog from its backup; the nodes still have all bytes"
             raise Corrupt(f"catalog '{file}' is gone or empty, and this directory had one", remedy, file)
         database = Database(disk, path, scrambled=scrambled)
@@ -97,12 +108,12 @@ class Catalog:
                 migrate(database, file)
                 root = InodeRow(ROOT_INODE, DIRECTORY, ROOT_MODE, wall_ns, redundancy)
                 try:
-                    meta = _begin_term(database, file, rng, root, above)
+                    meta, log = _begin_term(database, file, rng, root, above, keeps_log)
                 except DiskFull:
                     database.rollback()
                     if not ballast.release():
                         raise
-                    meta = _begin_term(database, file, rng, root, above)
+                    meta, log = _begin_term(database, file, rng, root, above, keeps_log)
             except DiskFull as error:
                 raise NoSpace(
                     f"no room on the disk of catalog '{file}'", "free some space on that disk", file
@@ -119,14 +130,19 @@ class Catalog:
         except BaseException:
             database.abandon()
             raise
-        batches = Batches(database, facts, ballast, id_floor(facts.term) + 1, follow)
-        return cls(disk, database, ballast, facts, batches, InodeRow._make(shown[0]).redundancy)
+        batches = Batches(database, facts, ballast, id_floor(facts.term) + 1, log, keeps_log, follow)
+        redundancy = InodeRow._make(shown[0]).redundancy
+        return cls(disk, database, ballast, facts, batches, redundancy, meta[RESTORED_NS].number)
 
     def run(self, jobs: Sequence[Job]) -> list[Any]:
         """Run a batch in one transaction; the results in order, once it is durable.
 
         Raises :class:`CatalogBroken` when the process has to end; every later call raises it too. A job without an answer
         for errors that found the disk full has the error as its result.
+
+        While the log is kept, each result comes as :class:`~dsa_zmq.master.catalog.log_jobs.Committed`, an error too: it
+        may say what it saw. Only :class:`MarkStale` answers bare: it is about no row, and a master that has to stop must not
+        wait until copies are safe.
         """
         marks = [job for job in jobs if isinstance(job, MarkStale)]
         if not marks:
@@ -184,32 +200,50 @@ def migrate(database: Database, path: str) -> None:
     database.begin()
     for statement in schema.statements(found):
         database.execute(statement)
-    if not found:
-        database.apply(META.insert, [MetaRow(name, 1 if name == NEXT_NODE else 0) for name in META_NAMES])
-    elif found < schema.TALLIED_SINCE:
+    new = META_NAMES if not found else [name for name, since in schema.META_SINCE.items() if found < since]
+    database.apply(META.insert, [MetaRow(name, 1 if name == NEXT_NODE else 0) for name in new])
+    if 0 < found < schema.TALLIED_SINCE:
         tally(database)
-    database.apply(META.update, [(schema.NEWEST_FORMAT, b"", FORMAT)])
+    # What nodes hold of the log, if anything, was written by older software: it does not lead to these rows.
+    database.apply(META.update, [(schema.NEWEST_FORMAT, b"", FORMAT), (0, b"", VOLUME)])
     database.commit()
 
 
-def _begin_term(database: Database, path: str, rng: random.Random, root: InodeRow, above: int) -> dict[str, MetaRow]:
-    """Raise the term to more than ``above``; make cluster id and root of a new catalog. Returns the durable ``meta``."""
+def _begin_term(
+    database: Database, path: str, rng: random.Random, root: InodeRow, above: int, keeps_log: bool
+) -> tuple[dict[str, MetaRow], Log]:
+    """Raise the term to more than ``above``; make cluster id and root of a new catalog. Returns the durable ``meta``, and
+    the log, which knows of all that. If it is not kept, ``volume`` says so."""
     database.begin()
     meta = {row.name: row for row in map(MetaRow._make, database.load(META.select, [(name,) for name in META_NAMES]))}
     absent = [name for name in META_NAMES if name not in meta]
     if absent:
         raise Corrupt(f"catalog '{path}' has no '{absent[0]}'", "restore the catalog from its backup", path)
     changed = [MetaRow(TERM, max(meta[TERM].number, above) + 1)]
-    if not meta[CLUSTER].body:
+    is_new = not meta[CLUSTER].body
+    if is_new:
         changed.append(MetaRow(CLUSTER, 0, rng.randbytes(CLUSTER_BYTES)))
         database.apply(INODES.insert, [root])
     id_floor(changed[0].number)  # ValueError beyond the last term there can be
+    if not keeps_log:
+        changed.append(MetaRow(VOLUME, 0))
     database.apply(META.update, [(row.number, row.body, row.name) for row in changed])
+    meta |= {row.name: row for row in changed}
+    log = Log(database, meta[TERM].number)
+    log.begin()
+    log.hear(root.created_ns)
+    if keeps_log:
+        is_break = meta[VOLUME].number == 0
+        images = [(META.name, row.name, row) for row in (meta.values() if is_break else changed)]
+        log.seal([*images, (INODES.name, root.inode, root)] if is_new else images, after_break=is_break and not is_new)
+    else:
+        log.forget()
     database.commit()
-    return meta | {row.name: row for row in changed}
+    log.committed()
+    return meta, log
 
 
-def _is_empty(disk: Disk, path: str) -> bool:
+def is_empty(disk: Disk, path: str) -> bool:
     """Whether there is no file, or nothing in it."""
     if not disk.exists(path):
         return True

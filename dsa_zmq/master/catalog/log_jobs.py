@@ -1,7 +1,8 @@
 """Jobs of the catalog's worker about its log: the records that make it anew elsewhere. See dsa_zmq.model.records.
 
-While copies are kept, each transaction leaves its changes as records in the table ``log``, in itself; the result of each of
-its jobs then comes as :class:`Committed`, so that answers can wait until the records are safe.
+While copies are kept, each transaction leaves its changes as records in the table ``log``, in itself; the result of each
+of its jobs then comes as :class:`Committed`, so that answers can wait until the records are safe. So do errors.
+Bare come the results of MarkStale, and what the runtime gives for each job of a batch after which the process has to end.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class LogState(msgspec.Struct, frozen=True):
 
 
 class LoadLog(Job, frozen=True):
-    """Where is the log? Result: LogState"""
+    """Where is the log? Result: LogState, without what other jobs of its batch change: that comes with ``Committed``"""
 
 
 class ReadLog(Job, frozen=True):
@@ -45,13 +46,15 @@ class ReadLog(Job, frozen=True):
 
 
 class TrimLog(Job, frozen=True):
-    """All who are to have the records below this position have them. The last record of all stays. Result: None"""
+    """All who are to have the records below this position have them. Some of them go, the oldest first, as many as take some
+    milliseconds; the last record of all stays. Result: bool, whether there are more of them: ask again"""
 
     below: int
 
 
 class BeginVolume(Job, frozen=True):
-    """Begin a snapshot. Result: VolumeBegun"""
+    """Begin a snapshot: the volume that was is not the present one any more. Result: VolumeBegun, or Failure if no log is
+    kept"""
 
     wall_ns: int
     software: str
@@ -64,7 +67,7 @@ class VolumeBegun(msgspec.Struct, frozen=True):
 
 
 class TakeSlice(Job, frozen=True):
-    """Read the next rows of a snapshot, for some milliseconds. Result: Slice"""
+    """Read the next rows of a snapshot, for some milliseconds. Result: Slice, or Failure if another volume was begun"""
 
     volume: int
     cursor: bytes  #: b"" at first, then that of the last slice

@@ -60,6 +60,18 @@ class Restoration(msgspec.Struct, frozen=True):
     highest_node: int = 0  #: number of a node that is known from elsewhere: no later one gets it again
 
 
+class Preview(msgspec.Struct, frozen=True):
+    """What has been fed so far would give; fields as in :class:`Rebuilt`."""
+
+    files: int
+    content_bytes: int
+    position: int
+    moment_ns: int
+    term: int
+    cluster: str  #: hexadecimal
+    nodes: list[StoreRow]
+
+
 class Rebuilt(msgspec.Struct, frozen=True):
     """What came out."""
 
@@ -89,7 +101,7 @@ class Rebuilder:
         self.position = -1  #: of the log, as far as it is in the catalog; -1: no volume was begun yet
         self.moment_ns = 0  #: of that change
         self.term = 0
-        self.reached = False  #: what follows is later than what is wanted: nothing more needs to be fed
+        self.reached = False  #: what follows in this volume is later than what is wanted
         self.whole = -1  #: the first position as of which the catalog can be made; -1: not known yet
         self.whole_ns = 0
         self.rows = 0  #: of the snapshot so far
@@ -123,14 +135,27 @@ class Rebuilder:
             self._buffer += view[start : start + READ_BYTES]
             self._take_all()
 
-    def next_volume(self) -> None:
-        """What is fed from now on is a later volume, from its beginning: its log goes on where this one ends."""
+    def again(self) -> None:
+        """What is fed from now on is the same volume from its beginning, as somebody else has it: its records may come in
+        another order there, and those that were fed are passed over."""
+        self._buffer.clear()
+
+    def next_volume(self, *, position: int = NO_LIMIT) -> None:
+        """What is fed from now on is a later volume, from its beginning: its log goes on where this one ends, up to
+        ``position``."""
         self.chain = VolumeChain()
         self._buffer.clear()
+        self._until = (self._until[0], position)
+        self.reached = False
         if self.usable:  # the rest of a transaction that was cut off is in the next one, with its beginning
             with self._trouble():
                 self._database.apply("DELETE FROM spool WHERE position > ?", [(self.position,)])
             self._spooled = False
+
+    @property
+    def rest(self) -> int:
+        """Bytes at the end of what was fed that are no whole record yet."""
+        return len(self._buffer)
 
     @property
     def usable(self) -> bool:
@@ -270,6 +295,19 @@ class Rebuilder:
 
     # --- ends -----------------------------------------------------------------------------------------------------
 
+    def preview(self) -> Preview:
+        """What the catalog would be if it was finished now."""
+        with self._trouble():
+            return Preview(
+                files=self._number(FILES),
+                content_bytes=self._number(CONTENT_BYTES),
+                position=self.position,
+                moment_ns=self.moment_ns,
+                term=self.term,
+                cluster=self._cluster,
+                nodes=self._members(),
+            )
+
     def finish(self, restoration: Restoration | None = None) -> Rebuilt:
         """Count anew what is derived, and close the file, which is durable then. With a ``restoration`` a master may begin
         with it; without, it is as it was, to be looked at."""
@@ -340,7 +378,6 @@ class Rebuilder:
             odd.append(f"the catalog is of cluster {meta[CLUSTER].body.hex()}, its volume of {self._cluster}")
         [(directories,)] = database.execute(f"SELECT COUNT(*) FROM names WHERE to_seq = {LIVE} AND kind = {DIRECTORY}")
         [(closed,)] = database.execute("SELECT COUNT(*) FROM versions")
-        nodes = database.execute(f"SELECT {NODES.columns} FROM nodes WHERE removed = 0 ORDER BY node")
         return Rebuilt(
             files=meta[FILES].number,
             directories=directories,
@@ -350,9 +387,17 @@ class Rebuilder:
             moment_ns=self.moment_ns,
             term=self.term,
             cluster=meta[CLUSTER].body,
-            nodes=[StoreRow._make(row) for row in nodes],
+            nodes=self._members(),
             odd=odd,
         )
+
+    def _members(self) -> list[StoreRow]:
+        rows = self._database.execute(f"SELECT {NODES.columns} FROM nodes WHERE removed = 0 ORDER BY node")
+        return [StoreRow._make(row) for row in rows]
+
+    def _number(self, name: str) -> int:
+        [(number,)] = self._database.execute("SELECT number FROM meta WHERE name = ?", (name,))
+        return int(number)
 
     @contextmanager
     def _trouble(self) -> Iterator[None]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from dsa_zmq.master.catalog.tables import RESTORED_NS, VOLUME
+
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         "CREATE TABLE meta (name {text} PRIMARY KEY, number BIGINT NOT NULL, body {bytes} NOT NULL){clustered}",
@@ -80,11 +82,19 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             PRIMARY KEY (node, bucket)){clustered}""",
         "CREATE INDEX bad_places ON places (chunk) WHERE state <> 0",  # nearly always empty: it costs puts nothing
     ),
+    (
+        # The body comes last: the others are read without its pages.
+        """CREATE TABLE log (
+            position {id} PRIMARY KEY, hash {bytes} NOT NULL, wall_ns BIGINT NOT NULL, ends BIGINT NOT NULL,
+            body {bytes} NOT NULL)""",
+    ),
 )
 """What each format added. Never edit one that was released: append."""
 
 NEWEST_FORMAT = len(MIGRATIONS)
 TALLIED_SINCE = 2  #: the format from which on holders and inventories are kept; before, they have to be counted
+META_SINCE: Mapping[str, int] = {VOLUME: 3, RESTORED_NS: 3}
+"""Values of ``meta`` that are newer than the first format, and the one that added them: 0 in a catalog of an older one."""
 
 SQLITE: Mapping[str, str] = {
     "text": "TEXT COLLATE BINARY",

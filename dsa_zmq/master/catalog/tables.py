@@ -329,5 +329,17 @@ HORIZON: Final = "horizon"  #: ids below it that are in no content are condemned
 PURGED_SEQ: Final = "purged_seq"  #: what was closed up to this sequence may be gone: older listings cannot go on
 FILES: Final = "files"
 CONTENT_BYTES: Final = "content_bytes"  #: sum of all files' sizes, each by its newest version
+VOLUME: Final = "volume"  #: of the log that nodes are to hold now; 0: what they hold does not lead to these rows
+RESTORED_NS: Final = "restored_ns"  #: when this catalog was made from copies; 0: never
 
-META_NAMES: Final = (FORMAT, CLUSTER, TERM, SEQ, NEXT_NODE, HORIZON, PURGED_SEQ, FILES, CONTENT_BYTES)
+META_NAMES: Final = (
+    FORMAT, CLUSTER, TERM, SEQ, NEXT_NODE, HORIZON, PURGED_SEQ, FILES, CONTENT_BYTES, VOLUME, RESTORED_NS,
+)  # fmt: skip
+
+# What of all this leaves the master, see dsa_zmq.master.catalog.log.
+DERIVED: Final = (HOLDERS, INVENTORIES)
+"""Counted from other tables, and counted anew in a catalog that is made from copies."""
+LOGGED: Final = tuple(table for table in TABLES if table not in DERIVED)
+"""The tables that are in records, in the order of a snapshot."""
+NOT_LOGGED: Final = frozenset({VOLUME})
+"""Names in META that speak of the log itself: never in a record. A catalog that is made from copies begins with 0."""

@@ -13,12 +13,26 @@ from actors.core import Job
 from actors.sim.disk import SimDisk
 from dsa_zmq.master.catalog.catalog import Catalog
 from dsa_zmq.master.catalog.jobs import CollectGarbage, DropsDone, LoadDrops, NodeRow, RegisterNode, Request
+from dsa_zmq.master.catalog.log_jobs import Committed
 from dsa_zmq.master.catalog.places import PlaceChange, change_places, fold_places, tally
 from dsa_zmq.master.catalog.rows import Missing, Rows
-from dsa_zmq.master.catalog.tables import CHUNKS, HOLDERS, INVENTORIES, PLACES, SESSIONS, TABLES, PlaceRow
+from dsa_zmq.master.catalog.tables import (
+    CHUNKS,
+    DERIVED,
+    HOLDERS,
+    INVENTORIES,
+    LOGGED,
+    META,
+    NOT_LOGGED,
+    PLACES,
+    SESSIONS,
+    TABLES,
+    PlaceRow,
+)
 from dsa_zmq.model.hashes import hashes_bytes, shard_hash
 from dsa_zmq.model.ids import NONCE_BITS
 from dsa_zmq.model.macs import node_key, receipt_mac
+from dsa_zmq.model.records import CHANGES, ROWS, read_record, unpack_runs
 from dsa_zmq.model.redundancy import parse_redundancy
 from dsa_zmq.model.upkeep import Standing
 from dsa_zmq.protocol.messages import Register
@@ -32,6 +46,11 @@ FOR_EVER = 1 << 62
 ALL_UP = dict.fromkeys(range(1, 5), Standing.KEEPS)  #: the nodes of a kit
 
 
+def bare(result: Any) -> Any:
+    """A job's own result."""
+    return result.result if isinstance(result, Committed) else result
+
+
 class Kit:
     """One catalog, its nodes and one client session."""
 
@@ -43,6 +62,7 @@ class Kit:
         self.disk = disk or SimDisk(random.Random(seed))
         self.options = options
         self.changes: list[Any] = []
+        self.records: list[Any] = []  #: of the log, since this kit was made
         self.catalog: Catalog
         self.open()
         self.initial = self.dump()
@@ -53,18 +73,26 @@ class Kit:
         self.session = self.open_session()
 
     def open(self, **options: Any) -> None:
-        settings = {"default_redundancy": "copies=2", "ballast_bytes": 0, **self.options, **options}
+        settings = {"default_redundancy": "copies=2", "ballast_bytes": 0, "keeps_log": True, **self.options, **options}
         self.catalog = Catalog.open(
             self.disk, rng=self.random, secret=SECRET, follow=self.changes.extend, wall_ns=1, **settings
         )
+        log = self.catalog._batches._log
+        self.records += map(read_record, log.read(log.position, 1) if settings["keeps_log"] else [])
 
     # --- jobs -----------------------------------------------------------------------------------------------------
 
     def run(self, *jobs: Job) -> list[Any]:
-        return self.catalog.run(jobs)
+        """The jobs' own results. What they left in the log is in ``records``."""
+        results = self.catalog.run(jobs)
+        for result in results:
+            if isinstance(result, Committed):
+                self.records += map(read_record, result.records)
+                assert result.position == self.catalog._batches._log.position or len(results) > 1
+        return [bare(result) for result in results]
 
     def one(self, job: Job) -> Any:
-        return self.catalog.run([job])[0]
+        return self.run(job)[0]
 
     def request(
         self, operation: Operation, *, number: int = 0, session: int | None = None, done_below: int = 0
@@ -108,7 +136,10 @@ class Kit:
         return Register(**{**values, **fields})
 
     def register(self, name: str, *, old_is_alive: bool = False, **fields: Any) -> Any:
-        return self.one(RegisterNode(self.introduction(name, **fields), old_is_alive, self.now))
+        return self.one(self.node_job(name, old_is_alive=old_is_alive, **fields))
+
+    def node_job(self, name: str, *, old_is_alive: bool = False, **fields: Any) -> RegisterNode:
+        return RegisterNode(self.introduction(name, **fields), old_is_alive, self.now)
 
     def receipt(
         self, upload: int, chunk: int, index: int, node: NodeRow, shard_hash: bytes, /, **fields: Any
@@ -172,6 +203,11 @@ class Kit:
             for table in TABLES
             if table.name not in without
         }
+
+    def kept(self) -> dict[str, list[Any]]:
+        """As :meth:`dump`, what is kept in copies: not what is derived, nor what is said of the log."""
+        rows = self.dump(*[table.name for table in DERIVED])
+        return rows | {META.name: [row for row in rows[META.name] if row[0] not in NOT_LOGGED]}
 
     def number(self, name: str) -> int:
         """A number in ``meta``."""
@@ -287,6 +323,38 @@ def spare(staged: StagedChunk) -> int:
 def new_kit() -> Callable[..., Kit]:
     """Makes kits, also inside of generated tests."""
     return Kit
+
+
+class Copy:
+    """The rows of a catalog, as records make them."""
+
+    def __init__(self, *records: Any) -> None:
+        self.tables: dict[str, dict[Any, tuple[Any, ...]]] = {table.name: {} for table in LOGGED}
+        for record in records:
+            self.take(record)
+
+    def take(self, record: Any) -> None:
+        if record.kind not in (ROWS, CHANGES):
+            return
+        for name, rows, removed in unpack_runs(record.body()):
+            width, there = WIDTHS[name], self.tables[name]
+            assert rows or removed, "a run of nothing"
+            assert not {row[:width] for row in rows} & set(removed), "there, and removed"
+            there |= {row[:width]: row for row in rows}
+            for key in removed:
+                there.pop(key, None)
+
+    def dump(self) -> dict[str, list[Any]]:
+        return {name: sorted(rows.values()) for name, rows in self.tables.items()}
+
+
+WIDTHS = {table.name: table.width for table in LOGGED}
+
+
+@pytest.fixture(scope="session")
+def new_copy() -> Callable[..., Copy]:
+    """Makes copies of records."""
+    return Copy
 
 
 @pytest.fixture(scope="session")

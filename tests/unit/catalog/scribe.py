@@ -147,8 +147,8 @@ def rebuild(data: bytes | list[bytes], disk: SimDisk | None = None, portion: int
         raise
 
 
-def dump(disk: SimDisk) -> dict[str, Any]:
-    database = Database(disk, "made.sqlite")
+def dump(disk: SimDisk, path: str = "made.sqlite") -> dict[str, Any]:
+    database = Database(disk, path)
     try:
         return {table.name: sorted(database.execute(f"SELECT {table.columns} FROM {table.name}")) for table in KEPT}
     finally:

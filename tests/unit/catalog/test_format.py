@@ -14,7 +14,10 @@ from actors.disk import OsDisk
 from dsa_zmq.master.catalog import schema
 from dsa_zmq.master.catalog.catalog import CATALOG_FILE, Catalog
 from dsa_zmq.master.catalog.jobs import CollectGarbage, LoadStaged, Request
+from dsa_zmq.master.catalog.log import COLUMNS
+from dsa_zmq.master.catalog.log_jobs import BeginVolume, LoadLog, LogState
 from dsa_zmq.master.catalog.tables import META_NAMES, TABLES
+from dsa_zmq.model.records import NO_HASH
 from dsa_zmq.protocol.operations import ListDirectory, Locate, Remove, Stat
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -22,8 +25,15 @@ GOLDEN = json.loads((ROOT / "tests/golden/catalog_v1.json").read_text())
 DOCUMENT = (ROOT / "docs/ON_DISK_CATALOG.md").read_text()
 
 
+LOG = ("log", 1, COLUMNS)
+
+
 def value(stored):
     return bytes.fromhex(stored["bytes"]) if isinstance(stored, dict) else stored
+
+
+def open_catalog(path, **options):
+    return Catalog.open(OsDisk(path), rng=random.Random(0), secret=b"\x5a" * 32, ballast_bytes=0, **options)
 
 
 @pytest.fixture
@@ -36,7 +46,7 @@ def golden(tmp_path):
         for row in rows:
             connection.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", [value(v) for v in row])
     connection.close()
-    catalog = Catalog.open(OsDisk(tmp_path), rng=random.Random(0), secret=b"\x5a" * 32, ballast_bytes=0)
+    catalog = open_catalog(tmp_path)
     yield catalog
     catalog.close()
 
@@ -62,6 +72,26 @@ def test_a_catalog_of_format_1_is_read_and_goes_on(golden):
     assert golden.audit() == []
 
 
+def test_an_older_catalog_gets_a_log_that_nothing_leads_to(golden, tmp_path):
+    assert golden.run([LoadLog()]) == [LogState(0, NO_HASH, 1, 0, 0, 0)]
+    golden.close()
+    catalog = open_catalog(tmp_path, keeps_log=True)
+    (state,) = catalog.run([LoadLog()])
+    assert (state.result.position, state.result.volume, state.result.restored_ns) == (2, 0, 0)
+    catalog.run([BeginVolume(5, "")])
+    catalog.close()
+    connection = apsw.Connection(str(tmp_path / CATALOG_FILE))
+    connection.execute("UPDATE meta SET number = 2 WHERE name = 'format'")
+    connection.execute("DELETE FROM meta WHERE name IN ('volume', 'restored_ns')")
+    connection.execute("DROP TABLE log")
+    connection.close()
+    catalog = open_catalog(tmp_path, keeps_log=True)
+    (state,) = catalog.run([LoadLog()])
+    assert (state.position, state.result.volume) == (2, 0)
+    assert catalog.audit() == []
+    catalog.close()
+
+
 def test_what_format_1_left_to_be_let_go_is_let_go(golden):
     assert {row[0] for row in GOLDEN["rows"]["dead"]} == {1, 2, 3, 4, 5, 6}, "every kind"
     while golden.run([CollectGarbage(5, 1 << 62, 0, 1 << 62, horizon=1 << 40)])[0].more:
@@ -80,11 +110,8 @@ def test_the_document_names_every_table_with_its_columns_and_its_key():
     rows = re.findall(r"^\| `(\w+)` \| (\*\*.+?) \|", DOCUMENT, re.MULTILINE)
     described = {name: [column.strip() for column in columns.split(",")] for name, columns in rows}
     assert described == {
-        table.name: [
-            f"**{column}**" if position < table.width else column
-            for position, column in enumerate(table.columns.split(", "))
-        ]
-        for table in TABLES
+        name: [f"**{column}**" if position < width else column for position, column in enumerate(columns.split(", "))]
+        for name, width, columns in [*[(table.name, table.width, table.columns) for table in TABLES], LOG]
     }
 
 
@@ -97,6 +124,5 @@ def test_every_table_is_made_by_the_migrations():
     connection = apsw.Connection(":memory:")
     for statement in schema.statements(0):
         connection.execute(statement)
-    for table in TABLES:
-        columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table.name})")]
-        assert ", ".join(columns) == table.columns
+    for name, _, columns in [*[(table.name, table.width, table.columns) for table in TABLES], LOG]:
+        assert ", ".join(row[1] for row in connection.execute(f"PRAGMA table_info({name})")) == columns

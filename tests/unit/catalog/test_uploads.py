@@ -344,7 +344,7 @@ def test_an_outdated_commit_changes_nothing_and_its_answer_is_kept(kit):
 def test_requests_of_one_batch_see_the_directory_as_those_before_them_left_it(kit):
     made = MakeDirectory("/d", redundancy="copies=3")
     requests = [heir(kit, "/d/a"), Move("/d", "/e"), made, heir(kit, "/d/b"), heir(kit, "/d/c", "copies=3")]
-    results = kit.catalog.run([kit.request(operation) for operation in requests])
+    results = kit.run(*[kit.request(operation) for operation in requests])
     assert [getattr(result, "code", "") for result in results] == ["", "", "", "outdated", ""]
 
 

@@ -1,0 +1,126 @@
+"""The nodes that come to where a lost master is restored: who they are, what they hold, and whom they have heard. Pure.
+
+A node that hears of a living master after it came here proves that one is alive. One that heard of it shortly before proves
+nothing yet: the master may just have died. So each has to have heard nothing for a while.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from actors.core import Address
+from dsa_zmq.errors import DSAError, Unavailable
+from dsa_zmq.master.restore_plan import Copy
+from dsa_zmq.protocol.messages import Register
+from dsa_zmq.protocol.volumes import Claimed, VolumeState
+
+MS = 1_000_000
+SINCE_VERSION = 2  #: of the protocol: before, nodes held no copies
+
+
+@dataclass(slots=True)
+class Guest:
+    """One node, by its store."""
+
+    register: Register  #: its newest
+    address: Address
+    told_ns: int = 0  #: when it first answered; 0: it has not yet
+    heard_ns: int | None = None  #: when it last heard of a master; None: it never did
+    seen_term: int = 0
+    number: int = 0
+    volumes: list[VolumeState] = field(default_factory=list)
+    claimed: bool = False  #: it has promised
+
+    @property
+    def name(self) -> str:
+        return self.register.name
+
+    @property
+    def has_told(self) -> bool:
+        return self.told_ns > 0
+
+
+class Guests:
+    """Those of one cluster. ``quiet_ns``: so long a node must have heard of no master. Times are monotonic."""
+
+    def __init__(self, quiet_ns: int) -> None:
+        self._quiet_ns = quiet_ns
+        self.by_store: dict[bytes, Guest] = {}
+
+    def __iter__(self) -> Iterator[Guest]:
+        return iter(self.by_store.values())
+
+    def came(self, address: Address, message: Register) -> Guest:
+        """It asks to be registered: from now on it is spoken to at this address."""
+        guest = self.by_store.get(message.store_id)
+        if guest is None:
+            guest = self.by_store[message.store_id] = Guest(message, address)
+        elif guest.register.incarnation != message.incarnation:  # what it has promised and holds is durable
+            guest.told_ns, guest.heard_ns = 0, None
+        guest.register, guest.address = message, address
+        guest.seen_term = max(guest.seen_term, message.seen_term)
+        guest.number = guest.number or message.node
+        return guest
+
+    def told(self, message: Claimed, now_ns: int) -> Guest | None:
+        """Its answer; None for somebody who did not come."""
+        guest = self.by_store.get(message.store_id)
+        if guest is not None:
+            guest.told_ns = guest.told_ns or now_ns
+            if message.heard_ms >= 0:
+                guest.heard_ns = max(guest.heard_ns or 0, now_ns - message.heard_ms * MS)
+            guest.seen_term = max(guest.seen_term, message.seen_term)
+            guest.number = message.node
+            guest.volumes = list(message.volumes)
+        return guest
+
+    def alive(self) -> Guest | None:
+        """A node that has heard of a master since it first spoke to us, give or take what was on its way."""
+        for guest in self.by_store.values():
+            if guest.heard_ns is not None and guest.has_told and guest.heard_ns > guest.told_ns + self._quiet_ns // 5:
+                return guest
+        return None
+
+    def restless(self, now_ns: int) -> Guest | None:
+        """A node that heard of one a short while ago, or has not told anything yet."""
+        for guest in self.by_store.values():
+            if not guest.has_told or (guest.heard_ns is not None and now_ns < guest.heard_ns + self._quiet_ns):
+                return guest
+        return None
+
+    def copies(self) -> list[Copy]:
+        """All that they hold, by name."""
+        return [
+            Copy(guest.name, state, guest.register.store_id)
+            for guest in sorted(self.by_store.values(), key=lambda guest: guest.name)
+            for state in guest.volumes
+        ]
+
+    def where(self, copy: Copy) -> Address | None:
+        """The holder's address now."""
+        guest = self.by_store.get(copy.store)
+        return None if guest is None else guest.address
+
+    @property
+    def highest_term(self) -> int:
+        terms = [guest.seen_term for guest in self.by_store.values()]
+        terms += [state.term for guest in self.by_store.values() for state in guest.volumes]
+        return max(terms, default=0)
+
+
+def why_strange(message: Register, cluster: str) -> DSAError | None:
+    """Why a node is none of those that are waited for; ``cluster`` is the beginning of the id. It may be taken in
+    later, when the master is there."""
+    if not message.cluster:
+        return Unavailable("this node was never in a cluster", "it is taken in when the master has been started")
+    if message.version < SINCE_VERSION:
+        return Unavailable(
+            "this node's software knows no copies of the catalog", "upgrade it before the master is restored"
+        )
+    if not message.cluster.hex().startswith(cluster):
+        return Unavailable(
+            f"this node belongs to another cluster ({message.cluster.hex()[:8]}) than the one that is restored here",
+            "point it at its own master",
+        )
+    return None

@@ -1,0 +1,136 @@
+"""Which copies of the catalog give which moment, and which nodes have to be there before one is used. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from dsa_zmq.errors import Conflict, NotFound
+from dsa_zmq.master.catalog.rebuild import NO_LIMIT
+from dsa_zmq.model.limits import CATALOG_ENOUGH
+from dsa_zmq.protocol.volumes import VolumeState
+
+
+class Copy(NamedTuple):
+    """A volume as one node has it."""
+
+    node: str  #: its name
+    state: VolumeState
+    store: bytes = b""
+
+
+class Step(NamedTuple):
+    """One volume that is read: of the first the snapshot too, of the others the log only."""
+
+    volume: int
+    upto: int  #: position of the log up to which this one is to be believed
+    holders: tuple[Copy, ...]  #: those that have it, who has most of it first
+
+    @property
+    def best(self) -> VolumeState:
+        return self.holders[0].state
+
+
+class History(NamedTuple):
+    """The moments of the catalog that some copies can give, by the clock of the master that made them."""
+
+    first_ns: int
+    last_ns: int
+
+
+def is_usable(state: VolumeState) -> bool:
+    """The catalog can be made of it alone."""
+    return state.complete and 0 <= state.whole <= state.position
+
+
+def history_of(copies: Iterable[Copy]) -> History | None:
+    """From the earliest to the latest moment; None if there is no usable copy."""
+    usable = [copy.state for copy in copies if is_usable(copy.state)]
+    if not usable:
+        return None
+    return History(min(state.whole_ns for state in usable), max(_moment(state) for state in usable))
+
+
+def choose(copies: Sequence[Copy], *, at_ns: int = NO_LIMIT, limits: Mapping[int, int] | None = None) -> list[Step]:
+    """What to read, in order. ``limits`` are positions behind which volumes turned out to be of no use.
+
+    Raises NotFound if no copy can be used, Conflict if the moment is outside of what they give.
+    """
+    held: dict[int, list[Copy]] = {}
+    for copy in copies:
+        limit = (limits or {}).get(copy.state.volume, NO_LIMIT)
+        if copy.state.begun >= 0 and limit >= 0:
+            state = msgspec.structs.replace(copy.state, position=min(copy.state.position, limit))
+            held.setdefault(copy.state.volume, []).append(copy._replace(state=state))
+    if at_ns >= NO_LIMIT:
+        usable = [step for step in _steps(held, limits) if is_usable(step.best)]
+        if not usable:
+            raise NotFound("no node that is here has a usable copy of the catalog", "start the other nodes too")
+        return [max(usable, key=lambda step: (newness(step.best), step.best.begun))]  # of equals, the shorter log
+    return _as_of(_steps(held, limits), at_ns)
+
+
+def newness(state: VolumeState) -> tuple[int, int]:
+    """Of two copies the newer one has the larger one."""
+    return state.term, state.position
+
+
+def _steps(held: Mapping[int, Sequence[Copy]], limits: Mapping[int, int] | None) -> list[Step]:
+    """Each volume alone, the oldest first."""
+    steps = []
+    for volume, copies in held.items():
+        best_first = sorted(copies, key=lambda copy: (is_usable(copy.state), newness(copy.state)), reverse=True)
+        steps.append(Step(volume, (limits or {}).get(volume, NO_LIMIT), tuple(best_first)))
+    return sorted(steps, key=lambda step: (step.best.begun_ns, step.volume))
+
+
+def _as_of(steps: Sequence[Step], at_ns: int) -> list[Step]:
+    """The last snapshot that was whole by then, its log, and the logs of the volumes that were begun until then."""
+    usable = [step for step in steps if is_usable(step.best)]
+    if not usable:
+        raise NotFound("no node that is here has a usable copy of the catalog", "start the other nodes too")
+    whole = [step for step in usable if step.best.whole_ns <= at_ns]
+    if not whole:
+        raise Conflict("the copies of the catalog do not reach back to that moment", "name a later one")
+    chain = [max(whole, key=lambda step: (step.best.whole_ns, newness(step.best)))]
+    for later in steps[steps.index(chain[0]) + 1 :]:
+        last, next_one = chain[-1].best, later.best
+        if next_one.begun_ns > at_ns:
+            break
+        if next_one.begun > last.position or _is_fork(last, next_one):
+            raise Conflict("the copies of the catalog have a gap around that moment", "name an earlier or a later one")
+        if next_one.position > last.position:
+            chain.append(later)
+    return chain
+
+
+def key_of(steps: Sequence[Step]) -> list[tuple[int, int, int]]:
+    """What is read, and how far: two plans with one key give one catalog."""
+    return [(step.volume, step.upto, step.best.position) for step in steps]
+
+
+def _is_fork(before: VolumeState, after: VolumeState) -> bool:
+    """The catalog had been restored when ``after`` was begun: what ``before`` has behind that is of another time."""
+    return after.term > before.term and after.begun < before.position and _moment(before) <= after.begun_ns
+
+
+def _moment(state: VolumeState) -> int:
+    return max(state.wall_ns, state.whole_ns)
+
+
+def may_be_lost(absent: Collection[str], copies: Sequence[Copy]) -> bool:
+    """Whether something that was acknowledged while enough copies were kept may be on the absent nodes only."""
+    return len(absent) >= CATALOG_ENOUGH or not copies
+
+
+def unusable(copies: Iterable[Copy]) -> list[str]:
+    """Copies that cannot be used, or not to their end, in words."""
+    said = []
+    for node, state, _ in copies:
+        if state.damage:
+            said.append(f"volume {state.volume} on {node} is damaged behind change {state.position}: {state.damage}")
+        elif not is_usable(state):
+            said.append(f"volume {state.volume} on {node} is incomplete")
+    return said

@@ -1,0 +1,416 @@
+"""A lost master's catalog is made anew, at the master's address: from the copies that nodes hold, or from a file.
+
+::
+
+    gathering --all of the newest membership here, no master heard--> reading --> planned --told to--> claiming --> finishing
+        ^ nodes are only asked                                                                          |
+        +------------------------- a node has more than was read: it is read again <-------------------+
+
+Nodes ask to be registered, and are *asked* in their turn: what do you hold, and when did you last hear of a master? Which
+nodes have to be there is in the copy itself. Only when all is known and wanted is each node *claimed*: from then on it obeys
+nobody of a lower term, durably, so a former master that is alive all the same cannot go on. What the nodes hold after that
+is final. It is restored only if it is what was read before; else it is read again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+from actors.core import Actor, Channel, Context, Message, Peer, Token
+from dsa_zmq.errors import Conflict, DSAError, Incompatible, Invalid, NotFound, Unavailable
+from dsa_zmq.master.calls import failure
+from dsa_zmq.master.catalog.rebuild import Preview, Rebuilt, Restoration
+from dsa_zmq.master.catalog.tables import StoreRow
+from dsa_zmq.master.restore_copying import Copying
+from dsa_zmq.master.restore_events import (
+    Came,
+    Event,
+    Failed,
+    Go,
+    Noted,
+    Planned,
+    Restored,
+    Waiting,
+    Wanted,
+)
+from dsa_zmq.master.restore_guests import Guest, Guests, why_strange
+from dsa_zmq.master.restore_plan import Copy, Step, choose, is_usable, key_of, newness, unusable
+from dsa_zmq.model.ids import TERM_BITS
+from dsa_zmq.protocol.messages import OLDEST_VERSION, PROTOCOL_VERSION, Hello, Refused, Register
+from dsa_zmq.protocol.volumes import Claim, Claimed, VolumeData
+
+SECOND = 1_000_000_000
+TICK_NS = SECOND // 4
+TERM_MARGIN = 1000
+"""Above the highest term that was heard of: a node that is absent may have obeyed a later start of the lost master."""
+
+
+class RestoreActor(Actor):
+    """See the module. ``tell`` is called with an :data:`Event` within a turn; after Restored or Failed the actor stops."""
+
+    def __init__(self, wanted: Wanted, tell: Callable[[Event], None]) -> None:
+        self._wanted = wanted
+        self._tell = tell
+        self._guests = Guests(int(wanted.quiet_s * SECOND))
+        self._state = "gathering"
+        self._numbers = 0
+        self._deadline_ns = 0
+        self._came_ns = 0  #: when the last new node came
+        self._said = ""
+        self._copying = Copying(
+            tell,
+            self._next_number,
+            self._guests.where,
+            at_ns=wanted.at_ns,
+            file_bytes=wanted.file_bytes,
+            damaged_too=wanted.older,
+        )
+        self._claim: Claim | None = None
+        self._master = b""
+        self.refused: dict[str, str] = {}  #: strangers, by name, and why
+
+    # --- life -----------------------------------------------------------------------------------------------------
+
+    def on_start(self, ctx: Context) -> None:
+        self._master = ctx.random.randbytes(16)
+        self._deadline_ns = ctx.now_ns() + int(self._wanted.wait_s * SECOND)
+        ctx.set_timer("tick", TICK_NS)
+        if self._wanted.file_bytes >= 0:
+            self._read(ctx, [])
+
+    def on_timer(self, ctx: Context, token: Token) -> None:
+        if self._state == "ended":
+            return
+        ctx.set_timer("tick", TICK_NS)
+        try:
+            self._step(ctx)
+        except DSAError as error:
+            self._fail(ctx, error)
+
+    def on_call(self, ctx: Context, call: Any) -> None:
+        if isinstance(call, Go) and self._state == "planned":
+            try:
+                self._begin_claiming(ctx)
+            except DSAError as error:
+                self._fail(ctx, error)
+
+    def on_message(self, ctx: Context, sender: Peer, message: Message, payload: Sequence[memoryview]) -> None:
+        if sender.channel is not Channel.DIRECT or self._state == "ended":
+            return
+        try:
+            match message:
+                case Register():
+                    self._on_register(ctx, sender, message)
+                case Hello():
+                    why = Unavailable("a lost master is being restored here", "try again when it has been started")
+                    ctx.send(sender.address, Refused(message.number, failure(why)))
+                case Claimed():
+                    self._on_claimed(message, ctx.now_ns())
+                case Refused():
+                    self._on_refused(sender, message)
+                case VolumeData() if self._state == "reading":
+                    self._copying.on_data(ctx, message, payload)
+                    self._look_at_copying(ctx)
+        except DSAError as error:
+            self._fail(ctx, error)
+
+    # --- who comes ------------------------------------------------------------------------------------------------
+
+    def _on_register(self, ctx: Context, sender: Peer, message: Register) -> None:
+        if (why := why_strange(message, self._cluster)) is not None:
+            if message.name not in self.refused:
+                self.refused[message.name] = why.message
+                self._tell(Noted(f"{message.name}: {why.message}"))
+            ctx.send(sender.address, Refused(message.number, failure(why)))
+            return
+        known = len(self._guests.by_store)
+        guest = self._guests.came(sender.address, message)
+        if len(self._guests.by_store) > known:
+            self._came_ns = ctx.now_ns()
+        self._ask(ctx, guest)
+
+    @property
+    def _cluster(self) -> str:
+        """The beginning of its id, as far as it is known."""
+        return self._preview.cluster if self._preview is not None else self._wanted.cluster
+
+    @property
+    def _preview(self) -> Preview | None:
+        return self._copying.preview
+
+    def _next_number(self) -> int:
+        self._numbers += 1
+        return self._numbers
+
+    def _ask(self, ctx: Context, guest: Guest) -> None:
+        if self._claim is not None:
+            if not guest.claimed:
+                ctx.send(guest.address, self._claim)
+            return
+        self._numbers += 1
+        cluster = guest.register.cluster
+        question = Claim(self._numbers, PROTOCOL_VERSION, OLDEST_VERSION, cluster, 0, self._master, asks=True)
+        ctx.send(guest.address, question)
+
+    def _on_refused(self, sender: Peer, message: Refused) -> None:
+        """It does not let itself be asked, or claimed."""
+        guest = next((guest for guest in self._guests if guest.address == sender.address), None)
+        if guest is None:
+            return
+        said = message.failure
+        if self._claim is not None and message.number == self._claim.number:
+            raise Conflict(f"node '{guest.name}' cannot be claimed: {said.message}", said.remedy)
+        del self._guests.by_store[guest.register.store_id]
+        if guest.name not in self.refused:
+            self.refused[guest.name] = said.message
+            self._tell(Noted(f"{guest.name}: {said.message}"))
+
+    def _on_claimed(self, message: Claimed, now_ns: int) -> None:
+        guest = self._guests.by_store.get(message.store_id)
+        if guest is None:
+            return
+        news = not guest.has_told
+        self._guests.told(message, now_ns)
+        if news:
+            self._tell(Came(guest.name, len(guest.volumes)))
+            for text in unusable([copy for copy in self._guests.copies() if copy.node == guest.name]):
+                self._tell(Noted(text))
+        if self._claim is not None and message.number == self._claim.number:
+            guest.claimed = True
+
+    # --- what there is to do --------------------------------------------------------------------------------------
+
+    def _step(self, ctx: Context) -> None:
+        now = ctx.now_ns()
+        for guest in self._guests:
+            self._ask(ctx, guest)
+        if (hearer := self._guests.alive()) is not None and self._claim is None:
+            ago = max(0.0, (now - (hearer.heard_ns or now)) / SECOND)
+            raise Conflict(
+                f"a master of term {hearer.seen_term} is alive: {hearer.name} heard it {ago:.1f} s ago",
+                "nothing has to be restored: point nodes and clients at it, or stop it first",
+            )
+        if self._state == "gathering":
+            self._gather(ctx, now)
+        elif self._state == "reading":
+            self._copying.step(ctx)
+            self._look_at_copying(ctx)
+        elif self._state == "claiming":
+            self._claim_all(ctx, now)
+
+    def _gather(self, ctx: Context, now: int) -> None:
+        """Wait for nodes, and read the newest copy of those that are here: it says who has to be."""
+        late = now >= self._deadline_ns
+        if (guest := self._guests.restless(now)) is not None:
+            self._wait_for(
+                f"{guest.name} heard of a master a moment ago" if guest.has_told else f"{guest.name} to answer"
+            )
+            if not guest.has_told and late:
+                raise Unavailable(f"node '{guest.name}' does not answer", "look at its log, or stop it")
+            return
+        if not self._guests.by_store:
+            self._wait_for("nodes")
+            if late:
+                raise Unavailable(
+                    f"no node of a cluster came here within {self._wanted.wait_s:g} s{self._strangers()}",
+                    "start the nodes; they look for the master where it was",
+                )
+            return
+        if now < self._came_ns + int(self._wanted.settle_s * SECOND):
+            return
+        self._check_clusters()
+        if self._wanted.file_bytes < 0:
+            try:
+                steps = self._choose()
+            except (NotFound, Conflict):
+                if late:
+                    raise
+                self._wait_for("nodes with a usable copy of the catalog")
+                return
+            if self._copying.state != "read" or key_of(steps) != self._copying.key:
+                self._read(ctx, steps)
+                return
+        if absent := self._absent():
+            self._wait_for(", ".join(absent))
+            if late:
+                self._fail_absent(ctx, absent)
+            return
+        self._plan(ctx)
+
+    def _wait_for(self, why: str) -> None:
+        if why != self._said:
+            self._said = why
+            self._tell(Waiting(why))
+
+    def _strangers(self) -> str:
+        return f"; {len(self.refused)} others did: {', '.join(sorted(self.refused))}" if self.refused else ""
+
+    def _check_clusters(self) -> None:
+        clusters = {guest.register.cluster.hex(): guest.name for guest in self._guests}
+        if len(clusters) > 1:
+            some = ", ".join(f"{cluster[:8]} ({name})" for cluster, name in sorted(clusters.items()))
+            raise Invalid(f"nodes of {len(clusters)} clusters come here: {some}", "say which one with --cluster")
+
+    # --- membership -----------------------------------------------------------------------------------------------
+
+    def _members(self) -> list[StoreRow]:
+        return self._preview.nodes if self._preview is not None else []
+
+    def _absent(self) -> list[str]:
+        """Nodes that are needed and not here."""
+        return sorted(row.name for row in self._missing() if row.name not in self._wanted.without)
+
+    def _missing(self) -> list[StoreRow]:
+        return [row for row in self._members() if row.store_id not in self._guests.by_store]
+
+    def _fail_absent(self, ctx: Context, absent: Collection[str]) -> None:
+        error = Unavailable(
+            f"{len(absent)} of the {len(self._members())} nodes have not come: {', '.join(absent)}",
+            "start them, or leave them out with " + " ".join(f"--without {name}" for name in absent),
+        )
+        self._fail(ctx, error, tuple(absent))
+
+    def _plan(self, ctx: Context) -> None:
+        assert self._preview is not None, "it was read"
+        names = {row.name for row in self._members()}
+        if unknown := sorted(set(self._wanted.without) - names):
+            raise Invalid(
+                f"there is no node '{unknown[0]}' to leave out", f"the nodes are: {', '.join(sorted(names)) or 'none'}"
+            )
+        copies = self._guests.copies()
+        self._check_file(copies)
+        newest = max([copy.state for copy in copies if is_usable(copy.state)], key=newness, default=None)
+        self._state = "planned"
+        planned = Planned(
+            self._preview,
+            copies,
+            [step.volume for step in self._copying.steps],
+            sorted(row.name for row in self._missing()),
+            max(newest.wall_ns if newest else 0, self._preview.moment_ns),
+            max(newest.position if newest else 0, self._preview.position),
+        )
+        self._tell(planned)
+
+    def _check_file(self, copies: Sequence[Copy]) -> None:
+        """A file must not be restored over what nodes hold that is newer, unless that is wanted."""
+        preview = self._preview
+        if self._wanted.file_bytes < 0 or self._wanted.older or preview is None:
+            return
+        newer = [copy for copy in copies if newness(copy.state) > (preview.term, preview.position)]
+        if newer:
+            best = max(newer, key=lambda copy: newness(copy.state))
+            lag_s = max(0, best.state.wall_ns - preview.moment_ns) / SECOND
+            raise Conflict(
+                f"node '{best.node}' holds a catalog that is newer by {best.state.position - preview.position} changes"
+                f" ({lag_s:.0f} s) than the file",
+                "restore it with --from-nodes; or give up what is newer with --older",
+            )
+
+    # --- reading --------------------------------------------------------------------------------------------------
+
+    def _read(self, ctx: Context, steps: Sequence[Step]) -> None:
+        self._state = "reading"
+        self._copying.begin(ctx, steps)
+
+    def on_result(self, ctx: Context, token: Token, result: Any) -> None:
+        if isinstance(result, Exception) and not isinstance(result, DSAError):
+            raise result  # our bug
+        if self._state == "ended":
+            return
+        try:
+            rebuilt = self._copying.on_result(ctx, token, result)
+            if rebuilt is not None:
+                self._done(ctx, rebuilt)
+            else:
+                self._look_at_copying(ctx)
+        except DSAError as error:
+            self._fail(ctx, error)
+
+    def _look_at_copying(self, ctx: Context) -> None:
+        """Go on when something was read, or cannot be."""
+        if self._state != "reading":
+            return
+        copying = self._copying
+        if copying.state == "exhausted":
+            if self._claim is None:
+                self._state = "gathering"  # somebody who has more may come
+            else:
+                self._read(ctx, self._choose())
+        elif copying.state == "read":
+            self._forget_strangers()
+            if self._claim is None:
+                self._state = "gathering"
+            elif absent := self._absent():
+                self._fail_absent(ctx, absent)
+            else:
+                self._finish(ctx)
+
+    def _choose(self) -> list[Step]:
+        return choose(self._guests.copies(), at_ns=self._wanted.at_ns, limits=self._copying.limits)
+
+    def _forget_strangers(self) -> None:
+        """It is known only now of which cluster a file is."""
+        for store, guest in list(self._guests.by_store.items()):
+            if not guest.register.cluster.hex().startswith(self._cluster):
+                del self._guests.by_store[store]
+                self._tell(Noted(f"{guest.name}: this node belongs to another cluster"))
+
+    # --- claiming -------------------------------------------------------------------------------------------------
+
+    def _begin_claiming(self, ctx: Context) -> None:
+        assert self._preview is not None, "it was planned"
+        term = max(self._guests.highest_term, self._preview.term) + TERM_MARGIN
+        if term + 1 >= 1 << TERM_BITS:
+            raise Incompatible(f"no master can come after term {term - TERM_MARGIN}", "look at the nodes: one is wrong")
+        self._state = "claiming"
+        cluster = bytes.fromhex(self._preview.cluster)
+        self._claim = Claim(self._next_number(), PROTOCOL_VERSION, OLDEST_VERSION, cluster, term, self._master)
+        self._deadline_ns = ctx.now_ns() + int(self._wanted.wait_s * SECOND)
+        for guest in self._guests:
+            self._ask(ctx, guest)
+
+    def _claim_all(self, ctx: Context, now: int) -> None:
+        assert self._claim is not None, "that is what claiming means"
+        members = {row.store_id for row in self._members()}
+        silent = [guest.name for guest in self._guests if not guest.claimed and guest.register.store_id in members]
+        if silent:
+            self._wait_for(f"the promise of {', '.join(sorted(silent))}")
+            if now >= self._deadline_ns:
+                raise Unavailable(
+                    f"nodes do not answer any more: {', '.join(sorted(silent))}", "look at their logs, then begin again"
+                )
+            return
+        if self._guests.highest_term > self._claim.term:
+            raise Conflict("somebody else has claimed these nodes meanwhile", "restore in one place only")
+        if self._wanted.file_bytes >= 0:
+            self._check_file(self._guests.copies())
+        else:
+            steps = self._choose()
+            if key_of(steps) != self._copying.key:
+                self._tell(Noted("a node has got more meanwhile: it is read again"))
+                self._read(ctx, steps)
+                return
+        self._finish(ctx)
+
+    def _finish(self, ctx: Context) -> None:
+        assert self._claim is not None, "nothing is finished before all are claimed"
+        self._state = "finishing"
+        highest = max([guest.number for guest in self._guests], default=0)
+        self._copying.finish(ctx, Restoration(self._claim.term, ctx.wall_ns(), highest))
+
+    def _done(self, ctx: Context, rebuilt: Rebuilt) -> None:
+        assert self._claim is not None, "nothing is finished before all are claimed"
+        self._state = "ended"
+        claimed = sorted(guest.name for guest in self._guests if guest.claimed)
+        self._tell(Restored(rebuilt, self._claim.term, claimed))
+        ctx.stop(0)
+
+    # --- ends -----------------------------------------------------------------------------------------------------
+
+    def _fail(self, ctx: Context, error: DSAError, absent: tuple[str, ...] = ()) -> None:
+        self._state = "ended"
+        claimed = tuple(sorted(guest.name for guest in self._guests if guest.claimed))
+        moment = self._preview.moment_ns if self._preview is not None else 0
+        self._tell(Failed(error, absent, moment, claimed, self._claim.term if self._claim is not None else 0))
+        ctx.stop(error.exit_status)

@@ -1,0 +1,424 @@
+"""A lost master's catalog comes back from its nodes: whole, the newest, and only where no other master lives."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from actors.sim.faults import Faults
+from dsa_zmq.errors import AlreadyExists, Conflict, DSAError, Unavailable
+from dsa_zmq.master import restore_reading
+from dsa_zmq.master.catalog.catalog import CATALOG_FILE, Catalog
+from dsa_zmq.master.restore_events import Came, Failed, Reads, Waiting
+from dsa_zmq.master.restore_jobs import MADE_FILE
+from dsa_zmq.master.restoring import TERM_MARGIN
+from tests.sim.inn import SECOND, Inn, state_of
+from tests.unit.catalog.conftest import Kit
+from tests.unit.catalog.scribe import Scribe, busy, dump
+
+TABLES = ("meta", "drops", "holders", "inventories")
+
+
+class Lost:
+    """A catalog that is lost, and what there is of it."""
+
+    def __init__(self, seed: int = 5) -> None:
+        self.kit = Kit(seed, nodes=3)
+        self.scribe = Scribe(self.kit, random.Random(seed))
+        self.scribe.note()
+        self.cluster = self.kit.catalog.cluster
+        busy(self.kit, self.scribe, 5)
+        self.old = self.scribe.begin(1).complete()
+        busy(self.kit, self.scribe, 5)
+        self.volume = self.scribe.begin(2)
+        busy(self.kit, self.scribe, 5, volume=self.volume)
+        self.volume.complete()
+        busy(self.kit, self.scribe, 10)
+
+    def inn(self, *names: str, seed: int = 1, faults: Faults | None = None) -> Inn:
+        """Where these of the nodes come, each with both volumes."""
+        inn = Inn(seed, faults) if faults else Inn(seed)
+        for row in self.kit.nodes:
+            if row.name in (names or ("n0", "n1", "n2")):
+                guest = inn.guest(row.name, row.node, self.cluster, store=row.store_id)
+                guest.hold(self.old.data(), self.volume.data(random.Random(row.node)))
+        return inn
+
+    def rows(self) -> dict[str, Any]:
+        return self.kit.dump(*TABLES)
+
+
+@pytest.fixture
+def lost() -> Lost:
+    return Lost()
+
+
+def restored(inn: Inn) -> dict[str, Any]:
+    """The rows of what was published."""
+    assert MADE_FILE not in inn.disk.listdir("")
+    return {name: rows for name, rows in dump(inn.disk, CATALOG_FILE).items() if name not in TABLES}
+
+
+# --- as it should go --------------------------------------------------------------------------------------------------
+
+
+def test_the_catalog_comes_back_as_it_was_and_a_master_goes_on_with_it(lost: Lost) -> None:
+    inn = lost.inn()
+    inn.start()
+    plan = inn.planned()
+    assert (plan.preview.files, plan.preview.position) == (lost.kit.number("files"), lost.scribe.position)
+    assert (plan.volumes, plan.absent) == ([2], [])
+    assert all(guest.promised == [] for guest in inn.guests.values()), "nobody is claimed for a plan"
+    assert not inn.disk.exists(CATALOG_FILE)
+    done = inn.go()
+    assert done.nodes == ["n0", "n1", "n2"]
+    assert done.term == 5 + TERM_MARGIN
+    assert all(guest.promised == [done.term] for guest in inn.guests.values())
+    assert restored(inn) == lost.rows()
+    catalog = Catalog.open(inn.disk, rng=inn.rng, secret=b"s" * 32, ballast_bytes=0)
+    assert catalog.term == done.term + 1
+    assert catalog.audit() == []
+    catalog.close()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_it_gets_through_a_bad_network(lost: Lost, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(restore_reading, "PIECE_BYTES", 700)
+    faults = Faults(loss=0.1, duplicate=0.1, spike=0.05, reset=0.01, slow_batch=0.1, slow_batch_ns=SECOND)
+    inn = lost.inn(seed=seed, faults=faults)
+    for guest in inn.guests.values():
+        guest.short = 500
+    inn.start(wait_s=60)
+    inn.planned()
+    inn.go()
+    assert restored(inn) == lost.rows()
+
+
+def test_who_has_most_is_read(lost: Lost) -> None:
+    inn = lost.inn()
+    records = [record.data for record in lost.volume.log]
+    whole = lost.volume.data()
+    inn.guests["n0"].hold(whole[: -len(b"".join(records[-3:]))])
+    del inn.guests["n1"].volumes[2]
+    inn.guests["n2"].hold(whole)
+    inn.start()
+    assert inn.planned().preview.position == lost.scribe.position
+
+
+def test_another_holder_is_read_when_one_is_silent(lost: Lost) -> None:
+    inn = lost.inn()
+    inn.guests["n0"].reads = False
+    inn.guests["n1"].reads = False
+    inn.start()
+    inn.planned()
+    assert "cannot be read from n0: it does not answer" in inn.notes
+    inn.go()
+    assert restored(inn) == lost.rows()
+
+
+def test_another_holder_is_read_when_bytes_are_damaged(lost: Lost) -> None:
+    inn = lost.inn()
+    for name in ("n0", "n1"):
+        data = bytearray(inn.guests[name].volumes[2])
+        inn.guests[name].states[2] = state_of(bytes(data))
+        data[len(data) // 3 if name == "n0" else -40] ^= 4
+        inn.guests[name].volumes[2] = bytes(data)
+    inn.start()
+    inn.planned()
+    assert "cannot be read from n0: a record of the catalog is damaged" in inn.notes
+    inn.go()
+    assert restored(inn) == lost.rows()
+
+
+def test_what_is_before_the_damage_is_used_when_all_copies_have_one(lost: Lost) -> None:
+    inn = lost.inn()
+    last = lost.volume.log[-2].data
+    for guest in inn.guests.values():
+        data = guest.volumes[2]
+        del guest.volumes[1]
+        guest.states[2] = state_of(data)
+        at = data.index(last)
+        guest.volumes[2] = data[: at + 120] + b"\0" + data[at + 121 :]
+    inn.start()
+    plan = inn.planned()
+    positions = [position for position in lost.scribe.as_of if position < lost.volume.log[-2].position]
+    assert plan.preview.position == max(positions)
+    assert plan.newest_position == lost.scribe.position, "the plan tells of the loss"
+    assert "no other node has more of it" in inn.notes
+    inn.go()
+    assert restored(inn) == {
+        name: rows for name, rows in lost.scribe.as_of[max(positions)].items() if name not in TABLES
+    }
+
+
+def test_a_moment_can_be_named(lost: Lost) -> None:
+    for position in sorted(lost.scribe.as_of)[-14::3]:
+        inn = lost.inn()
+        inn.start(at_ns=lost.scribe.walls[position])
+        assert inn.planned().preview.position == position
+        inn.go()
+        expected = lost.scribe.as_of[position]
+        assert restored(inn) == {name: rows for name, rows in expected.items() if name not in TABLES}
+
+
+def test_a_moment_before_all_copies_is_refused_with_what_there_is(lost: Lost) -> None:
+    inn = lost.inn()
+    inn.start(at_ns=1, wait_s=8)
+    with pytest.raises(Conflict, match="do not reach back to that moment"):
+        inn.planned()
+
+
+def test_what_a_node_got_between_plan_and_claim_is_restored_too(lost: Lost) -> None:
+    inn = lost.inn()
+    inn.start()
+    inn.planned()
+    busy(lost.kit, lost.scribe, 3)
+    newer = lost.volume.data()
+    guest = inn.guests["n1"]
+    guest.on_promise = lambda: guest.hold(newer) and None  # type: ignore[method-assign,func-returns-value]
+    inn.go()
+    assert "has got more meanwhile" in inn.notes
+    assert restored(inn) == lost.rows()
+
+
+# --- nodes that are missing -------------------------------------------------------------------------------------------
+
+
+def test_an_absent_node_has_to_be_named(lost: Lost) -> None:
+    inn = lost.inn("n0", "n2")
+    inn.start(wait_s=6)
+    failed = inn.failure()
+    assert failed.absent == ("n1",)
+    assert failed.moment_ns == lost.scribe.wall_ns
+    assert "--without n1" in failed.error.remedy
+    assert all(guest.promised == [] for guest in inn.guests.values())
+    inn.start(wait_s=6, without=("n1",))
+    assert inn.planned().absent == ["n1"]
+    assert inn.go().nodes == ["n0", "n2"]
+    assert restored(inn) == lost.rows()
+
+
+def test_a_node_that_comes_late_is_waited_for(lost: Lost) -> None:
+    inn = lost.inn("n0", "n2")
+    inn.start(wait_s=30)
+    inn.sim.run_until(lambda: Waiting("n1") in inn.events)
+    row = next(row for row in lost.kit.nodes if row.name == "n1")
+    inn.guest("n1", row.node, lost.cluster, store=row.store_id)
+    assert inn.planned().absent == []
+
+
+def test_a_name_that_no_node_has_is_refused(lost: Lost) -> None:
+    inn = lost.inn()
+    inn.start(without=("n7",))
+    assert "there is no node 'n7'" in inn.failure().error.message
+
+
+def test_nobody_is_restored_from_nobody(lost: Lost) -> None:
+    inn = Inn()
+    inn.start(wait_s=5)
+    assert "no node of a cluster came here within 5 s" in inn.failure().error.message
+    assert inn.disk.listdir("") == []
+
+
+def test_nodes_without_a_usable_copy_do_not_do(lost: Lost) -> None:
+    inn = lost.inn()
+    snapshot = b"".join(record.data for record in lost.volume.parts[:-1])
+    for guest in inn.guests.values():
+        guest.volumes.clear()
+    inn.guests["n0"].hold(snapshot)
+    inn.start(wait_s=5)
+    assert "no node that is here has a usable copy" in inn.failure().error.message
+    assert "volume 2 on n0 is incomplete" in inn.notes
+
+
+def test_strangers_wait(lost: Lost) -> None:
+    inn = lost.inn()
+    newcomer = inn.guest("new", 0, b"")
+    old = inn.guest("old", 9, lost.cluster)
+    old.version = 1
+    inn.start()
+    inn.planned()
+    assert [failure.code for failure in newcomer.refusals[:1] + old.refusals[:1]] == ["unavailable", "unavailable"]
+    assert "never in a cluster" in inn.notes
+    assert "upgrade it" in old.refusals[0].remedy or "upgrade it" in old.refusals[0].message
+
+
+def test_nodes_of_two_clusters_are_told_apart_by_the_operator(lost: Lost) -> None:
+    inn = lost.inn()
+    inn.guest("x", 1, b"another cluster.").hold()
+    inn.start()
+    assert "nodes of 2 clusters come here" in inn.failure().error.message
+    inn.start(cluster=lost.cluster.hex()[:6])
+    assert [event.node for event in inn.of(Came)] == []
+    inn.planned()
+    assert "belongs to another cluster" in inn.notes
+
+
+# --- another master ---------------------------------------------------------------------------------------------------
+
+
+def test_beside_a_living_master_nobody_is_claimed(lost: Lost) -> None:
+    inn = lost.inn()
+    inn.guests["n1"].hears = True
+    inn.start()
+    assert "a master of term 5 is alive: n1 heard it" in inn.failure().error.message
+    assert all(guest.promised == [] for guest in inn.guests.values())
+    assert inn.disk.listdir("") == []
+
+
+def test_a_master_that_has_just_died_is_waited_out(lost: Lost) -> None:
+    inn = lost.inn()
+    for guest in inn.guests.values():
+        guest.heard_ns = inn.sim.now_ns
+    inn.start()
+    begun = inn.sim.now_ns
+    inn.planned()
+    assert inn.sim.now_ns - begun >= 4 * SECOND
+    inn.go()
+
+
+def test_a_node_that_another_restore_has_claimed_ends_this_one(lost: Lost) -> None:
+    inn = lost.inn()
+    inn.start()
+    inn.planned()
+    inn.guests["n2"].seen_term = 10_000
+    with pytest.raises(Conflict, match="node 'n2' cannot be claimed: seen term 10000"):
+        inn.go()
+    assert not inn.disk.exists(CATALOG_FILE)
+
+
+def test_a_second_attempt_is_above_the_first(lost: Lost) -> None:
+    inn = lost.inn()
+    inn.start()
+    inn.planned()
+    inn.guests["n1"].claims = False
+    with pytest.raises(Unavailable, match="do not answer any more: n1"):
+        inn.go()
+    failed = inn.of(Failed)[0]
+    assert (failed.claimed, failed.term) == (("n0", "n2"), 5 + TERM_MARGIN)
+    inn.guests["n1"].claims = True
+    inn.start()
+    inn.planned()
+    assert inn.go().term == 5 + 2 * TERM_MARGIN
+    assert restored(inn) == lost.rows()
+
+
+def test_a_term_that_nothing_can_follow_is_refused(lost: Lost) -> None:
+    inn = lost.inn()
+    inn.guests["n0"].seen_term = 1 << 60
+    inn.start()
+    inn.planned()
+    with pytest.raises(DSAError, match="no master can come after term"):
+        inn.go()
+
+
+# --- from a file ------------------------------------------------------------------------------------------------------
+
+
+def test_a_backup_is_restored_when_nodes_have_nothing_newer(lost: Lost) -> None:
+    inn = lost.inn()
+    inn.start(lost.volume.data())
+    assert inn.planned().volumes == []
+    assert inn.go().nodes == ["n0", "n1", "n2"]
+    assert restored(inn) == lost.rows()
+    assert inn.of(Reads)[-1].done == inn.of(Reads)[-1].total
+
+
+def test_a_backup_that_is_older_than_a_node_has_to_be_wanted(lost: Lost) -> None:
+    backup = lost.volume.data()
+    position = lost.scribe.position
+    busy(lost.kit, lost.scribe, 4)
+    inn = lost.inn()
+    inn.start(backup)
+    error = inn.failure().error
+    assert f"newer by {lost.scribe.position - position} changes" in error.message
+    assert "--older" in error.remedy
+    inn.start(backup, older=True)
+    assert inn.planned().newest_position == lost.scribe.position
+    inn.go()
+    assert restored(inn) == {name: rows for name, rows in lost.scribe.as_of[position].items() if name not in TABLES}
+
+
+def test_a_damaged_backup_is_used_only_if_that_is_wanted(lost: Lost) -> None:
+    data = lost.volume.data()
+    for backup in (data[:-10], data[: len(data) - 60] + b"\1" * 60):
+        inn = lost.inn()
+        inn.start(backup)
+        assert "the file is damaged behind change" in inn.failure().error.message
+        inn.start(backup, older=True)
+        assert inn.planned().preview.position < lost.scribe.position
+    inn.start(data[:200])
+    assert inn.failure().error.exit_status in (4, 8)
+
+
+def test_a_file_that_is_no_backup_is_refused(lost: Lost) -> None:
+    inn = lost.inn()
+    inn.start(b"once upon a time" * 100)
+    assert "no record begins there" in inn.failure().error.message
+
+
+def test_nodes_of_another_cluster_than_the_file_do_not_count(lost: Lost) -> None:
+    inn = lost.inn()
+    inn.guest("x", 1, b"another cluster.").hold()
+    inn.start(lost.volume.data())
+    inn.planned()
+    assert "x: this node belongs to another cluster" in inn.notes
+
+
+# --- the directory ----------------------------------------------------------------------------------------------------
+
+
+def test_a_directory_with_a_catalog_is_refused(lost: Lost) -> None:
+    inn = lost.inn()
+    inn.start()
+    inn.planned()
+    inn.go()
+    with pytest.raises(AlreadyExists, match="there is a catalog already"):
+        inn.start()
+
+
+def test_what_a_former_catalog_left_behind_does_no_harm(lost: Lost) -> None:
+    inn = lost.inn()
+    for name in (f"{CATALOG_FILE}-wal", f"{CATALOG_FILE}-shm", "stale.json", f"{CATALOG_FILE}.ballast"):
+        inn.disk.replace_bytes(name, b"of the former one")
+    inn.start()
+    inn.planned()
+    inn.go()
+    assert restored(inn) == lost.rows()
+    assert sorted(inn.disk.listdir("")) == [CATALOG_FILE, f"{CATALOG_FILE}.ballast"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("power_loss", [False, True])
+def test_a_crash_while_publishing_leaves_no_catalog_or_all_of_it(lost: Lost, power_loss: bool) -> None:
+    left = set()
+    for operations in range(400):
+        inn = lost.inn(seed=operations)
+        inn.start()
+        inn.planned()
+        inn.disk.die_after(operations)
+        inn.handle.call(lambda ctx: None)
+        try:
+            inn.go()
+            ended = True
+        except DSAError:
+            ended = False
+        if not inn.handle.alive:
+            (inn.disk.power_loss if power_loss else inn.disk.process_crash)()
+        else:
+            inn.sim.crash("restore", power_loss=power_loss)
+        whole = inn.disk.exists(CATALOG_FILE)
+        left.add(whole)
+        assert whole or not ended, "what was said to be restored is durable"
+        if whole:
+            assert restored(inn) == lost.rows()
+        else:
+            inn.start()
+            inn.planned()
+            inn.go()
+            assert restored(inn) == lost.rows()
+        if ended:
+            break
+    assert left == {False, True}
