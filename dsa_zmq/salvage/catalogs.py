@@ -168,11 +168,9 @@ def _no_catalog(wish: Wish, sources: Sources) -> DSAError:
     if wish.file is not None:
         remedy = "name a backup of the catalog, or the catalog.sqlite of a stopped master"
         return ConfigError(f"{wish.file} is neither a copy of a catalog nor a catalog", remedy, str(wish.file))
-    remedy = (
-        "name the directories of more nodes, or say --catalog FILE with a backup or a stopped master's catalog.sqlite"
-    )
+    remedy = "name the directories of more nodes, or say --catalog FILE with a backup or a stopped master's catalog"
     if sources.catalogs:
-        remedy += f"; there is one in {sources.catalogs[0]}"
+        remedy = f"say --catalog {sources.catalogs[0]}, which was found here, or name the directories of more nodes"
     return NotFound(
         "these directories hold no copy of the catalog, without which nobody knows what the bytes are called", remedy
     )

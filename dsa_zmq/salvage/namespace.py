@@ -73,6 +73,7 @@ class Namespace:
         self._connection = connection
         self._shown = shown
         self._gaps = gaps
+        self._ask(f"PRAGMA cache_size = -{CACHE_KIB}")
         for statement in _NAMED if gaps else ():
             self._ask(statement)
         found = {name: (number, body) for name, number, body in self._ask("SELECT name, number, body FROM meta")}
@@ -169,7 +170,6 @@ def open_namespace(path: Path, shown: str = "the catalog", *, gaps: bool = False
     """Open a catalog of ours. ``shown`` is what errors call it."""
     connection = apsw.Connection(str(path))
     try:
-        connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         return Namespace(connection, shown, gaps=gaps)
     except BaseException:
         connection.close()

@@ -60,10 +60,8 @@ def find_sources(paths: Sequence[str | os.PathLike[str]], but: Path | None = Non
     """
     sources = Sources()
     seen: set[tuple[int, int]] = set()
-    if but is not None and but.exists():
-        seen.add(_identity(but))
     for path in paths:
-        _search(Path(path).absolute(), sources, seen)
+        _search(Path(path).absolute(), sources, seen, _identity(but) if but is not None and but.exists() else None)
     by_cluster = {node.cluster: node.path for node in sources.nodes if node.cluster}
     if len(by_cluster) > 1:
         each = ", ".join(f"{path} to {cluster.hex()[:8]}" for cluster, path in by_cluster.items())
@@ -71,11 +69,10 @@ def find_sources(paths: Sequence[str | os.PathLike[str]], but: Path | None = Non
     return sources
 
 
-def _search(top: Path, sources: Sources, seen: set[tuple[int, int]]) -> None:
+def _search(top: Path, sources: Sources, seen: set[tuple[int, int]], but: tuple[int, int] | None) -> None:
     _refuse(top)
-    found = met = len(sources.nodes)
+    is_of_use = False
     pending = [(top, 0)]
-    already = False
     while pending:
         path, depth = pending.pop()
         try:
@@ -84,19 +81,18 @@ def _search(top: Path, sources: Sources, seen: set[tuple[int, int]]) -> None:
         except OSError as error:
             sources.notes.append(f"{path} cannot be read: {error.strerror or error}")
             continue
-        if identity in seen:
-            already = True
+        is_node = _is_node(path, inside)
+        is_of_use = is_of_use or is_node or CATALOG in inside or identity in seen
+        if identity in seen or (identity == but and depth and not is_node):
             continue
         seen.add(identity)
-        if _is_node(path, inside):
+        if is_node:
             sources.nodes.append(_open(path, sources.notes))
-            found += 1
-            continue
+        elif depth < DEPTH:
+            pending += [(path / name, depth + 1) for name in reversed(inside) if _is_directory(path / name)]
         if CATALOG in inside:
             sources.catalogs.append(path / CATALOG)
-        if depth < DEPTH:
-            pending += [(path / name, depth + 1) for name in reversed(inside) if _is_directory(path / name)]
-    if found == met and not already:
+    if not is_of_use:
         raise ConfigError(
             f"{top} is no node's directory, and there is none below it",
             "name directories that 'dsa node --path' was given; they have a node.json and segments/",

@@ -30,6 +30,7 @@ from dsa_zmq.model.records import (
 
 KEPT = [table for table in TABLES if table not in DERIVED]
 ROW_BYTES = 150  #: about: how rows are cut into records
+RECORD_BYTES = 3000
 SECOND = 1_000_000_000
 
 State = dict[str, dict[Any, Any]]
@@ -92,7 +93,7 @@ class Chronicle:
         for name, kept in self.state.items():
             rows = list(kept.values())
             total += len(rows)
-            for first, end in cut([ROW_BYTES] * len(rows), 20_000):
+            for first, end in cut([ROW_BYTES] * len(rows), RECORD_BYTES):
                 body = pack_runs([(name, rows[first:end], [])])
                 parts.append(seal(ROWS, len(parts), self.term, self.wall_ns, parts[-1].hash, body))
         body = msgspec.json.encode(VolumeEnd(self.position, total))
