@@ -94,6 +94,10 @@ class Server:
 
         self._metrics = MetricsServer(self.role, host, port, self.statistics)
 
+    def call(self, call: Any) -> None:
+        """Hand something to its actor, which knows what it is."""
+        self._handle.call(call)
+
     @property
     def names(self) -> frozenset[str]:
         """All that its peers know it by."""
@@ -180,7 +184,7 @@ def start_master(options: MasterOptions, *, take_over: bool = False, imposed: Im
         secret = load_or_create_secret(disk, rng)
         return master_spec(settings, disk, rng, secret, wall_ns=time.time_ns(), take_over=take_over)
 
-    return _with_metrics(_serve("master", options.dir, spec, imposed), host, options.metrics)
+    return _with_metrics(serve("master", options.dir, spec, imposed), host, options.metrics)
 
 
 def start_node(options: NodeOptions, *, imposed: Imposed | None = None) -> Server:
@@ -215,7 +219,7 @@ def start_node(options: NodeOptions, *, imposed: Imposed | None = None) -> Serve
         )
         return node_spec(settings, disk, rng)
 
-    return _with_metrics(_serve("node", options.path, spec, imposed), options.listen_host(), options.metrics)
+    return _with_metrics(serve("node", options.path, spec, imposed), options.listen_host(), options.metrics)
 
 
 def _at_most(capacity: int, total: int) -> int:
@@ -299,7 +303,7 @@ def _with_metrics(server: Server, host: str, port: int | None) -> Server:
     return server
 
 
-def _serve(
+def serve(
     role: str, path: str, make_spec: Callable[[DataDirectory, OsDisk], ActorSpec], imposed: Imposed | None
 ) -> Server:
     """Lock the directory, open what is in it, start the actor. The directory is free again if that fails."""

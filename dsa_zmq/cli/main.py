@@ -49,6 +49,8 @@ COMMANDS: dict[str, Entry] = {
     "scrub": Entry("scrub:scrub", "Verify all stored bytes, and show how far that is.", "Look after"),
     "salvage": Entry("salvage:salvage_command", "Write all files from the directories of nodes alone.", "Look after"),
     "gc": Entry("gc:gc", "Let go of what nobody holds.", "Look after"),
+    "catalog": Entry("catalog:catalog", "Look after the copies of the catalog.", "Look after"),
+    "cluster": Entry("cluster:cluster", "Restore a cluster whose master was lost.", "Look after"),
     "master": Entry("server:master", "Run a master.", "Serve"),
     "node": Entry("server:node", "Run a node.", "Serve"),
 }

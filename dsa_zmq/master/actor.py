@@ -18,7 +18,7 @@ from dsa_zmq.master.allocation import Allocator
 from dsa_zmq.master.calls import CallInFlight, failure
 from dsa_zmq.master.catalog.jobs import ExpireUploads, LoadNodes, LoadStaged, Request
 from dsa_zmq.master.catalog.log_jobs import Committed
-from dsa_zmq.master.department import CATALOG_LANE, OnMessage, OnOperation
+from dsa_zmq.master.department import CATALOG_LANE, OnMessage, OnOperation, OnPayload
 from dsa_zmq.master.departments import open_departments
 from dsa_zmq.master.desk import Desk, Moment, Next
 from dsa_zmq.master.grants import Granter
@@ -68,10 +68,13 @@ class MasterActor(Actor):
         self._departments = (self._reception, *open_departments(self._office))
         self._named = {department.name: department for department in self._departments}
         self._takers: dict[type[Message], OnMessage] = {Calls: self._on_calls}
+        self._payload_takers: dict[type[Message], OnPayload] = {}
         self._answerers: dict[type[Operation], OnOperation] = {}
         for department in self._departments:
             _add(self._takers, department.messages())
+            _add(self._payload_takers, department.with_payload())
             _add(self._answerers, department.operations())
+        self._office.copies.deliver_to(self._deliver)
         self._office.when_registered.append(lambda ctx, node: self._settle(ctx))
         self._office.when_changed.append(lambda ctx, change: self._settle(ctx))
 
@@ -95,6 +98,8 @@ class MasterActor(Actor):
         elif self._loading and not isinstance(message, Hello):
             if len(self._early) < MAX_EARLY:
                 self._early.append((sender, message))
+        elif (taker := self._payload_takers.get(type(message))) is not None:
+            taker(ctx, sender, message, payload)
         else:
             self._on_direct(ctx, sender, message)
 
@@ -116,12 +121,18 @@ class MasterActor(Actor):
 
     def on_result(self, ctx: Context, token: Token, result: Any) -> None:
         if token == MARKED:
-            self._reception.on_marked(ctx, result)
+            self._reception.on_marked(ctx, result.result if isinstance(result, Committed) else result)
             return
         if self._reception.is_stale:
             return
         if isinstance(result, Committed):
+            if not self._office.copies.admit(ctx, token, result):
+                return  # it comes back when it may be told
             result = result.result
+        self._deliver(ctx, token, result)
+
+    def _deliver(self, ctx: Context, token: Token, result: Any) -> None:
+        """A result of the catalog, of which everything may know now."""
         if isinstance(result, Exception):
             if not isinstance(result, DSAError):
                 ctx.log("catalog-failed", job=repr(token), error=f"{type(result).__name__}: {result}")

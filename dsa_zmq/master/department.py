@@ -7,7 +7,7 @@ does not grow.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from actors.core import Context, Message, Peer
@@ -18,6 +18,7 @@ from dsa_zmq.protocol.operations import Operation
 CATALOG_LANE = "catalog"
 
 OnMessage = Callable[[Context, Peer, Any], None]
+OnPayload = Callable[[Context, Peer, Any, Sequence[memoryview]], None]
 OnOperation = Callable[[Context, CallInFlight], None]
 
 
@@ -35,6 +36,10 @@ class Department:
 
     def messages(self) -> Mapping[type[Message], OnMessage]:
         """What it takes from the control plane, by type. A type has one taker. Who sent it is for the handler to check."""
+        return {}
+
+    def with_payload(self) -> Mapping[type[Message], OnPayload]:
+        """The same for messages that carry a payload: frames of bytes, which are kept alive as long as they are kept."""
         return {}
 
     def operations(self) -> Mapping[type[Operation], OnOperation]:

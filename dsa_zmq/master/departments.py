@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dsa_zmq.master.comparison import Comparison
 from dsa_zmq.master.converter import Converter
+from dsa_zmq.master.copies import Copies
 from dsa_zmq.master.damage import DamageDesk
 from dsa_zmq.master.department import Department
 from dsa_zmq.master.examiner import Examiner
@@ -20,8 +21,8 @@ from dsa_zmq.master.survey import SurveyDesk
 from dsa_zmq.master.tasks import TaskDesk
 
 DEPARTMENTS: tuple[type[Department], ...] = (
-    Prober, Reports, Garbage, HealthDesk, Planning, Examiner, Removals, Comparison, SurveyDesk, Mover, DamageDesk, Scrubs,
-    Converter, TaskDesk,
+    Copies, Prober, Reports, Garbage, HealthDesk, Planning, Examiner, Removals, Comparison, SurveyDesk, Mover, DamageDesk,
+    Scrubs, Converter, TaskDesk,
 )  # fmt: skip
 
 

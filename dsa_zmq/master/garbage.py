@@ -123,7 +123,17 @@ class Garbage(Department):
             return
         if isinstance(result, Failure):
             self._drops.give_up(node)
-        elif (drop := self._drops.loaded(talk, result, served_ns)) is not None:
+        elif result:  # a catalog that is made from its copies must not name what was dropped
+            self.office.copies.when_safe(ctx, lambda ctx: self._drop(ctx, node, serial, result))
+        else:
+            self._drops.loaded(talk, result, served_ns)
+
+    def _drop(self, ctx: Context, node: int, serial: int, shards: list[ShardRef]) -> None:
+        talk = self._drops.find(node, serial)
+        if talk is None:
+            return  # the node is not up any more, or another process
+        drop = self._drops.loaded(talk, shards, self.office.at(ctx).served_ns)
+        if drop is not None:
             self.office.tell(ctx, node, drop)
 
     def _on_dropped(self, ctx: Context, sender: Peer, message: Dropped) -> None:

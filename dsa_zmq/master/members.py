@@ -45,6 +45,7 @@ class NodeState:
 
     row: NodeRow
     peer: Address | None = None  #: its control connection; None until it registers under this term
+    version: int = 0  #: of the protocol, as its process speaks it
     used: int = 0  #: bytes
     free: int = 0  #: bytes, as it last said; outstanding allocations are not subtracted
     shards: int = 0
@@ -111,6 +112,7 @@ class Members:
             state.reach = ""
         state.row = row
         state.peer = peer
+        state.version = message.version
         state.used = _bytes(message.used, row.capacity)
         state.free = _bytes(message.free, row.capacity)
         state.failure = ""

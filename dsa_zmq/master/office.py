@@ -30,6 +30,7 @@ MakeAPlan = Callable[[Context, MakePlan, TellPlan], None]
 
 if TYPE_CHECKING:  # they are departments over this office
     from dsa_zmq.master.converter import Converter
+    from dsa_zmq.master.copies import Copies
     from dsa_zmq.master.examiner import Examiner
     from dsa_zmq.master.garbage import Garbage
     from dsa_zmq.master.mover import Mover
@@ -69,6 +70,7 @@ class Office:
     mover: Mover = field(init=False)
     prober: Prober = field(init=False)
     converter: Converter = field(init=False)
+    copies: Copies = field(init=False)
     haste: Haste = field(init=False)
     """Whether repair and trims are held: see :mod:`dsa_zmq.master.haste`."""
     plans: dict[str, MakeAPlan] = field(default_factory=dict)

@@ -118,7 +118,10 @@ class Reception(Department):
 
     def on_heartbeat(self, ctx: Context, sender: Peer, message: Heartbeat) -> None:
         """A node is alive, or another process than the node's present one is."""
-        if self._members.heartbeat(message, self.office.at(ctx).served_ns) is Sign.OLDER:
+        sign = self._members.heartbeat(message, self.office.at(ctx).served_ns)
+        if sign is Sign.CURRENT:
+            self.office.copies.heard(ctx, message.term)
+        elif sign is Sign.OLDER:
             ctx.log("fencing", node=message.node, incarnation=message.incarnation)
             ctx.send(sender.address, Fence("another process has taken this node's place; a copied directory?"))
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from dsa_zmq.errors import DSAError
 from dsa_zmq.master.catalog.rebuild import NO_LIMIT, Preview, Rebuilt
-from dsa_zmq.master.restore_plan import Copy
+from dsa_zmq.master.restore_plan import Copy, History
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,7 @@ class Failed:
     error: DSAError
     absent: tuple[str, ...] = ()
     moment_ns: int = 0
+    history: History | None = None  #: the moments that the copies which are here can give
     claimed: tuple[str, ...] = ()  #: nodes that obey nobody of a lower term than ``term`` any more
     term: int = 0
 

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from actors.core import Address
-from dsa_zmq.errors import DSAError, Unavailable
-from dsa_zmq.master.restore_plan import Copy
+from dsa_zmq.errors import DSAError, Invalid, Unavailable
+from dsa_zmq.master.restore_plan import TERM_MARGIN, Copy
+from dsa_zmq.model.ids import TERM_BITS
 from dsa_zmq.protocol.messages import Register
 from dsa_zmq.protocol.volumes import Claimed, VolumeState
 
@@ -25,6 +26,7 @@ class Guest:
 
     register: Register  #: its newest
     address: Address
+    asked_ns: int = 0  #: when it was asked last
     told_ns: int = 0  #: when it first answered; 0: it has not yet
     heard_ns: int | None = None  #: when it last heard of a master; None: it never did
     seen_term: int = 0
@@ -102,6 +104,13 @@ class Guests:
         guest = self.by_store.get(copy.store)
         return None if guest is None else guest.address
 
+    def check_one_cluster(self) -> None:
+        """Invalid unless all are of one cluster."""
+        clusters = {guest.register.cluster.hex(): guest.name for guest in self.by_store.values()}
+        if len(clusters) > 1:
+            some = ", ".join(f"{cluster[:8]} ({name})" for cluster, name in sorted(clusters.items()))
+            raise Invalid(f"nodes of {len(clusters)} clusters come here: {some}", "say which one with --cluster")
+
     @property
     def highest_term(self) -> int:
         terms = [guest.seen_term for guest in self.by_store.values()]
@@ -117,6 +126,11 @@ def why_strange(message: Register, cluster: str) -> DSAError | None:
     if message.version < SINCE_VERSION:
         return Unavailable(
             "this node's software knows no copies of the catalog", "upgrade it before the master is restored"
+        )
+    if message.seen_term + 2 * TERM_MARGIN >= 1 << TERM_BITS:
+        return Unavailable(
+            f"this node says that it has obeyed a master of term {message.seen_term}: none could come after that",
+            "give it an empty directory",
         )
     if not message.cluster.hex().startswith(cluster):
         return Unavailable(

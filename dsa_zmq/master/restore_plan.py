@@ -7,10 +7,14 @@ from typing import NamedTuple
 
 import msgspec
 
-from dsa_zmq.errors import Conflict, NotFound
+from dsa_zmq.errors import Conflict, Incompatible, NotFound, Unavailable
 from dsa_zmq.master.catalog.rebuild import NO_LIMIT
+from dsa_zmq.model.ids import TERM_BITS
 from dsa_zmq.model.limits import CATALOG_ENOUGH
 from dsa_zmq.protocol.volumes import VolumeState
+
+TERM_MARGIN = 1000
+"""Above the highest term that was heard of: a node that is absent may have obeyed a later start of the lost master."""
 
 
 class Copy(NamedTuple):
@@ -120,9 +124,38 @@ def _moment(state: VolumeState) -> int:
     return max(state.wall_ns, state.whole_ns)
 
 
-def may_be_lost(absent: Collection[str], copies: Sequence[Copy]) -> bool:
+def term_above(term: int) -> int:
+    """The term of a claim after that one. Incompatible if no master could come after it."""
+    claimed = term + TERM_MARGIN
+    if claimed + 1 >= 1 << TERM_BITS:
+        raise Incompatible(f"no master can come after term {term}", "look at the nodes: one of them is wrong")
+    return claimed
+
+
+def have_not_come(absent: Collection[str], members: int) -> Unavailable:
+    """Why nothing is restored without these."""
+    return Unavailable(
+        f"{len(absent)} of the {members} nodes have not come: {', '.join(absent)}",
+        "start them, or leave them out with " + " ".join(f"--without {name}" for name in absent),
+    )
+
+
+def check_nothing_newer(copies: Iterable[Copy], term: int, position: int, moment_ns: int) -> None:
+    """Conflict if a node holds a newer catalog than a file of that term, position and moment."""
+    newer = [copy for copy in copies if newness(copy.state) > (term, position)]
+    if newer:
+        best = max(newer, key=lambda copy: newness(copy.state))
+        lag_s = max(0, best.state.wall_ns - moment_ns) / 1_000_000_000
+        raise Conflict(
+            f"node '{best.node}' holds a catalog that is newer by {best.state.position - position} changes"
+            f" ({lag_s:.0f} s) than the file",
+            "restore it with 'dsa cluster restore --from-nodes'; or give up what is newer with --older",
+        )
+
+
+def may_be_lost(absent: Collection[str]) -> bool:
     """Whether something that was acknowledged while enough copies were kept may be on the absent nodes only."""
-    return len(absent) >= CATALOG_ENOUGH or not copies
+    return len(absent) >= CATALOG_ENOUGH
 
 
 def unusable(copies: Iterable[Copy]) -> list[str]:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from actors.core import Actor, Channel, Context, Message, Peer, Token
-from dsa_zmq.errors import Conflict, DSAError, Incompatible, Invalid, NotFound, Unavailable
+from dsa_zmq.errors import Conflict, DSAError, Invalid, NotFound, Unavailable
 from dsa_zmq.master.calls import failure
 from dsa_zmq.master.catalog.rebuild import Preview, Rebuilt, Restoration
 from dsa_zmq.master.catalog.tables import StoreRow
@@ -35,15 +35,25 @@ from dsa_zmq.master.restore_events import (
     Wanted,
 )
 from dsa_zmq.master.restore_guests import Guest, Guests, why_strange
-from dsa_zmq.master.restore_plan import Copy, Step, choose, is_usable, key_of, newness, unusable
-from dsa_zmq.model.ids import TERM_BITS
+from dsa_zmq.master.restore_plan import (
+    Step,
+    check_nothing_newer,
+    choose,
+    have_not_come,
+    history_of,
+    is_usable,
+    key_of,
+    newness,
+    term_above,
+    unusable,
+)
 from dsa_zmq.protocol.messages import OLDEST_VERSION, PROTOCOL_VERSION, Hello, Refused, Register
 from dsa_zmq.protocol.volumes import Claim, Claimed, VolumeData
 
 SECOND = 1_000_000_000
 TICK_NS = SECOND // 4
-TERM_MARGIN = 1000
-"""Above the highest term that was heard of: a node that is absent may have obeyed a later start of the lost master."""
+ASK_NS = SECOND  #: a node is asked again after this
+PROMISE_S = 2.0  #: that one keeps quiet about a promise
 
 
 class RestoreActor(Actor):
@@ -54,6 +64,7 @@ class RestoreActor(Actor):
         self._tell = tell
         self._guests = Guests(int(wanted.quiet_s * SECOND))
         self._state = "gathering"
+        self._cluster = wanted.cluster  #: the beginning of its id, as far as it is known
         self._numbers = 0
         self._deadline_ns = 0
         self._came_ns = 0  #: when the last new node came
@@ -119,9 +130,7 @@ class RestoreActor(Actor):
 
     def _on_register(self, ctx: Context, sender: Peer, message: Register) -> None:
         if (why := why_strange(message, self._cluster)) is not None:
-            if message.name not in self.refused:
-                self.refused[message.name] = why.message
-                self._tell(Noted(f"{message.name}: {why.message}"))
+            self._turn_away(message.name, why.message)
             ctx.send(sender.address, Refused(message.number, failure(why)))
             return
         known = len(self._guests.by_store)
@@ -129,11 +138,6 @@ class RestoreActor(Actor):
         if len(self._guests.by_store) > known:
             self._came_ns = ctx.now_ns()
         self._ask(ctx, guest)
-
-    @property
-    def _cluster(self) -> str:
-        """The beginning of its id, as far as it is known."""
-        return self._preview.cluster if self._preview is not None else self._wanted.cluster
 
     @property
     def _preview(self) -> Preview | None:
@@ -144,14 +148,16 @@ class RestoreActor(Actor):
         return self._numbers
 
     def _ask(self, ctx: Context, guest: Guest) -> None:
+        guest.asked_ns = ctx.now_ns()
         if self._claim is not None:
             if not guest.claimed:
                 ctx.send(guest.address, self._claim)
             return
-        self._numbers += 1
-        cluster = guest.register.cluster
-        question = Claim(self._numbers, PROTOCOL_VERSION, OLDEST_VERSION, cluster, 0, self._master, asks=True)
-        ctx.send(guest.address, question)
+        ctx.send(guest.address, self._claim_of(guest.register.cluster, term_above(guest.seen_term), only_asks=True))
+
+    def _claim_of(self, cluster: bytes, term: int, *, only_asks: bool = False) -> Claim:
+        number = self._next_number()
+        return Claim(number, PROTOCOL_VERSION, OLDEST_VERSION, cluster, term, self._master, only_asks)
 
     def _on_refused(self, sender: Peer, message: Refused) -> None:
         """It does not let itself be asked, or claimed."""
@@ -162,9 +168,12 @@ class RestoreActor(Actor):
         if self._claim is not None and message.number == self._claim.number:
             raise Conflict(f"node '{guest.name}' cannot be claimed: {said.message}", said.remedy)
         del self._guests.by_store[guest.register.store_id]
-        if guest.name not in self.refused:
-            self.refused[guest.name] = said.message
-            self._tell(Noted(f"{guest.name}: {said.message}"))
+        self._turn_away(guest.name, said.message)
+
+    def _turn_away(self, name: str, why: str) -> None:
+        if name not in self.refused:
+            self.refused[name] = why
+            self._tell(Noted(f"{name}: {why}"))
 
     def _on_claimed(self, message: Claimed, now_ns: int) -> None:
         guest = self._guests.by_store.get(message.store_id)
@@ -184,7 +193,8 @@ class RestoreActor(Actor):
     def _step(self, ctx: Context) -> None:
         now = ctx.now_ns()
         for guest in self._guests:
-            self._ask(ctx, guest)
+            if now >= guest.asked_ns + ASK_NS:
+                self._ask(ctx, guest)
         if (hearer := self._guests.alive()) is not None and self._claim is None:
             ago = max(0.0, (now - (hearer.heard_ns or now)) / SECOND)
             raise Conflict(
@@ -203,23 +213,23 @@ class RestoreActor(Actor):
         """Wait for nodes, and read the newest copy of those that are here: it says who has to be."""
         late = now >= self._deadline_ns
         if (guest := self._guests.restless(now)) is not None:
-            self._wait_for(
-                f"{guest.name} heard of a master a moment ago" if guest.has_told else f"{guest.name} to answer"
-            )
+            heard = f"silence: {guest.name} heard of a master a moment ago"
+            self._wait_for(heard if guest.has_told else f"{guest.name} to answer")
             if not guest.has_told and late:
                 raise Unavailable(f"node '{guest.name}' does not answer", "look at its log, or stop it")
             return
         if not self._guests.by_store:
             self._wait_for("nodes")
             if late:
+                others = f"; others did: {', '.join(sorted(self.refused))}" if self.refused else ""
                 raise Unavailable(
-                    f"no node of a cluster came here within {self._wanted.wait_s:g} s{self._strangers()}",
+                    f"no node of a cluster came here within {self._wanted.wait_s:g} s{others}",
                     "start the nodes; they look for the master where it was",
                 )
             return
         if now < self._came_ns + int(self._wanted.settle_s * SECOND):
             return
-        self._check_clusters()
+        self._guests.check_one_cluster()
         if self._wanted.file_bytes < 0:
             try:
                 steps = self._choose()
@@ -243,15 +253,6 @@ class RestoreActor(Actor):
             self._said = why
             self._tell(Waiting(why))
 
-    def _strangers(self) -> str:
-        return f"; {len(self.refused)} others did: {', '.join(sorted(self.refused))}" if self.refused else ""
-
-    def _check_clusters(self) -> None:
-        clusters = {guest.register.cluster.hex(): guest.name for guest in self._guests}
-        if len(clusters) > 1:
-            some = ", ".join(f"{cluster[:8]} ({name})" for cluster, name in sorted(clusters.items()))
-            raise Invalid(f"nodes of {len(clusters)} clusters come here: {some}", "say which one with --cluster")
-
     # --- membership -----------------------------------------------------------------------------------------------
 
     def _members(self) -> list[StoreRow]:
@@ -265,11 +266,7 @@ class RestoreActor(Actor):
         return [row for row in self._members() if row.store_id not in self._guests.by_store]
 
     def _fail_absent(self, ctx: Context, absent: Collection[str]) -> None:
-        error = Unavailable(
-            f"{len(absent)} of the {len(self._members())} nodes have not come: {', '.join(absent)}",
-            "start them, or leave them out with " + " ".join(f"--without {name}" for name in absent),
-        )
-        self._fail(ctx, error, tuple(absent))
+        self._fail(ctx, have_not_come(absent, len(self._members())), tuple(absent))
 
     def _plan(self, ctx: Context) -> None:
         assert self._preview is not None, "it was read"
@@ -279,7 +276,7 @@ class RestoreActor(Actor):
                 f"there is no node '{unknown[0]}' to leave out", f"the nodes are: {', '.join(sorted(names)) or 'none'}"
             )
         copies = self._guests.copies()
-        self._check_file(copies)
+        self._check_file()
         newest = max([copy.state for copy in copies if is_usable(copy.state)], key=newness, default=None)
         self._state = "planned"
         planned = Planned(
@@ -292,20 +289,10 @@ class RestoreActor(Actor):
         )
         self._tell(planned)
 
-    def _check_file(self, copies: Sequence[Copy]) -> None:
-        """A file must not be restored over what nodes hold that is newer, unless that is wanted."""
-        preview = self._preview
-        if self._wanted.file_bytes < 0 or self._wanted.older or preview is None:
-            return
-        newer = [copy for copy in copies if newness(copy.state) > (preview.term, preview.position)]
-        if newer:
-            best = max(newer, key=lambda copy: newness(copy.state))
-            lag_s = max(0, best.state.wall_ns - preview.moment_ns) / SECOND
-            raise Conflict(
-                f"node '{best.node}' holds a catalog that is newer by {best.state.position - preview.position} changes"
-                f" ({lag_s:.0f} s) than the file",
-                "restore it with --from-nodes; or give up what is newer with --older",
-            )
+    def _check_file(self) -> None:
+        if self._wanted.file_bytes >= 0 and not self._wanted.older and self._preview is not None:
+            read = self._preview
+            check_nothing_newer(self._guests.copies(), read.term, read.position, read.moment_ns)
 
     # --- reading --------------------------------------------------------------------------------------------------
 
@@ -351,21 +338,20 @@ class RestoreActor(Actor):
 
     def _forget_strangers(self) -> None:
         """It is known only now of which cluster a file is."""
+        assert self._preview is not None, "it was read"
+        self._cluster = self._preview.cluster
         for store, guest in list(self._guests.by_store.items()):
             if not guest.register.cluster.hex().startswith(self._cluster):
                 del self._guests.by_store[store]
-                self._tell(Noted(f"{guest.name}: this node belongs to another cluster"))
+                self._turn_away(guest.name, "this node belongs to another cluster")
 
     # --- claiming -------------------------------------------------------------------------------------------------
 
     def _begin_claiming(self, ctx: Context) -> None:
         assert self._preview is not None, "it was planned"
-        term = max(self._guests.highest_term, self._preview.term) + TERM_MARGIN
-        if term + 1 >= 1 << TERM_BITS:
-            raise Incompatible(f"no master can come after term {term - TERM_MARGIN}", "look at the nodes: one is wrong")
+        term = term_above(max(self._guests.highest_term, self._preview.term))
         self._state = "claiming"
-        cluster = bytes.fromhex(self._preview.cluster)
-        self._claim = Claim(self._next_number(), PROTOCOL_VERSION, OLDEST_VERSION, cluster, term, self._master)
+        self._claim = self._claim_of(bytes.fromhex(self._preview.cluster), term)
         self._deadline_ns = ctx.now_ns() + int(self._wanted.wait_s * SECOND)
         for guest in self._guests:
             self._ask(ctx, guest)
@@ -375,7 +361,8 @@ class RestoreActor(Actor):
         members = {row.store_id for row in self._members()}
         silent = [guest.name for guest in self._guests if not guest.claimed and guest.register.store_id in members]
         if silent:
-            self._wait_for(f"the promise of {', '.join(sorted(silent))}")
+            if now >= self._deadline_ns - int((self._wanted.wait_s - PROMISE_S) * SECOND):
+                self._wait_for(f"the promise of {', '.join(sorted(silent))}")
             if now >= self._deadline_ns:
                 raise Unavailable(
                     f"nodes do not answer any more: {', '.join(sorted(silent))}", "look at their logs, then begin again"
@@ -384,7 +371,7 @@ class RestoreActor(Actor):
         if self._guests.highest_term > self._claim.term:
             raise Conflict("somebody else has claimed these nodes meanwhile", "restore in one place only")
         if self._wanted.file_bytes >= 0:
-            self._check_file(self._guests.copies())
+            self._check_file()
         else:
             steps = self._choose()
             if key_of(steps) != self._copying.key:
@@ -412,5 +399,6 @@ class RestoreActor(Actor):
         self._state = "ended"
         claimed = tuple(sorted(guest.name for guest in self._guests if guest.claimed))
         moment = self._preview.moment_ns if self._preview is not None else 0
-        self._tell(Failed(error, absent, moment, claimed, self._claim.term if self._claim is not None else 0))
+        term = self._claim.term if self._claim is not None else 0
+        self._tell(Failed(error, absent, moment, history_of(self._guests.copies()), claimed, term))
         ctx.stop(error.exit_status)

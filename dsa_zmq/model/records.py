@@ -156,6 +156,23 @@ def read_record(data: bytes | memoryview, offset: int = 0) -> Record | None:
     return Record(kind, bool(flags & _ENDS), position, term, wall_ns, previous, digest, whole)
 
 
+def header_at(data: bytes | memoryview, offset: int = 0) -> int:
+    """Bytes of the record whose header is there and sound, 0 if none is. Its body is not looked at: a torn or damaged record
+    counts, too."""
+    view = memoryview(data)[offset : offset + HEADER_BYTES]
+    if len(view) < HEADER_BYTES or view[: len(MAGIC)] != MAGIC:
+        return 0
+    _, version, kind, _, length, *_ = _FIRST.unpack_from(view)
+    if zlib.crc32(view[: HEADER_BYTES - 4]) != _REST.unpack_from(view, _FIRST.size)[1]:
+        return 0
+    return HEADER_BYTES + int(length) if version == VERSION and kind in KINDS and length <= MAX_BODY_BYTES else 0
+
+
+def chain_of(data: bytes) -> tuple[int, bytes, bytes]:
+    """Position, hash of the one before, and hash, as a sealed record says them: for records of our own making."""
+    return int.from_bytes(data[16:24], "little"), data[40:72], data[72:104]
+
+
 def pack_runs(runs: Sequence[Run]) -> bytes:
     """Rows and removals, in order, as the body of ROWS or CHANGES."""
     return _ENCODER.encode(runs)

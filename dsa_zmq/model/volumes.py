@@ -23,6 +23,8 @@ from dsa_zmq.model.records import (
     read_record,
 )
 
+DIRECTORY = "catalog"  #: of a node's directory, for its volumes
+SUFFIX = ".volume"
 READ_BYTES = HEADER_BYTES + MAX_BODY_BYTES  #: so many bytes hold any record
 
 
@@ -103,6 +105,18 @@ class VolumeChain:
     def usable(self) -> bool:
         """The catalog can be made of it: the snapshot is complete, and the log reaches the moment when it was."""
         return self.complete and self.ended >= self.whole
+
+
+def file_name(volume: int) -> str:
+    """Of a volume's file, in :data:`DIRECTORY`."""
+    return f"{volume:016x}{SUFFIX}"
+
+
+def volume_of(name: str) -> int:
+    """The volume whose file has this name; 0: none has."""
+    stem = name.removesuffix(SUFFIX)
+    number = int(stem, 16) if len(stem) == 16 and not set(stem) - set("0123456789abcdef") else 0
+    return number if name == file_name(number) else 0
 
 
 def read_records(data: bytes | memoryview) -> Iterator[tuple[int, Record]]:

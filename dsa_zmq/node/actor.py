@@ -18,7 +18,7 @@ from dsa_zmq.model.inspection import Inspect
 from dsa_zmq.model.pace import CarePace
 from dsa_zmq.node.authority import Authority
 from dsa_zmq.node.data_plane import DataPlane, as_failure
-from dsa_zmq.node.department import NodeOffice, OnOrder, OnRequest
+from dsa_zmq.node.department import NodeOffice, OnDelivery, OnOrder, OnRequest
 from dsa_zmq.node.departments import open_departments
 from dsa_zmq.node.identity import Identity, check_term
 from dsa_zmq.node.jobs import CARE, READ, WRITE, GiveBackStart, LookAtStore, Remember, StoreStatus
@@ -41,10 +41,12 @@ from dsa_zmq.protocol.messages import (
     Registered,
     Welcome,
 )
+from dsa_zmq.protocol.volumes import AskVolumes, Claim, ReadVolume
 
 HEARTBEAT_TOPIC = "heartbeat"
 SECOND = 1_000_000_000
 _DATA = (PutShards, GetShards, ConfirmShards)
+_OF_A_RESTORE = (Claim, AskVolumes, ReadVolume)  #: orders that may come from one, and are no sign of a master
 _UNANSWERED = "start a master there, or correct the address; it is tried again until one answers"
 
 
@@ -84,12 +86,15 @@ class NodeActor(Actor):
         self._departments = open_departments(self._office)
         self._named = {department.name: department for department in self._departments}
         self._orders: dict[type[Message], OnOrder] = {}
+        self._deliveries: dict[type[Message], OnDelivery] = {}
         self._requests: dict[type[Message], OnRequest] = {}
         for department in self._departments:
+            self._deliveries.update(department.deliveries())
             self._orders.update(department.orders())
             self._requests.update(department.requests())
         self._looking = False
         self._interval_ns = int(answer_s * SECOND)
+        self._asked_ns = 0  # when the latest Register left
         self._accepted: tuple[Authority, Registered] | None = None  # while it is being made durable
         self._refusal: DSAError | None = None  # for good; this process is about to end
         self.ignored: Counter[str] = Counter()  #: messages that no peer of ours would send, by kind
@@ -110,6 +115,8 @@ class NodeActor(Actor):
             ctx.set_timer("heartbeat", self._interval_ns)
             self._look(ctx)
             self._beat(ctx)
+            if not (self._office.is_current or self._registration.asking):
+                self._register(ctx)  # claimed: a real master will answer one day
         elif token == "silence":
             ctx.log("master-silent")
             self._register(ctx)
@@ -141,7 +148,11 @@ class NodeActor(Actor):
             case Hint() if sender.channel is Channel.FEED:
                 self._on_hint(ctx, message)
             case _ if is_master and type(message) in self._orders:
+                self._mind_term(ctx, message)
                 self._orders[type(message)](ctx, message)
+            case _ if is_master and type(message) in self._deliveries:
+                self._mind_term(ctx, message)
+                self._deliveries[type(message)](ctx, message, payload)
             case _ if sender.channel is Channel.DIRECT and type(message) in self._requests:
                 self._requests[type(message)](ctx, sender, message, payload)
             case _:
@@ -174,8 +185,9 @@ class NodeActor(Actor):
             number=self._registration.ask(), version=PROTOCOL_VERSION, oldest=OLDEST_VERSION, cluster=known.cluster,
             name=known.name, store_id=known.store_id, incarnation=known.incarnation, address=self._address(ctx),
             zone=profile.zone, host=profile.host, path=profile.path, disk=profile.disk, capacity=usage.capacity,
-            used=usage.used, free=usage.free, seen_term=known.seen_term, seen_master=known.seen_master,
+            used=usage.used, free=usage.free, seen_term=known.seen_term, seen_master=known.seen_master, node=known.node,
         )  # fmt: skip
+        self._asked_ns = ctx.now_ns()
         ctx.send(profile.master, message)
         if tries := self._registration.silence_to_tell():
             ctx.log("master-unanswering", master=profile.master, tries=tries, remedy=_UNANSWERED)
@@ -196,6 +208,7 @@ class NodeActor(Actor):
         if not self._registration.is_answer(message) or self._accepted is not None or self._refusal is not None:
             return
         self._registration.heard()
+        self._office.heard_ns = ctx.now_ns()
         known = self._office.identity
         try:
             check_term(known, message.term, message.master)
@@ -218,7 +231,10 @@ class NodeActor(Actor):
             if isinstance(result, Incompatible):
                 ctx.stop(result.exit_status)
             return
-        self._office.identity = result
+        self._office.learn(result)
+        if self._office.identity != result:
+            ctx.log("master-not-obeyed", reason="this node was claimed meanwhile, for a restore")
+            return  # asks again
         self._data.authority = authority
         self._registration.settled()
         ctx.cancel_timer("register")
@@ -264,6 +280,8 @@ class NodeActor(Actor):
         authority = self._data.authority
         if authority is None:
             return
+        if hint.cluster == authority.cluster:
+            self._office.heard_ns = ctx.now_ns()
         news = hint_is_news(hint, cluster=authority.cluster, term=authority.term, master=authority.master)
         if news is None:
             self.ignored["Hint"] += 1
@@ -272,6 +290,18 @@ class NodeActor(Actor):
         if news and not self._registration.asking:
             ctx.log("another-master", term=hint.term)
             self._register(ctx)
+
+    def _mind_term(self, ctx: Context, order: Message) -> None:
+        """A master is alive. If it is a former one it learns that from us, and stops."""
+        if isinstance(order, _OF_A_RESTORE):
+            return
+        self._office.heard_ns = now_ns = ctx.now_ns()
+        term = getattr(order, "term", self._office.identity.seen_term)
+        if term < self._office.identity.seen_term:
+            asked_lately = self._registration.asking and now_ns - self._asked_ns < self._interval_ns
+            if not asked_lately:
+                ctx.log("former-master", term=term, seen_term=self._office.identity.seen_term)
+                self._register(ctx)
 
     def _welcome(self, ctx: Context, sender: Address, message: Hello) -> None:
         if message.version < OLDEST_VERSION or message.oldest > PROTOCOL_VERSION:
@@ -311,6 +341,8 @@ class NodeActor(Actor):
         for department in self._departments:
             department.on_beat(ctx)
             own.update(department.beat())
+        if not self._office.is_current:
+            return  # claimed: a former master must not take this node for one of its own
         beat = Heartbeat(
             node=authority.node, incarnation=authority.incarnation, term=authority.term, used=usage.used, free=usage.free,
             shards=usage.shards, pending_bytes=self._data.pending[WRITE], failure=self._office.status.failure, **own,

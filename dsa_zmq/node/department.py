@@ -1,16 +1,16 @@
 """A department of a node: one worry with its own state, driven by the actor in its turns. As in the master.
 
-The actor looks into ``orders`` and ``requests`` for who takes what comes in, and gives job results and timers to the
-department whose name their token begins with. A new worry is a new file and one line in ``departments.py``.
+The actor looks into ``orders``, ``deliveries`` and ``requests`` for who takes what comes in, and gives job results and
+timers to the department whose name their token begins with. A new worry is a new file and one line in ``departments.py``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from actors.core import Address, Context, Message, Peer
+from actors.core import Address, Context, Message, Payload, Peer
 from dsa_zmq.errors import ConfigError
 from dsa_zmq.model.pace import CarePace
 from dsa_zmq.node.authority import Authority
@@ -19,6 +19,7 @@ from dsa_zmq.node.identity import Identity
 from dsa_zmq.node.jobs import StoreStatus
 
 OnOrder = Callable[[Context, Any], None]
+OnDelivery = Callable[[Context, Any, Sequence[memoryview]], None]
 OnRequest = Callable[[Context, Peer, Any, Sequence[memoryview]], None]
 
 
@@ -32,6 +33,10 @@ class NodeOffice:
     status: StoreStatus
     pace: CarePace
     no_codes: ConfigError | None = None  #: why shards of erasure codes cannot be made here
+    heard_ns: int | None = None  #: when a master last gave a sign of life; who has claimed this node is none
+    being_claimed: bool = False  #: nobody is obeyed meanwhile
+    may_read: bool = False  #: who is at the master's address may read the catalog's copies
+    when_scrubbed: list[Callable[[Context], None]] = field(default_factory=list)  #: called when a round begins
 
     @property
     def authority(self) -> Authority | None:
@@ -40,11 +45,21 @@ class NodeOffice:
 
     def obeys(self, term: int) -> bool:
         """Whether a command of this term is to be followed."""
-        return self.authority is not None and term >= self.identity.seen_term
+        return term >= self.identity.seen_term and self.is_current and not self.being_claimed
 
-    def tell_master(self, ctx: Context, message: Message) -> None:
+    @property
+    def is_current(self) -> bool:
+        """Whether the newest master that this node knows of has registered it: it may have been claimed since."""
+        return self.authority is not None and self.authority.master == self.identity.seen_master
+
+    def learn(self, identity: Identity) -> None:
+        """This is on the disk now, or was before something newer."""
+        if identity.seen_term >= self.identity.seen_term:
+            self.identity = identity
+
+    def tell_master(self, ctx: Context, message: Message, payload: Payload = ()) -> None:
         """Send to the master. At most once, like everything."""
-        ctx.send(self.master, message)
+        ctx.send(self.master, message, payload)
 
 
 class NodeDepartment:
@@ -60,6 +75,10 @@ class NodeDepartment:
 
     def orders(self) -> Mapping[type[Message], OnOrder]:
         """What it takes from the master, by type. Whether the term is to be obeyed is for the handler to check."""
+        return {}
+
+    def deliveries(self) -> Mapping[type[Message], OnDelivery]:
+        """What it takes from the master that comes with a payload, by type."""
         return {}
 
     def requests(self) -> Mapping[type[Message], OnRequest]:

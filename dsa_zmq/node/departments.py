@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dsa_zmq.node.catalog_copies import CatalogCopies
+from dsa_zmq.node.claims import Claims
 from dsa_zmq.node.compaction import Compaction
 from dsa_zmq.node.damage import Damages
 from dsa_zmq.node.department import NodeDepartment, NodeOffice
@@ -13,7 +15,7 @@ from dsa_zmq.node.probing import Probing
 from dsa_zmq.node.scrub import Scrubbing
 
 DEPARTMENTS: tuple[type[NodeDepartment], ...] = (
-    Dropping, Compaction, Examining, Fetching, Inventories, Probing, Damages, Scrubbing,
+    CatalogCopies, Claims, Dropping, Compaction, Examining, Fetching, Inventories, Probing, Damages, Scrubbing,
 )  # fmt: skip
 
 

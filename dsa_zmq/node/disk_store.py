@@ -107,6 +107,11 @@ class DiskStore:
     # --- the contract -------------------------------------------------------------------------------------------------
 
     @property
+    def failed(self) -> Failure:
+        """Whether it trusts its disk; shared with what else is kept on it."""
+        return self._failed
+
+    @property
     def failure(self) -> str:
         return self._failed.text
 

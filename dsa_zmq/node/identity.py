@@ -36,6 +36,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     name: str = ""
     seen_term: int = 0
     seen_master: bytes = b""  #: 16 bytes; empty before the first registration
+    obeyed_term: int = 0  #: of the newest master that has registered us: less than ``seen_term`` after a claim
 
 
 class _Document(msgspec.Struct, kw_only=True):
@@ -79,7 +80,25 @@ class IdentityFile:
             if (old.node or node) != node:
                 raise Incompatible(f"this directory is node {old.node}, the master calls it {node}", "ask the operator")
             check_term(old, term, master)
-            new = msgspec.structs.replace(old, cluster=cluster, node=node, seen_term=term, seen_master=master)
+            new = msgspec.structs.replace(
+                old, cluster=cluster, node=node, seen_term=term, seen_master=master, obeyed_term=term
+            )
+            self._replace(new)
+            return new
+
+    def claim(self, *, term: int, master: bytes, cluster: bytes) -> Identity:
+        """Who restores a lost master wants that nobody of a lower term is obeyed from now on. The same claim may come again.
+
+        Refuses (Conflict) a term that is not above the newest seen, and all claims if this node was never in a cluster;
+        Incompatible for another cluster. Unavailable if the disk fails.
+        """
+        with self._lock:
+            old = self._identity
+            check_claim(old, term, master, cluster)
+            if (term, master) == (old.seen_term, old.seen_master):
+                return old
+            obeyed = old.obeyed_term or old.seen_term  # a file of an earlier version does not have the former
+            new = msgspec.structs.replace(old, seen_term=term, seen_master=master, obeyed_term=obeyed)
             self._replace(new)
             return new
 
@@ -104,6 +123,22 @@ def check_term(identity: Identity, term: int, master: bytes) -> None:
         )
     if term == identity.seen_term and identity.seen_master not in (b"", master):
         raise Conflict(f"two masters claim term {term}", "stop one of them: they run on copies of one catalog")
+
+
+def check_claim(identity: Identity, term: int, master: bytes, cluster: bytes) -> None:
+    """Conflict or Incompatible unless who restores a master with this term and id may claim this node."""
+    if not identity.cluster:
+        raise Conflict("this node was never in a cluster", "there is nothing on it to restore from; leave it out")
+    if identity.cluster != cluster:
+        raise Incompatible(
+            f"this directory belongs to cluster {identity.cluster.hex()[:8]}, not to {cluster.hex()[:8]}",
+            "give the address of its own master, or an empty directory",
+        )
+    if term <= identity.seen_term and (term, master) != (identity.seen_term, identity.seen_master):
+        raise Conflict(
+            f"the claim has term {term}, this node has seen term {identity.seen_term}",
+            "stop what claims it: a newer master, or another restore, has been there",
+        )
 
 
 def open_identity(disk: Disk, rng: random.Random, name: str = "") -> IdentityFile:

@@ -1,14 +1,15 @@
 """What a node's actor asks of its disk, as data, and the lanes that do it.
 
 ``write``: one worker. The puts that wait together are one call of the store, hence one sync: group commit over all
-clients. ``read``: two workers, which never wait for a sync. ``care``: one worker for what nobody waits for.
+clients. ``read``: two workers, which never wait for a sync. ``care``: one worker for what nobody waits for. ``copies`` is
+the catalog's: :mod:`dsa_zmq.node.volume_jobs`.
 
 Each lane has a table of who does which job. A department's jobs are in its own file, with one line here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
 from typing import Any, cast
@@ -25,6 +26,8 @@ from dsa_zmq.node.making import MakeShards, make_shards
 from dsa_zmq.node.scrub_steps import LoadScrub, SaveScrub, ScrubSome, load_scrub, save_scrub, scrub_some
 from dsa_zmq.node.shard_states import LookUpShards, ReadShards, look_up_shards, read_shards
 from dsa_zmq.node.store import NewShard, ShardInfo, ShardKey, ShardStore, Usage
+from dsa_zmq.node.volume_files import VolumeFiles
+from dsa_zmq.node.volume_jobs import COPIES, OTHER_JOBS, copies_lane
 
 WRITE, READ, CARE = "write", "read", "care"
 WRITE_BATCH = 256  #: jobs; their bytes are bounded by what the actor admits
@@ -104,9 +107,11 @@ class RewriteShare(Job, frozen=True):
 class StoreStatus:
     usage: Usage
     failure: str  #: "" while the store is good
+    volumes: int = 0  #: of the catalog
+    volume_bytes: int = 0  #: that these take on the disk, with what is set aside for them
 
 
-def node_lanes(store: ShardStore, identity: IdentityFile) -> dict[str, Lane]:
+def node_lanes(store: ShardStore, identity: IdentityFile, volumes: VolumeFiles) -> dict[str, Lane]:
     """The lanes of one node. The write lane closes the store at the end."""
 
     def write(jobs: Sequence[Job]) -> list[Any]:
@@ -119,15 +124,22 @@ def node_lanes(store: ShardStore, identity: IdentityFile) -> dict[str, Lane]:
         return results
 
     def read(jobs: Sequence[Job]) -> list[Any]:
-        return [_outcome(lambda job=job: READ_JOBS[type(job)](store, job)) for job in jobs]  # type: ignore[misc]
+        return [_outcome(lambda job=job: look_after(READ_JOBS, job)) for job in jobs]  # type: ignore[misc]
 
     def care(jobs: Sequence[Job]) -> list[Any]:
-        return [_outcome(lambda job=job: CARE_JOBS[type(job)](store, job)) for job in jobs]  # type: ignore[misc]
+        return [_outcome(lambda job=job: look_after(CARE_JOBS, job)) for job in jobs]  # type: ignore[misc]
+
+    def look_after(table: Mapping[type[Job], Callable[[ShardStore, Any], Any]], job: Job) -> Any:
+        if isinstance(job, LookAtStore):
+            return StoreStatus(store.usage(), store.failure, *volumes.usage())
+        other = OTHER_JOBS.get(type(job))
+        return table[type(job)](store, job) if other is None else other(volumes, job)
 
     return {
         WRITE: Lane(write, workers=1, max_batch=WRITE_BATCH, on_close=store.close),
         READ: Lane(read, workers=READERS, max_batch=READ_BATCH),
         CARE: Lane(care, workers=1, max_batch=CARE_BATCH),
+        COPIES: copies_lane(volumes, identity),
     }
 
 
@@ -162,10 +174,6 @@ def _verify_all(store: ShardStore, job: VerifyBatch) -> list[ShardInfo | DSAErro
     return [_verify(store, wanted) for wanted in job.shards]
 
 
-def _look(store: ShardStore, job: LookAtStore) -> StoreStatus:
-    return StoreStatus(store.usage(), store.failure)
-
-
 def _choose(store: ShardStore, job: ChooseSegment) -> int | None:
     return None if store.compactor is None else store.compactor.choose(job.share)
 
@@ -192,7 +200,6 @@ WRITE_JOBS: dict[type[Job], Callable[[ShardStore, IdentityFile, Any], Any]] = {
 READ_JOBS: dict[type[Job], Callable[[ShardStore, Any], Any]] = {GetBatch: _get_all, VerifyBatch: _verify_all}
 
 CARE_JOBS: dict[type[Job], Callable[[ShardStore, Any], Any]] = {
-    LookAtStore: _look,
     ChooseSegment: _choose,
     GatherShare: _gather,
     MakeShards: make_shards,

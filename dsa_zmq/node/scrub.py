@@ -81,6 +81,8 @@ class Scrubbing(NodeDepartment):
         self._round += 1
         self._rest = 0
         ctx.log("scrub-begins", urgent=urgent)
+        for call in self.office.when_scrubbed:
+            call(ctx)
         self._save(ctx, note=order if urgent else 0)
         if not self._busy:
             self._step(ctx)

@@ -17,6 +17,7 @@ from dsa_zmq.node.data_plane import PENDING_BYTES
 from dsa_zmq.node.disk_store import DiskStore
 from dsa_zmq.node.identity import open_identity
 from dsa_zmq.node.jobs import node_lanes
+from dsa_zmq.node.volume_files import VolumeFiles
 from dsa_zmq.protocol.codec import CODEC
 
 
@@ -60,13 +61,14 @@ def node_spec(settings: NodeSettings, disk: Disk, rng: random.Random) -> ActorSp
     store = DiskStore(
         disk, capacity=settings.capacity, reserve=settings.reserve, segment_bytes=settings.segment_bytes, rng=rng
     )
+    volumes = VolumeFiles(disk, store.failed, settings.segment_bytes)
     profile = Profile(settings.master, settings.advertise, settings.zone, settings.host, settings.path, settings.disk)
     actor = NodeActor(
         identity.identity,
         profile,
         answer_s=settings.answer_s,
         pending_bytes=settings.pending_bytes,
-        notes=store.notes,
+        notes=[*store.notes, *volumes.notes],
         pace=settings.pace,
         no_codes=_no_codes(),
     )
@@ -75,7 +77,7 @@ def node_spec(settings: NodeSettings, disk: Disk, rng: random.Random) -> ActorSp
         incarnation=identity.identity.incarnation,
         actor=actor,
         codec=CODEC,
-        lanes=node_lanes(store, identity),
+        lanes=node_lanes(store, identity, volumes),
         listen=settings.listen,
     )
 

@@ -96,9 +96,7 @@ class KeepVolumes(Message, frozen=True, tag=52, array_like=True):
 
 class Claim(Message, frozen=True, tag=53, array_like=True):
     """Who restores a lost master, to a node that asks to be registered: from now on obey nobody of a lower term. What the
-    node answers is all that it will ever hold of an earlier master. -> Claimed, once it is durable, or Refused
-
-    Before anybody is claimed, all are asked: the node answers alike, lets itself be read, and promises nothing."""
+    node answers is all that it will ever hold of an earlier master. -> Claimed, once it is durable, or Refused"""
 
     number: int
     version: int
@@ -106,7 +104,7 @@ class Claim(Message, frozen=True, tag=53, array_like=True):
     cluster: bytes
     term: int
     master: bytes  #: 16 random bytes of the process that restores
-    asks: bool = False  #: only tell what there is; ``term`` does not matter then
+    only_asks: bool = False  #: nothing is to change: the same answer, for who wants to know before
 
 
 class Claimed(Message, frozen=True, tag=54, array_like=True):

@@ -25,6 +25,7 @@ from dsa_zmq.protocol.codec import CODEC
 from dsa_zmq.protocol.messages import (
     ABSENT,
     GOOD,
+    PROTOCOL_VERSION,
     Answers,
     AskInventory,
     Call,
@@ -39,6 +40,7 @@ from dsa_zmq.protocol.messages import (
     Heartbeat,
     Hint,
     Inventory,
+    Noted,
     Probed,
     Refused,
     Register,
@@ -47,6 +49,8 @@ from dsa_zmq.protocol.messages import (
 from dsa_zmq.protocol.messages import Probe as ProbeOrder
 from dsa_zmq.protocol.operations import Allocate, Commit, ListNodes, Locate, OpenSession, Operation
 from dsa_zmq.protocol.values import FetchOutcome, ProbeOutcome, Receipt, ShardRef, StagedChunk
+from dsa_zmq.protocol.volumes import AskVolumes, KeepVolumes, ReadVolume, Ship
+from tests.keeper import Keeper
 
 CONTROL = Address("tcp://10.0.0.1:7700")
 SETTINGS = MasterSettings(
@@ -155,6 +159,9 @@ class Node:
         self.tells = True  #: answer Examine and AskInventory
         self.fetches = False  #: have at once what the master says that it is to fetch
         self.beats = True
+        self.keeps = True  #: copies of the catalog
+        self.keeper = Keeper()
+        self.heard_ns = 0  #: the master, last
         self.reaches: Callable[[int], bool] = lambda node: True  #: other nodes' data ports, when the master asks
         self.hears = True  #: what the master asks about them
         self.registered: Registered = None  # type: ignore[assignment]
@@ -162,7 +169,7 @@ class Node:
         self.form = msgspec.structs.replace(
             Register(
                 number=1,
-                version=1,
+                version=PROTOCOL_VERSION,
                 oldest=1,
                 cluster=b"",
                 name=f"n{number}",
@@ -189,6 +196,7 @@ class Node:
         return [got.message for got in self.probe.messages if isinstance(got.message, kind)]
 
     def _reply(self, ctx: Context, got: Received) -> None:
+        self.heard_ns = ctx.now_ns()
         match got.message:
             case Registered() as registered:
                 self.registered = registered
@@ -221,6 +229,15 @@ class Node:
                 ctx.send(got.sender.address, Probed(probe.number, reached))
             case Hint() as hint if self.registered and hint.term > self.registered.term:
                 ctx.send(CONTROL, self.form)
+            case Ship() as ship if self.keeps and (shipped := self.keeper.ship(ship, got.payload)) is not None:
+                ctx.send(got.sender.address, shipped)
+            case AskVolumes() as question if self.keeps:
+                ctx.send(got.sender.address, self.keeper.tell(question.number))
+            case ReadVolume() as question if self.keeps:
+                data, payload = self.keeper.read(question)
+                ctx.send(got.sender.address, data, [payload])
+            case KeepVolumes() as order if self.keeps and self.keeper.keep(order):
+                ctx.send(got.sender.address, Noted(order.number))
             case Fence():
                 self.beats = False
 
@@ -235,6 +252,9 @@ class Node:
 
     def _beat(self, ctx: Context, token: Any) -> None:
         if self.beats:
+            if ctx.now_ns() - self.heard_ns > 3 * SECOND:  # not even hints: the connections have broken
+                self.heard_ns = ctx.now_ns()
+                ctx.send(CONTROL, self.form)
             ctx.publish("beat", self.heartbeat())
             ctx.set_timer("beat", self.registered.heartbeat_ms * MS)
 

@@ -45,22 +45,23 @@ def test_a_drop_is_repeated_until_the_node_answers(world: Any) -> None:
 
 
 def started_anew(world: Any, node: Any) -> Any:
-    """Another process of the first node, with all that it had."""
-    again = world.node(1, 2, cluster=node.form.cluster)
+    """Another process of a node, with all that it had."""
+    again = world.node(int(node.form.name[1:]), 2, cluster=node.form.cluster)
     again.shards = set(node.shards)
     again.register()
     return again
 
 
 def test_a_node_that_was_down_hears_of_its_drops_when_it_is_back(world: Any) -> None:
-    nodes = world.nodes(2)
+    nodes = world.nodes(3)
     client = world.client()
     client.upload("/f", nodes)
-    nodes[0].handle.kill()
+    gone, stays = (node for node in nodes if node.shards)
+    gone.handle.kill()
     world.run_for(11)
     client.ask(Remove("/f"))
-    world.wait(lambda: not nodes[1].shards, 30)
-    again = started_anew(world, nodes[0])
+    world.wait(lambda: not stays.shards, 30)
+    again = started_anew(world, gone)
     world.wait(lambda: not again.shards, 30)
 
 

@@ -78,13 +78,13 @@ class Guest(Script):
         ctx.send(CONTROL, message)
 
     def _claim(self, message: Claim) -> Message | None:
-        if not self.claims and not message.asks:
+        if not self.claims and not message.only_asks:
             return None
         now = self.inn.sim.now_ns
         heard_ms = -1 if self.heard_ns is None else (now - self.heard_ns) // MS
         states = [self.states.get(volume) or state_of(data) for volume, data in sorted(self.volumes.items())]
         seen = self.seen_term
-        if not message.asks:
+        if not message.only_asks:
             if message.term < seen or (message.term == seen and message.master != self.seen_master):
                 return Refused(message.number, Failure("conflict", f"seen term {seen}", ""))
             self.seen_term, self.seen_master = message.term, message.master

@@ -14,6 +14,7 @@ from dsa_zmq.model.inspection import Inspect
 from dsa_zmq.model.macs import WRITE
 from dsa_zmq.node.service import NodeSettings, node_spec
 from dsa_zmq.protocol.messages import (
+    PROTOCOL_VERSION,
     ConfirmShards,
     Fence,
     Heartbeat,
@@ -153,7 +154,7 @@ def test_an_orderly_stop_closes_the_store(world: NodeWorld, data: bytes) -> None
 
 def test_a_node_says_who_it_is(world: NodeWorld) -> None:
     assert world.ask(Ping(4))[0] == Pong(4, NODE, world.spec.incarnation)
-    assert world.ask(Hello(5, 1, 1, "test"))[0] == Welcome(5, 1, CLUSTER, 5, "node", "n3")
+    assert world.ask(Hello(5, 1, 1, "test"))[0] == Welcome(5, PROTOCOL_VERSION, CLUSTER, 5, "node", "n3")
     refused, _ = world.ask(Hello(6, 0, 0, "old"))
     assert refused.failure.code == "incompatible"
     register = world.master.of(Register)[0]

@@ -187,6 +187,9 @@ def _follow_log(database: Database) -> Iterator[str]:
     while found := database.execute(LOG_AFTER, (after,)):
         for row in map(LogRow._make, found):
             after = row.position
+            if not row.body:  # the catalog was made of a snapshot alone, which names the record's hash
+                before = None
+                continue
             try:
                 record = read_record(row.body)
             except Corrupt as error:

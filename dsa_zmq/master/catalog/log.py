@@ -35,7 +35,7 @@ TRIM_BYTES = 4 << 20  #: removed by one job: a thousand pages have to be looked 
 TRIM_ROWS = 1000
 READ_ROWS = 1000  #: read by one job at most
 
-_INSERT = f"INSERT INTO log ({COLUMNS}) VALUES (?, ?, ?, ?, ?)"
+INSERT = f"INSERT INTO log ({COLUMNS}) VALUES (?, ?, ?, ?, ?)"
 _LAST = "SELECT position, hash, wall_ns FROM log ORDER BY position DESC LIMIT 1"
 _EXTENT = "SELECT MIN(position), SUM(LENGTH(body)) FROM log"
 _SIZES_FROM = "SELECT position, LENGTH(body) FROM log WHERE position >= ? ORDER BY position LIMIT ?"
@@ -121,7 +121,7 @@ class Log:
             previous = records[-1].hash
             size += len(records[-1].data)
         self._database.apply(
-            _INSERT, [LogRow(each.position, each.hash, each.wall_ns, each.ends, each.data) for each in records]
+            INSERT, [LogRow(each.position, each.hash, each.wall_ns, each.ends, each.data) for each in records]
         )
         self._next = _Extent(position, previous, self._wall_ns, first, size)
         self._sealed = [each.data for each in records]

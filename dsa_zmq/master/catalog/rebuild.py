@@ -17,10 +17,11 @@ from contextlib import contextmanager
 import msgspec
 
 from actors.disk import Disk
-from dsa_zmq.errors import Conflict, Corrupt, Incompatible, LocalError, NoSpace
+from dsa_zmq.errors import Conflict, Corrupt, DSAError, Incompatible, LocalError, NoSpace
 from dsa_zmq.master.catalog import schema
 from dsa_zmq.master.catalog.audit import audit
 from dsa_zmq.master.catalog.catalog import migrate
+from dsa_zmq.master.catalog.log import INSERT, LogRow
 from dsa_zmq.master.catalog.places import tally
 from dsa_zmq.master.catalog.record_rows import runs_of
 from dsa_zmq.master.catalog.sql import CatalogBroken, Database, DiskFull, Rejected
@@ -33,7 +34,9 @@ from dsa_zmq.master.catalog.tables import (
     META,
     NEXT_NODE,
     NODES,
+    RESTORED_NS,
     TERM,
+    VOLUME,
     MetaRow,
     StoreRow,
 )
@@ -116,14 +119,18 @@ class Rebuilder:
         self._path = path
         self._file = disk.sqlite_path(path)
         remove(disk, path)
-        self._database = Database(disk, path)
         try:
-            with self._trouble():
-                migrate(self._database, self._file)
-                self._database.execute(_SPOOL)
-                self._database.begin()
-        except BaseException:
-            self._database.abandon()
+            self._database = Database(disk, path)
+            try:
+                with self._trouble():
+                    migrate(self._database, self._file)
+                    self._database.execute(_SPOOL)
+                    self._database.begin()
+            except BaseException:
+                self._database.abandon()
+                raise
+        except DSAError:
+            remove(disk, path)
             raise
 
     # --- feeding --------------------------------------------------------------------------------------------------
@@ -364,11 +371,18 @@ class Rebuilder:
         [(known,)] = self._database.execute("SELECT COALESCE(MAX(node), 0) FROM nodes")
         meta = dict(self._database.execute("SELECT name, number FROM meta"))
         highest = max(known, restoration.highest_node, meta[NEXT_NODE] - 1)
-        numbers = {TERM: restoration.term, NEXT_NODE: highest + 1}
+        numbers = {
+            TERM: restoration.term,
+            NEXT_NODE: highest + 1,
+            RESTORED_NS: restoration.wall_ns,
+            VOLUME: 0,  # what nodes hold may go on behind this
+        }
         self._database.apply("UPDATE meta SET number = ? WHERE name = ?", [(n, name) for name, n in numbers.items()])
         # What was to be dropped may be needed: what its chunk had beside it may have gone since, in what is lost. As an
         # unknown shard it is kept for days, and compared with what is missing, before it goes.
         self._database.execute("DELETE FROM drops")
+        last = LogRow(self.position, self._hash, self.moment_ns, 1, b"" if self._last is None else self._last.data)
+        self._database.apply(INSERT, [last])  # what the next record names
 
     def _look(self) -> Rebuilt:
         database = self._database

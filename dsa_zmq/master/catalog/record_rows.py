@@ -8,10 +8,8 @@ from typing import Annotated, Any, get_type_hints
 import msgspec
 
 from dsa_zmq.errors import Corrupt
-from dsa_zmq.master.catalog.tables import HOLDERS, INVENTORIES, TABLES, Table
+from dsa_zmq.master.catalog.tables import LOGGED, Table
 from dsa_zmq.model.records import Record
-
-DERIVED: frozenset[Table[Any, Any]] = frozenset((HOLDERS, INVENTORIES))  #: never in a record: they are counted anew
 
 Number = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]  #: what a column can hold
 
@@ -28,7 +26,7 @@ class Writing:
         self.keys: Callable[[Any], list[Any]] = msgspec.msgpack.Decoder(list[tuple[kinds[: table.width]]]).decode  # type: ignore[misc]
 
 
-_WRITING = {table.name: Writing(table) for table in TABLES if table not in DERIVED}
+_WRITING = {table.name: Writing(table) for table in LOGGED}
 _RUNS = msgspec.msgpack.Decoder(list[tuple[str, msgspec.Raw, msgspec.Raw]])
 
 

@@ -12,9 +12,8 @@ from actors.sim.disk import SimDisk
 from dsa_zmq.errors import DSAError
 from dsa_zmq.master.catalog import schema
 from dsa_zmq.master.catalog.rebuild import Rebuilder
-from dsa_zmq.master.catalog.record_rows import DERIVED
 from dsa_zmq.master.catalog.sql import Database
-from dsa_zmq.master.catalog.tables import TABLES
+from dsa_zmq.master.catalog.tables import DERIVED, LOGGED, TABLES
 from dsa_zmq.model.records import (
     BEGIN,
     CHANGES,
@@ -30,7 +29,6 @@ from dsa_zmq.model.records import (
 from dsa_zmq.protocol.operations import Copy, MakeDirectory, Move, Remove, SetRedundancy
 
 BY_NAME = {table.name: table for table in TABLES}
-KEPT = [table for table in TABLES if table not in DERIVED]
 SECOND = 1_000_000_000
 
 
@@ -95,12 +93,12 @@ class Volume:
 
     def slice(self, limit: int = 7) -> bool:
         """Read the next rows. False: that was all."""
-        if self.table == len(KEPT):
+        if self.table == len(LOGGED):
             if self.whole < 0:
                 self.whole = self.scribe.position
                 self._part(END, msgspec.json.encode(VolumeEnd(self.whole, self.rows)))
             return False
-        table = KEPT[self.table]
+        table = LOGGED[self.table]
         rows = [
             row for row in self.scribe.kit.dump()[table.name] if self.after is None or row[: table.width] > self.after
         ]
@@ -150,7 +148,7 @@ def rebuild(data: bytes | list[bytes], disk: SimDisk | None = None, portion: int
 def dump(disk: SimDisk, path: str = "made.sqlite") -> dict[str, Any]:
     database = Database(disk, path)
     try:
-        return {table.name: sorted(database.execute(f"SELECT {table.columns} FROM {table.name}")) for table in KEPT}
+        return {table.name: sorted(database.execute(f"SELECT {table.columns} FROM {table.name}")) for table in LOGGED}
     finally:
         database.close()
 

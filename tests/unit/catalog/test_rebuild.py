@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from actors.sim.disk import SimDisk
 from dsa_zmq.errors import Conflict, Corrupt, DSAError, Incompatible, NoSpace
 from dsa_zmq.master.catalog.catalog import Catalog
+from dsa_zmq.master.catalog.log_jobs import BeginVolume, LoadLog, ReadLog, TakeSlice
 from dsa_zmq.master.catalog.rebuild import Rebuilder, Restoration
-from dsa_zmq.model.records import BEGIN, CHANGES, pack_runs, seal
+from dsa_zmq.model.records import BEGIN, CHANGES, pack_runs, read_record, seal
 from tests.unit.catalog.scribe import Scribe, Volume, busy, dump, rebuild
 
 
@@ -51,6 +52,52 @@ def test_a_snapshot_taken_while_the_catalog_changes_and_its_log_are_the_catalog(
     assert dump(disk) == kit.dump("holders", "inventories")
     assert (rebuilt.position, rebuilt.files) == (scribe.position, kit.number("files"))
     assert [node.name for node in rebuilt.nodes] == [node.name for node in kit.nodes]
+
+
+@settings(max_examples=10)
+@given(seed=st.integers(0, 1 << 30))
+def test_what_the_catalog_itself_writes_makes_it_anew(new_kit: Any, seed: int) -> None:
+    rng = random.Random(seed)
+    kit = new_kit(seed)
+    scribe = Scribe(kit, rng)
+    busy(kit, scribe, 8)
+    begun = kit.one(BeginVolume(kit.now, "test"))
+    first = len(kit.records)
+    parts, cursor, part, previous = [begun.begin], b"", 1, read_record(begun.begin).hash
+    while True:
+        made = kit.one(TakeSlice(begun.volume, cursor, part, previous, kit.now, rng.choice([100, 3000])))
+        parts += made.records
+        cursor, part, previous = made.cursor, made.part, made.previous
+        if not cursor:
+            break
+        busy(kit, scribe, rng.choice([0, 0, 1]))
+    busy(kit, scribe, 5)
+    log = [record.data for record in kit.records[first:]]
+    disk, rebuilt = rebuild(b"".join([*parts, *log]))
+    assert rebuilt.odd == []
+    assert dump(disk) == kit.kept() | {"meta": sorted([*kit.kept()["meta"], ("volume", 0, b"")])}
+    kit.reopen()
+    assert kit.records[-1].position == rebuilt.position + 1
+
+
+@pytest.mark.parametrize("keeps_log", [True, False])
+def test_a_restored_log_goes_on_behind_a_break(kit: Any, scribe: Scribe, volume: Volume, keeps_log: bool) -> None:
+    """Also of a snapshot behind which there is no change."""
+    alone = scribe.begin(9).complete()
+    for data in (volume.data(), alone.data()):
+        disk, rebuilt = rebuild(data, restoration=Restoration(70, 5))
+        again = Catalog.open(
+            disk, rng=random.Random(1), secret=b"s" * 32, path="made.sqlite", ballast_bytes=0, keeps_log=keeps_log
+        )
+        assert again.audit() == []
+        assert again.restored_ns == 5
+        (result,) = again.run([LoadLog()])
+        state = result.result if keeps_log else result
+        assert (state.position, state.volume) == (rebuilt.position + (2 if keeps_log else 0), 0)
+        if keeps_log:
+            (found,) = again.run([ReadLog(state.position, 1)])
+            assert read_record(found.result[0]).previous == scribe.hash
+        again.close()
 
 
 def test_each_moment_since_the_snapshot_can_be_had(scribe: Scribe, volume: Volume) -> None:

@@ -1,0 +1,101 @@
+"""Volumes of the catalog that nodes hold, and which of them the history still needs. Pure.
+
+A volume is *needed* while it is the newest that the catalog can be made of, or is shipped; or while there is a moment in
+the history that no later volume reaches back to. After a restore all older ones are needed for some days: whoever chose
+the wrong moment can choose again. Beyond a budget of bytes the history is cut, and that is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+
+from dsa_zmq.model.limits import CATALOG_HOLDERS
+from dsa_zmq.protocol.volumes import HeldVolume, VolumeState
+
+KEPT_AFTER_RESTORE_NS = 7 * 86_400 * 1_000_000_000
+LEAST_BUDGET_BYTES = 1 << 30  #: of older volumes on one node
+BUDGET_VOLUMES = 8  #: or so many times the newest one
+
+
+def is_usable(state: VolumeState) -> bool:
+    """The catalog can be made of what this node holds of it."""
+    return state.complete and state.position >= state.whole >= 0
+
+
+class ShipHistory:
+    """See the module."""
+
+    def __init__(self, history_ns: int) -> None:
+        self._history_ns = history_ns
+        self.restored_ns = 0  #: when the catalog was made from copies; 0: never
+        self.cut_ns = 0  #: the budget has cut the history: it reaches back to then; 0: it has not
+        self._held: dict[int, dict[int, VolumeState]] = {}  #: by node and number
+
+    def told(self, node: int, volumes: Iterable[VolumeState]) -> None:
+        """A node holds these."""
+        self._held[node] = {state.volume: state for state in volumes}
+
+    def heard(self, node: int, state: VolumeState) -> None:
+        """A node holds so much of this one."""
+        if state.begun >= 0:
+            self._held.setdefault(node, {})[state.volume] = state
+
+    def keep_only(self, nodes: Collection[int]) -> None:
+        """The others are nodes no more."""
+        self._held = {node: held for node, held in self._held.items() if node in nodes}
+
+    def needed(self, shipped: Collection[int], wall_ns: int) -> list[int]:
+        """Numbers of the volumes that are to be kept; those that are shipped are."""
+        usable = self._usable()
+        since_ns = wall_ns - self._history_ns
+        for_days = self.restored_ns and wall_ns - self.restored_ns < KEPT_AFTER_RESTORE_NS
+        kept = {*shipped, *list(usable)[-1:]}
+        budget = max(
+            LEAST_BUDGET_BYTES, BUDGET_VOLUMES * max((each.size for each in list(usable.values())[-1:]), default=0)
+        )
+        self.cut_ns = 0
+        for number, later in reversed(list(zip(list(usable), list(usable.values())[1:], strict=False))):
+            if number in kept:
+                continue
+            if not (for_days or later.whole_ns > since_ns):
+                break
+            budget -= usable[number].size
+            if budget < 0 and not for_days:
+                self.cut_ns = later.whole_ns
+                break
+            kept.add(number)
+        return sorted(kept)
+
+    def surplus(self, needed: Collection[int]) -> list[int]:
+        """Nodes that hold others."""
+        return [node for node, held in self._held.items() if held.keys() - set(needed)]
+
+    def _usable(self) -> dict[int, VolumeState]:
+        """Volumes that the catalog can be made of, the oldest first, each as far as a node holds it."""
+        found: dict[int, VolumeState] = {}
+        for held in self._held.values():
+            for number, state in held.items():
+                if is_usable(state) and (number not in found or state.position > found[number].position):
+                    found[number] = state
+        return dict(sorted(found.items()))
+
+    def volumes(self, names: Mapping[int, str]) -> list[HeldVolume]:
+        """All of them, the oldest first, with the names of the nodes that hold each."""
+        by_number: dict[int, dict[int, VolumeState]] = {}
+        for node, held in self._held.items():
+            for number, state in held.items():
+                by_number.setdefault(number, {})[node] = state
+        return [_held(by_number[number], names) for number in sorted(by_number)]
+
+    def statistics(self) -> dict[str, int]:
+        states = [state for held in self._held.values() for state in held.values()]
+        return {"volumes_held": len(states), "volumes_held_bytes": sum(state.size for state in states)}
+
+    def __repr__(self) -> str:
+        return f"<ShipHistory {len(self._usable())} volumes, at most {CATALOG_HOLDERS} copies of each>"
+
+
+def _held(states: Mapping[int, VolumeState], names: Mapping[int, str]) -> HeldVolume:
+    nodes = sorted(states, key=lambda node: names.get(node, str(node)))
+    best = max(states.values(), key=lambda state: (is_usable(state), not state.damage, state.position))
+    return HeldVolume(best, [names.get(node, str(node)) for node in nodes], [states[node].position for node in nodes])
