@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import json
 import time
 from pathlib import Path
@@ -12,8 +11,9 @@ from typing import IO
 import click
 
 from dsa_zmq.cli import output, reporting
+from dsa_zmq.cli.restoring import moment_of
 from dsa_zmq.cli.session import Command, Session, pass_session
-from dsa_zmq.errors import Corrupt, Invalid, LocalError
+from dsa_zmq.errors import Corrupt, LocalError
 from dsa_zmq.model.sizes import counted, format_duration, format_rate, format_size
 from dsa_zmq.process import stop_signals
 from dsa_zmq.salvage.catalogs import Wish
@@ -39,7 +39,7 @@ _BAR = 24  #: cells
 @click.option("-n", "--dry-run", is_flag=True, help="Only say what could be written, and what is missing.")
 @click.option("--partial", is_flag=True, help="Damaged files too, as NAME.partial with zeros where bytes are missing.")
 @click.option("--force", is_flag=True, help="Replace files in OUT that have another content.")
-@click.option("--at", metavar="TIME", help="As of this moment: 2026-11-01T12:00; local time unless it says otherwise.")
+@click.option("--at", metavar="TIME", help="As of this moment: 2026-11-01T12:00, here or with Z or +01:00.")
 @click.option("--catalog", metavar="FILE", type=click.Path(), help="Use this catalog: a backup, or a stopped master's.")
 @click.option("--pieces", is_flag=True, help="Use also what lies behind damage in the nodes' copies of the catalog.")
 @click.option("--report", metavar="FILE", type=click.Path(), help="Write all that is worth a line here, as JSON lines.")
@@ -63,7 +63,7 @@ def salvage_command(
     second run goes on where the first one ended.
     """
     session.start_log()
-    wish = Wish(None if catalog is None else Path(catalog), None if at is None else parse_moment(at), pieces)
+    wish = Wish(None if catalog is None else Path(catalog), None if at is None else moment_of(at), pieces)
     options = Options(directories, Path(target), wish, partial=partial, force=force, dry_run=dry_run)
     begin = time.monotonic()
     with contextlib.ExitStack() as stack:
@@ -80,14 +80,6 @@ def salvage_command(
     else:
         _show(result, time.monotonic() - begin, watcher.untold, dry_run=dry_run)
     return _status(result.totals)
-
-
-def parse_moment(text: str) -> int:
-    """``2026-11-01T12:00`` as nanoseconds since the epoch; in this machine's time zone unless it names one."""
-    try:
-        return int(datetime.datetime.fromisoformat(text).timestamp() * 1e9)
-    except (ValueError, OverflowError, OSError):
-        raise Invalid(f"'{text}' is not a time", "write it as in 2026-11-01T12:00 or 2026-11-01T12:00:30Z") from None
 
 
 def _report_file(path: str) -> IO[str]:

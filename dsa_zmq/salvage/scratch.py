@@ -25,13 +25,17 @@ class Scratch:
     """A directory for one run. Use it in a ``with`` block: it is removed at its end."""
 
     def __init__(self, target: Path | None) -> None:
-        """Inside ``target``, which is made if it is missing; without one where the system keeps such things.
-        ConfigError if it cannot be used, or if another process uses it."""
+        """Inside ``target``, which is made if it is missing; without one where the system keeps such things."""
+        self._target = target
         self._held: DataDirectory | None = None
-        if target is None:
+        self.path = Path()
+
+    def __enter__(self) -> Self:
+        """ConfigError if it cannot be used, or if another process uses it."""
+        if self._target is None:
             self.path = Path(tempfile.mkdtemp(prefix="dsa-salvage-"))
-            return
-        self._held = open_directory(target / NAME, "salvage")
+            return self
+        self._held = open_directory(self._target / NAME, "salvage")
         self.path = self._held.path
         try:
             for name in set(os.listdir(self.path)) - {LOCK, MARKER}:  # of a process that was killed
@@ -39,13 +43,17 @@ class Scratch:
         except OSError as error:
             self._held.close()
             raise unusable(self.path, error) from error
-
-    def __enter__(self) -> Self:
+        except BaseException:
+            self._remove()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._remove()
+
+    def _remove(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
         if self._held is not None:
             self._held.close()

@@ -12,14 +12,14 @@ from pathlib import Path
 
 from actors.disk import OsDisk
 from dsa_zmq.errors import ConfigError, DSAError, Incompatible
+from dsa_zmq.master.catalog.catalog import CATALOG_FILE as CATALOG
+from dsa_zmq.model.volumes import DIRECTORY as VOLUMES
+from dsa_zmq.model.volumes import SUFFIX as VOLUME
 from dsa_zmq.node.identity import FILE as IDENTITY
 from dsa_zmq.node.identity import read_identity
 from dsa_zmq.node.segment_files import DIRECTORY as SEGMENTS
 from dsa_zmq.node.segment_files import SUFFIX as SEGMENT
 
-VOLUMES = "catalog"
-VOLUME = ".volume"
-CATALOG = "catalog.sqlite"
 DEPTH = 4  #: directories below one that was named are looked through so far down
 _MARKS = (IDENTITY, SEGMENTS)
 

@@ -11,8 +11,8 @@ import apsw
 import msgspec
 
 from dsa_zmq.master.catalog import schema
-from dsa_zmq.master.catalog.record_rows import DERIVED
-from dsa_zmq.master.catalog.tables import CLUSTER, META, TABLES
+from dsa_zmq.master.catalog.tables import CLUSTER, META
+from dsa_zmq.master.catalog.tables import LOGGED as KEPT
 from dsa_zmq.model.records import (
     BEGIN,
     CHANGES,
@@ -28,7 +28,6 @@ from dsa_zmq.model.records import (
     seal,
 )
 
-KEPT = [table for table in TABLES if table not in DERIVED]
 ROW_BYTES = 150  #: about: how rows are cut into records
 RECORD_BYTES = 3000
 SECOND = 1_000_000_000
