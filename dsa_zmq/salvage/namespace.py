@@ -21,7 +21,7 @@ from dsa_zmq.model.redundancy import Redundancy, parse_redundancy
 from dsa_zmq.salvage.assembly import Wanted
 
 PAGE = 100  #: names at once: of each directory on the way down so many are in memory
-CACHE_KIB = 65_536  #: of the catalog in memory
+CACHE_KIB = 32_768  #: of the catalog in memory
 UNNAMED = "unnamed"  #: what has lost its own name is called so, with the number of its inode
 
 _ENTRY = "i.mode, i.size, i.mtime_ns, i.created_ns, i.content, i.chunk_bytes, i.chunk_count"

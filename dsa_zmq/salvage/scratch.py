@@ -18,7 +18,7 @@ import apsw
 from dsa_zmq.directory import LOCK, MARKER, DataDirectory, open_directory, unusable
 
 NAME = ".dsa-salvage"
-CACHE_KIB = 65_536  #: of a map in memory: the inner nodes of hundreds of millions of rows
+CACHE_KIB = 32_768  #: of a map in memory: the inner nodes of hundreds of millions of rows
 
 
 class Scratch:

@@ -102,10 +102,14 @@ class ShardMap:
             return None
         return data if blake3(data).digest() == found.hash else None
 
-    def close(self) -> None:
-        """Close all files."""
+    def close_files(self) -> None:
+        """Those that are kept open to read on."""
         for number in list(self._open):
             self._close(number)
+
+    def close(self) -> None:
+        """Nothing is asked any more."""
+        self.close_files()
         self._database.close()
 
     def _borrow(self, number: int) -> OsFile:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,24 @@ import apsw
 import msgspec
 
 from dsa_zmq.master.catalog import schema
-from dsa_zmq.master.catalog.tables import CLUSTER, META
+from dsa_zmq.master.catalog.tables import (
+    CHUNKS,
+    CLUSTER,
+    DIRECTORY,
+    FILE,
+    INODES,
+    LIVE,
+    META,
+    NAMES,
+    PAGES,
+    ChunkRow,
+    InodeRow,
+    MetaRow,
+    NameRow,
+    PageRow,
+)  # fmt: skip
 from dsa_zmq.master.catalog.tables import LOGGED as KEPT
+from dsa_zmq.model.manifest import pack_page
 from dsa_zmq.model.records import (
     BEGIN,
     CHANGES,
@@ -110,3 +128,45 @@ def put_volume(node: Path, data: bytes, number: int = 1) -> Path:
     path = node / "catalog" / f"{number:016x}.volume"
     path.write_bytes(data + bytes(10_000))
     return path
+
+
+def large_volume(files: int, cluster: bytes) -> Iterator[bytes]:
+    """A volume with so many files of one chunk in directories of a thousand, record by record."""
+    directories = -(-files // 1000)
+    ids = range(1 << 40, (1 << 40) + directories)
+
+    def tables() -> Iterator[tuple[str, Iterator[Any]]]:
+        yield META.name, iter([MetaRow(CLUSTER, 0, cluster)])
+        yield NAMES.name, (NameRow(1, f"directory-{number}", LIVE, 1, number, DIRECTORY) for number in ids)
+        yield INODES.name, iter([InodeRow(1, DIRECTORY, 0o755, 1, "copies=2")])
+        yield INODES.name, (InodeRow(number, DIRECTORY, 0o755, 1, "") for number in ids)
+        start = 1 << 41
+        yield (
+            NAMES.name,
+            (
+                NameRow(ids[number // 1000], f"file-{number:010d}.bin", LIVE, 1, start + number, FILE)
+                for number in range(files)
+            ),
+        )
+        yield (
+            INODES.name,
+            (
+                InodeRow(start + number, FILE, 0o644, 1, "copies=2", 1, start + number, 100, 1, 1 << 20, 1, 1)
+                for number in range(files)
+            ),
+        )
+        yield PAGES.name, (PageRow(start + number, 0, pack_page([start + number])) for number in range(files))
+        yield (
+            CHUNKS.name,
+            (ChunkRow(start + number, 100, number.to_bytes(32, "big"), "copies=2", 1) for number in range(files)),
+        )
+
+    head = VolumeHead(VOLUME_FORMAT, cluster.hex(), 1, schema.NEWEST_FORMAT, 1, "test")
+    last, total = seal(BEGIN, 0, 1, SECOND, NO_HASH, msgspec.json.encode(head)), 0
+    yield last.data
+    for name, rows in tables():
+        while part := list(itertools.islice(rows, 1000)):
+            total += len(part)
+            last = seal(ROWS, last.position + 1, 1, SECOND, last.hash, pack_runs([(name, part, [])]))
+            yield last.data
+    yield seal(END, last.position + 1, 1, SECOND, last.hash, msgspec.json.encode(VolumeEnd(1, total))).data

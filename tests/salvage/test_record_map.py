@@ -36,6 +36,8 @@ from dsa_zmq.salvage.scratch import Scratch
 from dsa_zmq.salvage.sources import find_sources
 from tests.salvage.copies import KEPT, SECOND, Chronicle, State, data_of, put_volume
 
+pytestmark = pytest.mark.slow
+
 CLUSTER_ID = b"sixteen bytes ok"
 FILES = 60  #: in the first state: enough for several records of names
 
