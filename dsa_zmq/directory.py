@@ -19,7 +19,12 @@ from dsa_zmq.errors import ConfigError, Incompatible
 MARKER = "DSA.json"
 LOCK = "lock"
 FORMAT = 1  #: of the directory's layout as a whole; files inside carry their own
-KINDS = {"master": "a master's directory", "node": "a node's directory", "local": "a local cluster's directory"}
+KINDS = {
+    "master": "a master's directory",
+    "node": "a node's directory",
+    "local": "a local cluster's directory",
+    "salvage": "the scratch of a salvage",
+}
 
 _IGNORED = (LOCK, "lost+found")  #: may be there in a directory that counts as empty
 _LOCK_OFFSET = 1 << 30  #: Windows locks are mandatory: lock a byte that nobody reads

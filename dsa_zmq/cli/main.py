@@ -47,6 +47,7 @@ COMMANDS: dict[str, Entry] = {
     "health": Entry("health:health", "Show how safe everything is.", "Look after"),
     "explain": Entry("explain:explain", "Say where a file lies and what it survives.", "Look after"),
     "scrub": Entry("scrub:scrub", "Verify all stored bytes, and show how far that is.", "Look after"),
+    "salvage": Entry("salvage:salvage_command", "Write all files from the directories of nodes alone.", "Look after"),
     "gc": Entry("gc:gc", "Let go of what nobody holds.", "Look after"),
     "catalog": Entry("catalog:catalog", "Look after the copies of the catalog.", "Look after"),
     "cluster": Entry("cluster:cluster", "Restore a cluster whose master was lost.", "Look after"),

@@ -171,6 +171,11 @@ def open_identity(disk: Disk, rng: random.Random, name: str = "") -> IdentityFil
     return IdentityFile(disk, identity, previous)
 
 
+def read_identity(disk: Disk) -> Identity:
+    """Who a directory is, for those who only look at it. Raises as :func:`open_identity`, and OSError."""
+    return _decode(disk.read_bytes(FILE), disk.sqlite_path(FILE))
+
+
 def _write(disk: Disk, identity: Identity) -> None:
     # The whole document in one line per part, so that `cat` shows it and the checksummed bytes stay as they are.
     body = msgspec.json.encode(identity)
