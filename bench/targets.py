@@ -58,7 +58,7 @@ class DsaTarget:
                 segment_bytes=SEGMENT_BYTES,
                 speed=1,
                 catalog_copies=catalog_copies,
-            )  # fmt: skip
+            )
         )
         self._store = self._stack.enter_context(self._cluster.connect())
 
