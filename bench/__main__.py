@@ -19,6 +19,7 @@ from bench.report import as_json, describe_machine, show, show_limits
 from bench.targets import DsaTarget, PosixTarget, S3Target, Target
 from bench.workloads import Measure, big_file, make_file, metadata, small_files
 from dsa_zmq.app import tune_process
+from dsa_zmq.model.limits import CATALOG_COPIES, CATALOG_LEVELS
 
 KINDS = ("small", "meta", "big")
 QUICK = {"size": 16 << 20, "small": 64, "entries": 200, "rounds": 1}  #: only to see that everything works
@@ -29,6 +30,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--nodes", type=int, default=4)
     parser.add_argument("--redundancy", default="copies=2")
+    parser.add_argument("--catalog-copies", choices=CATALOG_LEVELS, default=CATALOG_COPIES)
     parser.add_argument("--posix", type=Path, metavar="DIR", help="measure this directory instead of a DSA cluster")
     parser.add_argument("--s3", metavar="URL", help="measure http://KEY:SECRET@host:port/bucket instead")
     parser.add_argument("--only", choices=KINDS, action="append", help="leave out the others; may be repeated")
@@ -87,7 +89,7 @@ def open_target(options: argparse.Namespace, scratch: Path) -> Target:
         return PosixTarget(options.posix)
     if options.s3:
         return S3Target(options.s3)
-    return DsaTarget(scratch, options.nodes, options.redundancy)
+    return DsaTarget(scratch, options.nodes, options.redundancy, options.catalog_copies)
 
 
 def run(

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import apsw
 
@@ -19,8 +20,10 @@ from actors.disk import OsDisk
 from dsa_zmq.master.catalog.catalog import Catalog
 from dsa_zmq.master.catalog.health import TakeTally
 from dsa_zmq.master.catalog.jobs import CollectGarbage, RegisterNode, Request
+from dsa_zmq.master.catalog.log_jobs import BeginVolume, Committed, LoadLog, Slice, TakeSlice
 from dsa_zmq.model.ids import next_incarnation
 from dsa_zmq.model.macs import node_key, receipt_mac
+from dsa_zmq.model.records import read_record
 from dsa_zmq.protocol.messages import Register
 from dsa_zmq.protocol.operations import (
     Commit,
@@ -35,6 +38,7 @@ from dsa_zmq.protocol.operations import (
 from dsa_zmq.protocol.values import Receipt, StagedChunk
 
 BATCH = 64
+SLICE_BYTES = 256 << 10
 SECRET = b"b" * 32
 INCARNATION = next_incarnation(0, 7)  #: of every node: its first start
 WALL_NS = 1_700_000_000_000_000_000
@@ -43,9 +47,11 @@ WALL_NS = 1_700_000_000_000_000_000
 class Load:
     """A catalog with four nodes and one session, and requests for it."""
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, *, keeps_log: bool = False) -> None:
         self.random = random.Random(7)
-        self.catalog = Catalog.open(OsDisk(directory), rng=self.random, secret=SECRET, ballast_bytes=0)
+        self.catalog = Catalog.open(
+            OsDisk(directory), rng=self.random, secret=SECRET, ballast_bytes=0, keeps_log=keeps_log
+        )
         registrations = [
             Register(
                 0, 1, 1, b"", f"n{i}", bytes([i]) * 16, INCARNATION, f"tcp://h:{i}", "", "h", f"/{i}", "d", 1 << 40,
@@ -53,12 +59,16 @@ class Load:
             )
             for i in range(4)
         ]  # fmt: skip
-        self.nodes = self.catalog.run([RegisterNode(message, False, WALL_NS) for message in registrations])
+        self.nodes = self.run([RegisterNode(message, False, WALL_NS) for message in registrations])
         self.keys = [node_key(SECRET, node.node, node.store_id, node.generation) for node in self.nodes]
-        self.session = self.catalog.run([Request(OpenSession(b"c" * 16, 1), 0, 0, 0, WALL_NS)])[0].session
+        self.session = self.run([Request(OpenSession(b"c" * 16, 1), 0, 0, 0, WALL_NS)])[0].session
         self.number = 0
         self.ids = 1 << 40
         self.files: list[str] = []
+
+    def run(self, jobs: Sequence[Job]) -> list[Any]:
+        """The jobs' own results."""
+        return [result.result if isinstance(result, Committed) else result for result in self.catalog.run(jobs)]
 
     def request(self, operation: Operation) -> Request:
         self.number += 1
@@ -152,6 +162,31 @@ def main() -> None:
         run([TakeTally()])
         print(f"{'health: the tallies':42} {(time.perf_counter() - start) * 1000:10.1f} ms")
         load.catalog.close()
+    with tempfile.TemporaryDirectory() as directory:
+        log_and_snapshot(directory, seconds)
+
+
+def log_and_snapshot(directory: str, seconds: float) -> None:
+    """What the catalog's copies cost its worker: compare the first line with the one without a log."""
+    load = Load(directory, keeps_log=True)
+    load.run([load.commit() for _ in range(BATCH)])
+    measure("commit of a one-chunk file, log kept", load.catalog.run, load.commit, 3 * seconds)
+    state = load.run([LoadLog()])[0]
+    print(f"{'log: bytes of a file':42} {state.size / len(load.files):10,.0f}")
+    begun = load.run([BeginVolume(WALL_NS, "bench")])[0]
+    first = read_record(begun.begin)
+    assert first is not None
+    made = Slice([], b"", 1, first.hash)
+    start, slices, size = time.perf_counter(), 0, 0
+    while made.cursor or not slices:
+        job = TakeSlice(begun.volume, made.cursor, made.part, made.previous, WALL_NS, SLICE_BYTES)
+        made = load.run([job])[0]
+        slices += 1
+        size += sum(map(len, made.records))
+    spent = time.perf_counter() - start
+    print(f"{'snapshot: files':42} {len(load.files) / spent:10,.0f} /s, {size / len(load.files):.0f} bytes each")
+    print(f"{'snapshot: mean slice':42} {spent / slices * 1000:10.1f} ms, {slices} slices")
+    load.catalog.close()
 
 
 if __name__ == "__main__":

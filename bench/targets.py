@@ -44,15 +44,21 @@ class Target(Protocol):
 class DsaTarget:
     """A cluster of real processes on loopback, data on this machine's disk, times and segments as in life."""
 
-    def __init__(self, scratch: Path, nodes: int, redundancy: str) -> None:
-        self.name = f"dsa, {nodes} nodes, {redundancy}"
+    def __init__(self, scratch: Path, nodes: int, redundancy: str, catalog_copies: str) -> None:
+        self.name = f"dsa, {nodes} nodes, {redundancy}, catalog {catalog_copies}"
         self.bulk: Bulk | None = self
         self._stack = ExitStack()
         directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="cluster-", dir=scratch)))
         self._cluster = self._stack.enter_context(
             dsa_zmq.LocalCluster(
-                nodes, redundancy, processes=True, directory=directory, segment_bytes=SEGMENT_BYTES, speed=1
-            )
+                nodes,
+                redundancy,
+                processes=True,
+                directory=directory,
+                segment_bytes=SEGMENT_BYTES,
+                speed=1,
+                catalog_copies=catalog_copies,
+            )  # fmt: skip
         )
         self._store = self._stack.enter_context(self._cluster.connect())
 

@@ -7,14 +7,17 @@ without waiting; only what asks the master is awaited.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
 from dsa_zmq.client.admin import POLL_S, Admin, Plan, PlanView, Task
+from dsa_zmq.client.catalog_copies import CatalogBackup
 from dsa_zmq.errors import Timeout
 from dsa_zmq.model.stat import Stat
 from dsa_zmq.protocol.operations import Capacity, HealthReport
 from dsa_zmq.protocol.values import NodeInfo, TaskInfo
+from dsa_zmq.protocol.volumes import CatalogCopies
 
 _T = TypeVar("_T")
 
@@ -51,6 +54,24 @@ class AsyncAdmin:
     async def health(self, without: Sequence[str] = ()) -> HealthReport:
         """As :meth:`Admin.health`."""
         return await self._run(self._admin.health, without)
+
+    async def catalog_copies(self) -> CatalogCopies:
+        """As :meth:`Admin.catalog_copies`."""
+        return await self._run(self._admin.catalog_copies)
+
+    async def read_catalog(self, volume: int, node: str, offset: int = 0) -> bytes:
+        """As :meth:`Admin.read_catalog`."""
+        return await self._run(self._admin.read_catalog, volume, node, offset)
+
+    async def backup_catalog(
+        self,
+        file: str | os.PathLike[str],
+        *,
+        overwrite: bool = False,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> CatalogBackup:
+        """As :meth:`Admin.backup_catalog`; ``progress`` is called in another thread."""
+        return await self._run(self._admin.backup_catalog, file, overwrite=overwrite, progress=progress)
 
     async def set_redundancy(self, path: str, redundancy: str) -> Stat:
         """As :meth:`Admin.set_redundancy`."""

@@ -35,6 +35,7 @@ from dsa_zmq.model.addresses import (
 from dsa_zmq.model.inspection import Inspect
 from dsa_zmq.model.limits import CONNECT_TIMEOUT_S, RESERVE_MIN_BYTES, RESERVE_SHARE
 from dsa_zmq.model.sizes import format_size, parse_size
+from dsa_zmq.model.volumes import DIRECTORY as VOLUMES
 from dsa_zmq.reach import LOOK_S, explain_silence
 
 if TYPE_CHECKING:
@@ -166,6 +167,7 @@ def start_master(options: MasterOptions, *, take_over: bool = False, imposed: Im
 
     control, hints, heartbeats = options.ports()
     host = listen_host(options.bind)
+    care = options.care()
     settings = MasterSettings(
         listen=Address(endpoint(host, control)),
         publish=Address(endpoint(host, hints)),
@@ -177,6 +179,10 @@ def start_master(options: MasterOptions, *, take_over: bool = False, imposed: Im
         down_s=options.down_s,
         upload_lease_s=options.upload_lease_s,
         pace=options.pace(),
+        catalog_copies=care.copies,
+        catalog_lag_s=care.lag_s,
+        catalog_history_s=care.history,
+        unprotected_after_s=care.unprotected_after_s,
     )
     rng = random.SystemRandom()
 
@@ -202,7 +208,7 @@ def start_node(options: NodeOptions, *, imposed: Imposed | None = None) -> Serve
         if options.capacity is not None:
             capacity = _at_most(parse_size(str(options.capacity), whole=total), total)
         else:
-            capacity = max(0, free + held_bytes(directory.path) - reserve)
+            capacity = max(0, free + held_bytes(directory.path, but=(VOLUMES,)) - reserve)
         settings = NodeSettings(
             master=Address(master_endpoint(options.master)),
             listen=Address(endpoint(options.listen_host(), options.port)),

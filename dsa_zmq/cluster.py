@@ -21,6 +21,7 @@ from dsa_zmq.directory import make_directory
 from dsa_zmq.errors import InternalError, Invalid, Timeout, Unavailable
 from dsa_zmq.model import limits
 from dsa_zmq.model.addresses import split_endpoint
+from dsa_zmq.model.catalog_care import catalog_care
 from dsa_zmq.protocol.values import NodeInfo
 from dsa_zmq.spawn import spawn
 
@@ -28,6 +29,7 @@ FAST = 20  #: how many times shorter than in life the times of liveness are, so 
 SEGMENT_BYTES = 4 << 20  #: a node's segments are preallocated: a small cluster should fit a small disk
 UP_TIMEOUT_S = 10.0
 HEALTHY_TIMEOUT_S = 30.0
+UNPROTECTED_LEAST_S = 1.0  #: a busy host is slow to sync: that is no reason yet for a master to go on alone
 _POLL_S = 0.005
 
 
@@ -47,6 +49,9 @@ class LocalCluster(ClusterFaults):
     threads of this process, or with ``processes=True`` each server in a process of its own, which dies with this one.
     Data is in ``directory``, which is kept and found again, or in a temporary one, which is removed at the end.
     ``port`` is the master's (0: any free one); the nodes take free ones.
+
+    ``catalog_copies`` says when the master answers: ``sync``, once nodes hold the change too, ``async`` or ``off``.
+    ``catalog_history_s`` is for how long what was removed is kept, so that the catalog can be had as it was.
 
     ``speed`` divides the times after which a silent node is suspect and down. The servers start with the ``with``
     block (or :meth:`start`) and end with it (or :meth:`stop`), in any case with the interpreter.
@@ -68,6 +73,8 @@ class LocalCluster(ClusterFaults):
         capacity: str | int | None = None,
         segment_bytes: int = SEGMENT_BYTES,
         speed: float = FAST,
+        catalog_copies: str = limits.CATALOG_COPIES,
+        catalog_history_s: float = 0.0,
     ) -> None:
         check_nodes(nodes, redundancy)
         check_placement(placement)
@@ -82,6 +89,7 @@ class LocalCluster(ClusterFaults):
         self._capacity = capacity
         self._segment_bytes = segment_bytes
         self._speed = speed
+        self._care = catalog_care({"copies": catalog_copies, "history": catalog_history_s})
         super().__init__()
         self._hold = Hold()
         # Not a __del__: this also runs at the interpreter's end, while threads and modules are still whole.
@@ -239,6 +247,11 @@ class LocalCluster(ClusterFaults):
             heartbeat_s=limits.HEARTBEAT_S / self._speed,
             suspect_s=limits.SUSPECT_S / self._speed,
             down_s=limits.DOWN_S / self._speed,
+            catalog={
+                "copies": self._care.copies,
+                "history": self._care.history,
+                "unprotected_after_s": max(UNPROTECTED_LEAST_S, self._care.unprotected_after_s / self._speed),
+            },
         )
 
     def _node_options(self, name: str) -> NodeOptions:

@@ -10,7 +10,7 @@ import functools
 import re
 import socket
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self, TypeVar, get_type_hints
 
@@ -27,6 +27,7 @@ from dsa_zmq.model.addresses import (
     master_endpoint,
     split_endpoint,
 )
+from dsa_zmq.model.catalog_care import CatalogCare, catalog_care
 from dsa_zmq.model.erasure import check_library
 from dsa_zmq.model.pace import CarePace, HealingPace, told
 from dsa_zmq.model.placement import DEFAULT_POLICY, POLICIES
@@ -65,6 +66,9 @@ class MasterOptions(Options, frozen=True, kw_only=True):
     upload_lease_s: float = limits.UPLOAD_LEASE_S
     metrics: int | None = None  #: port to serve figures at; 0: any free one; None: not at all
     healing: dict[str, str | float] = {}  #: ``[master.healing]``: see :class:`HealingPace`; in a file only
+    catalog: dict[str, str | float] = {}  #: ``[master.catalog]``: see :class:`CatalogCare`; in a file only
+    catalog_copies: str | None = None  #: its ``copies``, on the command line
+    catalog_history: str | float | None = None  #: its ``history``
 
     def checked(self) -> Self:
         parse_redundancy(self.redundancy)
@@ -77,6 +81,7 @@ class MasterOptions(Options, frozen=True, kw_only=True):
         for name, port in zip(("port", "hints_port", "heartbeats_port"), self.ports(), strict=True):
             _check_port(name, port)
         self.pace()
+        self.care()
         if self.metrics is not None:
             _check_port("metrics", self.metrics)
         _refuse_open_bind(listen_host(self.bind), self.insecure)
@@ -85,6 +90,13 @@ class MasterOptions(Options, frozen=True, kw_only=True):
     def pace(self) -> HealingPace:
         """How fast it heals. All of a cluster's times go with its heartbeats, but for those that are said."""
         return told(HealingPace().faster(limits.HEARTBEAT_S / self.heartbeat_s), self.healing)
+
+    def care(self) -> CatalogCare:
+        """How the copies of the catalog are kept."""
+        said = {"copies": self.catalog_copies, "history": self.catalog_history}
+        return catalog_care(
+            {name: value for name, value in said.items() if value is not None}, catalog_care(self.catalog)
+        )
 
     def ports(self) -> tuple[int, int, int]:
         """Control, hints, heartbeats; 0 means any free one."""
@@ -161,6 +173,8 @@ class LocalOptions(Options, frozen=True, kw_only=True):
     port: int = limits.MASTER_PORT
     redundancy: str | None = None  #: None: as it was, at first copies=2
     placement: str | None = None
+    catalog_copies: str | None = None  #: None: sync
+    catalog_history: str | float | None = None  #: None: an hour
 
     def checked(self) -> Self:
         if self.nodes is not None:
@@ -170,7 +184,13 @@ class LocalOptions(Options, frozen=True, kw_only=True):
         if self.placement is not None:
             check_placement(self.placement)
         _check_port("port", self.port)
+        self.care()
         return self
+
+    def care(self) -> CatalogCare:
+        """How the copies of the catalog are kept."""
+        said = {"copies": self.catalog_copies, "history": self.catalog_history}
+        return catalog_care({name: value for name, value in said.items() if value is not None})
 
 
 _O = TypeVar("_O", bound=Options)
@@ -181,8 +201,8 @@ SECTIONS: Mapping[str, type[Options]] = {"master": MasterOptions, "node": NodeOp
 def check_nodes(nodes: int, redundancy: str) -> None:
     """Refuse a cluster on this machine that could not store a single file. Raises Invalid, or ConfigError if it would need a
     library that is not here."""
-    if not 1 <= nodes <= 64:
-        raise Invalid(f"{nodes} nodes on one machine make no sense", "run 1 to 64 of them")
+    if not isinstance(nodes, int) or not 1 <= nodes <= 64:
+        raise Invalid(f"{nodes!r} nodes on one machine make no sense", "run 1 to 64 of them")
     wanted = parse_redundancy(redundancy)
     if wanted.shards > nodes:
         raise Invalid(
@@ -278,16 +298,20 @@ def _check_value(path: Path, text: str, section: str, owner: type[Options], key:
     except msgspec.ValidationError as error:
         expected = str(error).replace("`", "").replace(" | null", "")
         raise _wrong(path, line, f"{key}: {expected[0].lower()}{expected[1:]}", "correct that line") from None
-    if (pace := _PACES.get(key)) is not None and isinstance(value, dict):
+    if (check := _TABLES.get(key)) is not None and isinstance(value, dict):
         for name, each in value.items():
             try:
-                told(pace, {name: each})
+                check({name: each})
             except Invalid as error:
                 line = _line_of(text, f"{section}.{key}", name)
                 raise _wrong(path, line, f"[{section}.{key}]: {error.message}", error.remedy) from None
 
 
-_PACES: Mapping[str, HealingPace | CarePace] = {"healing": HealingPace(), "care": CarePace()}
+_TABLES: Mapping[str, Callable[[dict[str, Any]], object]] = {
+    "healing": functools.partial(told, HealingPace()),
+    "care": functools.partial(told, CarePace()),
+    "catalog": catalog_care,
+}
 
 
 @functools.cache

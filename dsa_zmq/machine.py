@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import uuid
+from collections.abc import Container
 from pathlib import Path
 
 _ID_FILES = ("/etc/machine-id", "/var/lib/dbus/machine-id")
@@ -27,10 +28,11 @@ def disk_id(path: str | os.PathLike[str]) -> str:
     return f"{machine_id()}:{os.stat(path).st_dev:x}"
 
 
-def held_bytes(directory: str | os.PathLike[str]) -> int:
-    """Bytes of all files below it."""
+def held_bytes(directory: str | os.PathLike[str], *, but: Container[str] = ()) -> int:
+    """Bytes of all files below it, except in directories of the names ``but``."""
     total = 0
-    for folder, _, files in os.walk(directory):
+    for folder, inside, files in os.walk(directory):
+        inside[:] = [name for name in inside if name not in but]
         for name in files:
             try:
                 total += os.stat(os.path.join(folder, name)).st_size

@@ -35,6 +35,9 @@ _HELP = {
     "free_bytes": "What new shards may still take, by capacity and disk, less the reserve; 0 if the disk has failed.",
     "garbage_bytes": "What is dead in full segments; compaction brings it back.",
     "shards_damaged": "Shards in quarantine.",
+    "volumes": "Copies of the catalog that this node keeps.",
+    "volume_bytes": "What they take on the disk, beside capacity, with what is kept back for them.",
+    "shipped_bytes": "Records of the catalog appended to them, since the start.",
     "scrubbed_bytes": "Verified by scrubbing, since the start.",
     "compacted_bytes": "Appended anew by compaction, since the start.",
 }

@@ -213,12 +213,18 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join([root, earlier] if earlier else [root])}
 
 
+def _as_toml(value: object) -> str:
+    """Strings, numbers and booleans are written as in JSON."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name} = {_as_toml(each)}" for name, each in value.items()) + "}"
+    return json.dumps(value, ensure_ascii=False)
+
+
 def _to_toml(section: str, options: Options) -> str:
     lines = [f"[{section}]"]
     for field in options.__struct_fields__:
         value = getattr(options, field)
         if value is None or field in _BY_ARGUMENT:
             continue
-        text = json.dumps(value, ensure_ascii=False)  # strings, numbers and booleans are written as in TOML
-        lines.append(f"{field} = {text}")
+        lines.append(f"{field} = {_as_toml(value)}")
     return "\n".join(lines) + "\n"

@@ -43,8 +43,8 @@ CLEAR = "\x1b[H\x1b[2J"  #: the terminal: home, and erase all
 def health(session: Session, watch: bool, files: str | None) -> int:
     """Show how safe everything stored is, what is being repaired, and when that will be done.
 
-    Ends with status 0 if all is healthy, 1 if something is degraded (fewer copies than asked for), 2 if something is
-    endangered (one more loss would be final) or lost. With --files it is the worst file named that counts.
+    Ends with status 0 if all is healthy, 1 if something is degraded (fewer copies than asked for, also of the catalog), 2
+    if something is endangered (one more loss would be final) or lost. With --files it is the worst file named that counts.
     """
     if watch and files:
         raise Invalid("--watch and --files do not go together", "leave one of them away")
@@ -98,7 +98,7 @@ def verdict(report: HealthReport) -> tuple[str, int]:
         return "endangered", ENDANGERED
     if report.degraded_chunks:
         return "degraded", DEGRADED
-    return "healthy", HEALTHY
+    return "healthy", DEGRADED if report.catalog_at_risk else HEALTHY
 
 
 def show(session: Session, report: HealthReport) -> int:
@@ -123,6 +123,8 @@ def show(session: Session, report: HealthReport) -> int:
             nodes_up=report.nodes_up,
             nodes=report.nodes,
             notes=report.notes,
+            catalog=report.catalog,
+            catalog_at_risk=report.catalog_at_risk,
         )
         return status
     output.line(f"{output.in_colour(state, COLOURS[state])}; {report.nodes_up} of {report.nodes} nodes up")
@@ -139,6 +141,10 @@ def show(session: Session, report: HealthReport) -> int:
         output.line(f"(files as counted {format_duration(report.files_age_ms / 1000)} ago)")
     for text in repair_lines(report):
         output.line(text)
+    if report.catalog:
+        output.line(
+            output.in_colour(f"catalog: {output.shown(report.catalog)}", "red" if report.catalog_at_risk else "")
+        )
     for note in report.notes:
         output.line(f"- {output.shown(note)}")
     return status

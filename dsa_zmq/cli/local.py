@@ -47,6 +47,8 @@ POLL_S = 0.25
 @click.option("--port", type=click.IntRange(0, 65_535), metavar="N", help="The master's port; 7700 unless given.")
 @click.option("--redundancy", metavar="NAME", help="Of the root directory, when the cluster is made: copies=2.")
 @click.option("--placement", metavar="NAME", help="Which nodes get a chunk: rendezvous or chained.")
+@click.option("--catalog-copies", metavar="LEVEL", help="When answers leave: sync, async or off; see OPERATING.")
+@click.option("--catalog-history", metavar="TIME", help="How far back the catalog can be had: 1h.")
 @click.option("--tmp", is_flag=True, help="Data in a temporary directory, removed at the end.")
 @click.option("-d", "--detach", is_flag=True, help="Return once it runs; 'dsa down' stops it.")
 @click.option("--config", metavar="FILE", help="Read options from [cluster] of a TOML file.")
@@ -97,6 +99,8 @@ def _run(session: Session, chosen: LocalOptions, directory: Path, ready_file: Pa
             capacity=capacity_each(directory, shape.nodes),
             segment_bytes=SEGMENT_BYTES,
             speed=1,
+            catalog_copies=chosen.care().copies,
+            catalog_history_s=chosen.care().history,
         )
         try:
             with cluster:
@@ -168,9 +172,9 @@ def _detach(session: Session, chosen: LocalOptions, tmp: bool) -> int:
         ready = Path(scratch) / "ready"
         command = [sys.executable, "-m", "dsa_zmq", "up", "--port", str(chosen.port), "--ready-file", str(ready)]
         command += ["--tmp"] if directory is None else ["--dir", str(directory)]
-        for name in ("nodes", "redundancy", "placement"):
+        for name in ("nodes", "redundancy", "placement", "catalog_copies", "catalog_history"):
             value = getattr(chosen, name)
-            command += [] if value is None else [f"--{name}", str(value)]
+            command += [] if value is None else [f"--{name.replace('_', '-')}", str(value)]
         settings: dict[str, Any] = {"start_new_session": True}
         if sys.platform == "win32":
             settings = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.DETACHED_PROCESS}

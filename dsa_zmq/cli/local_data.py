@@ -16,6 +16,7 @@ from dsa_zmq.machine import held_bytes
 from dsa_zmq.model.limits import RESERVE_MIN_BYTES, RESERVE_SHARE
 from dsa_zmq.model.placement import DEFAULT_POLICY
 from dsa_zmq.model.redundancy import DEFAULT
+from dsa_zmq.model.volumes import DIRECTORY as VOLUMES
 from dsa_zmq.process import write_atomically
 
 NODES = 4
@@ -77,9 +78,10 @@ def keep_shape(directory: Path, shape: Shape) -> None:
 
 
 def capacity_each(directory: Path, nodes: int) -> int:
-    """Bytes for each node: an equal share of what the disk has free and of what they hold already, less the reserve."""
+    """Bytes for each node: an equal share of what the disk has free and of the shards that they hold already, less the
+    reserve, which is also for the catalog's copies."""
     disk = shutil.disk_usage(directory)
-    held = held_bytes(directory)
+    held = held_bytes(directory, but=(VOLUMES,))
     share = (disk.free + held - max(RESERVE_MIN_BYTES, int(disk.total * RESERVE_SHARE))) // nodes
     if share <= 0:
         raise NoSpace(

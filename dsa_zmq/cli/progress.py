@@ -54,6 +54,12 @@ class Progress:
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=self._bytes, done=f"{self._files:,}/{self._total[0]:,} files")
 
+    def expect(self, size: int) -> None:
+        """It will be so many bytes in all."""
+        self._total = (self._total[0], size)
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, total=size)
+
     def _open_bar(self) -> None:
         from rich.console import Console
         from rich.progress import (

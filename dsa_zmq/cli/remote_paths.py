@@ -27,7 +27,10 @@ def is_remote(text: str) -> bool:
 
 
 def remote(text: str) -> str:
-    """A typed path in the store as an absolute one; the prefix may be left out. Raises Invalid."""
+    """A typed path in the store as an absolute one; the prefix may be left out. Raises Invalid, so too for nothing at all:
+    a shell's variable that is not set must not mean the root."""
+    if not text:
+        raise Invalid("an empty path names nothing", "give a path in the store; 'dsa:/' is its root")
     if text.startswith("dsa://"):
         raise Invalid(
             f"'{shown(text[:80])}' is the address of a cluster where a path is needed",

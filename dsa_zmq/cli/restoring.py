@@ -14,6 +14,7 @@ from dsa_zmq.cli import output, reporting
 from dsa_zmq.cli.plans import FAILED, NOT_CONFIRMED, can_ask
 from dsa_zmq.cli.session import Session
 from dsa_zmq.errors import Corrupt, DSAError, Invalid
+from dsa_zmq.model.limits import DOWN_S
 from dsa_zmq.model.sizes import counted, format_duration, format_size
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from dsa_zmq.restore import Restore
 
 SECOND = 1_000_000_000
+QUIET_S = DOWN_S  #: so long no node must have heard of a master: after that it would be missed by a cluster, too
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -92,6 +94,7 @@ def run_restore(
         without=without,
         cluster=cluster_id.lower(),
         wait_s=wait,
+        quiet_s=QUIET_S,
         older=older,
     )
     session.start_log()

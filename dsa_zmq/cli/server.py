@@ -45,6 +45,8 @@ def _server_options(function: _F) -> _F:
     """,
 )
 @click.option("--dir", metavar="DIR", help="Where the catalog lives; made if it is missing.")
+@click.option("--catalog-copies", metavar="LEVEL", help="When answers leave: sync, async or off; see OPERATING.")
+@click.option("--catalog-history", metavar="TIME", help="How far back the catalog can be had: 1h.")
 @click.option("--take-over", is_flag=True, help="Use a catalog that was found to be an old copy, for good.")
 @_server_options
 @pass_session

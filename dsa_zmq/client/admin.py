@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from dsa_zmq.client import given
+from dsa_zmq.client import catalog_copies, given
+from dsa_zmq.client.catalog_copies import CatalogBackup
 from dsa_zmq.client.connection import Connection
 from dsa_zmq.client.tree import stat_of
 from dsa_zmq.errors import DSAError, InternalError, NotFound, Timeout, Unavailable, from_code
@@ -15,6 +17,7 @@ from dsa_zmq.model.stat import Stat
 from dsa_zmq.protocol import operations as op
 from dsa_zmq.protocol import values
 from dsa_zmq.protocol.values import NodeInfo, TaskInfo
+from dsa_zmq.protocol.volumes import CatalogCopies, CatalogData, ReadCatalog
 
 POLL_S = 0.2  #: between looks at a task that is waited for: the master answers within a few ms
 
@@ -57,6 +60,28 @@ class Admin:
             names = ", ".join(node.name for node in nodes) or "none"
             raise NotFound(f"there is no node '{name}'", f"the nodes are: {names}")
         return found
+
+    # --- the catalog's copies -------------------------------------------------------------------------------------
+
+    def catalog_copies(self) -> CatalogCopies:
+        """How safe the catalog is, and which volumes of it the nodes hold, as they tell now."""
+        return catalog_copies.copies(self.ask)
+
+    def read_catalog(self, volume: int, node: str, offset: int = 0) -> bytes:
+        """Some bytes of a node's copy of a volume, from there on; b"" at its end."""
+        return self.ask(ReadCatalog(volume, node, offset), CatalogData, catalog_copies.PIECE_TIMEOUT_S).data
+
+    def backup_catalog(
+        self,
+        file: str | os.PathLike[str],
+        *,
+        overwrite: bool = False,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> CatalogBackup:
+        """Write the newest copy of the catalog to a file of this machine: verified record by record, and whole or not at
+        all. ``dsa catalog restore`` makes a catalog of it, ``dsa salvage`` reads it. ``progress`` is called with the bytes
+        that are there, and how many there will be."""
+        return catalog_copies.backup(self.ask, file, overwrite=overwrite, progress=progress)
 
     # --- redundancy -----------------------------------------------------------------------------------------------
 

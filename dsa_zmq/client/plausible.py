@@ -21,6 +21,7 @@ from dsa_zmq.model.hashes import hashes_bytes
 from dsa_zmq.model.macs import MAC_BYTES
 from dsa_zmq.model.redundancy import MAX_SHARDS, Redundancy, parse_redundancy
 from dsa_zmq.protocol import operations as op
+from dsa_zmq.protocol import volumes
 from dsa_zmq.protocol.values import Attributes, ChunkPlaces, NodeAddress, Place, Receipt
 
 _U64, _I63 = 1 << 64, 1 << 63
@@ -186,6 +187,8 @@ _RULES: dict[type, tuple[type | tuple[type, ...], Callable[[Any, Any], str]]] = 
     op.Reallocate: (op.Reallocated, _reallocated),
     op.Renew: (op.Done, _nothing),
     op.FilesAtRisk: (op.RiskyFiles, _nothing),
+    volumes.CatalogHistory: (volumes.CatalogCopies, _nothing),
+    volumes.ReadCatalog: (volumes.CatalogData, _nothing),
     op.Report: (op.Done, _nothing),
     op.MakeDirectory: (op.Found, _found),
     op.Remove: (op.Done, _nothing),

@@ -25,6 +25,7 @@ from dsa_zmq.master.grants import Granter
 from dsa_zmq.master.members import Members
 from dsa_zmq.master.office import Office
 from dsa_zmq.master.reception import MARKED, Reception
+from dsa_zmq.master.reconciling import Reconciling
 from dsa_zmq.master.settings import LEAST_SETTLE_NS, MasterSettings, nanoseconds
 from dsa_zmq.master.uploads import Uploads
 from dsa_zmq.model.inspection import Inspect
@@ -43,7 +44,16 @@ _TICK = "tick"
 class MasterActor(Actor):
     """One master process: one term, one catalog worker. Soft state only; everything durable is in the catalog."""
 
-    def __init__(self, settings: MasterSettings, *, cluster: bytes, term: int, master: bytes, secret: bytes) -> None:
+    def __init__(
+        self,
+        settings: MasterSettings,
+        *,
+        cluster: bytes,
+        term: int,
+        master: bytes,
+        secret: bytes,
+        restored_ns: int = 0,
+    ) -> None:
         self._heartbeat_ns = nanoseconds(settings.heartbeat_s)
         self._longest_gap_ns = self._heartbeat_ns * 5 // 4  #: a tick may be a little late
         self._missed_ns = 0  #: of our own time, as last noticed
@@ -61,6 +71,7 @@ class MasterActor(Actor):
         self._office = Office(
             settings=settings, cluster=cluster, term=term, master=master, clock=ServingClock(0, self._longest_gap_ns),
             members=self._members, uploads=self._uploads, granter=granter, allocator=allocator, desk=self._desk,
+            reconciling=Reconciling(restored_ns),
         )  # fmt: skip
         self._calls = self._office.calls
         self._waiting: dict[int, None] = {}  #: calls that wait for nodes to report, in the order they came

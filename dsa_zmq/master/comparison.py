@@ -124,6 +124,7 @@ class Comparison(Department):
         if not talk.work:
             del self._talks[talk.node]
             self._done += 1
+            self.office.reconciling.compared(talk.node)
             return
         talk.level, talk.within = talk.work.pop()
         talk.theirs, talk.ours = {}, {}
@@ -190,7 +191,7 @@ class Comparison(Department):
         these = set(buckets)
         listed = [shard for shard in talk.listed if bucket_of(shard.chunk, SHARDS - 1) in these]
         standings = self.office.members.standings(self.office.at(ctx).served_ns)
-        job = JudgeInventory(talk.node, buckets, listed, standings)
+        job = JudgeInventory(talk.node, buckets, listed, standings, ctx.wall_ns(), self.office.spares(ctx))
         ctx.run((self.name, "judged", talk.node, talk.serial), CATALOG_LANE, job)
 
     def _on_judged(self, ctx: Context, talk: Talk, judged: Judged) -> None:

@@ -56,7 +56,8 @@ class DamageDesk(Department):
             self._recording[node] = this
             shards = [shard for shard in message.shards if 0 <= shard.chunk <= LARGEST and 0 <= shard.index <= LARGEST]
             standings = self.office.members.standings(served_ns)
-            ctx.run((self.name, node), CATALOG_LANE, TakeDamage(node, shards, standings))
+            job = TakeDamage(node, shards, standings, ctx.wall_ns(), self.office.spares(ctx))
+            ctx.run((self.name, node), CATALOG_LANE, job)
 
     def on_result(self, ctx: Context, token: tuple[Any, ...], result: DamageTaken | Failure) -> None:
         node = token[1]

@@ -16,7 +16,7 @@ from dsa_zmq.master.department import CATALOG_LANE, Department, OnMessage
 from dsa_zmq.master.drops import DROPS_AT_ONCE, Drops
 from dsa_zmq.master.members import UP
 from dsa_zmq.master.office import Office, TellPlan
-from dsa_zmq.master.settings import nanoseconds
+from dsa_zmq.master.settings import MasterSettings, nanoseconds
 from dsa_zmq.model.limits import GRANT_S, UPLOAD_LEASE_S
 from dsa_zmq.model.sizes import counted, format_size
 from dsa_zmq.protocol.messages import Dropped
@@ -71,7 +71,7 @@ class Garbage(Department):
         job = CollectGarbage(
             limit=self._settings.gc_rows,
             wall_ns=ctx.wall_ns(),
-            grace_ns=nanoseconds(self._settings.gc_grace_s),
+            grace_ns=nanoseconds(self._settings.kept_s),
             reply_keep_ns=nanoseconds(self._settings.reply_keep_s),
             horizon=self.office.allocator.advance_horizon(self.office.at(ctx).served_ns),
         )
@@ -132,6 +132,9 @@ class Garbage(Department):
         talk = self._drops.find(node, serial)
         if talk is None:
             return  # the node is not up any more, or another process
+        if self.office.spares(ctx):
+            self._drops.give_up(node)  # not yet: the next round names it again
+            return
         drop = self._drops.loaded(talk, shards, self.office.at(ctx).served_ns)
         if drop is not None:
             self.office.tell(ctx, node, drop)
@@ -165,7 +168,7 @@ class Garbage(Department):
             tell(ctx, result)
             return
         names = {node: state.row.name for node in result.drops if (state := self._members.get(node)) is not None}
-        lines = in_words(result, names, self._settings.gc_grace_s)
+        lines = in_words(result, names, self._settings)
         tell(ctx, Plan("gc", "", "", sum(result.drops.values()), result.bytes, -1, lines))
 
     def _forget(self, ctx: Context, node: int) -> None:
@@ -182,13 +185,14 @@ class Garbage(Department):
         self._drops.check_invariants()
 
 
-def in_words(counts: GarbageCounts, names: Mapping[int, str], grace_s: float) -> list[str]:
+def in_words(counts: GarbageCounts, names: Mapping[int, str], settings: MasterSettings) -> list[str]:
     """A plan's lines. Counts that have reached their end are "at least"."""
     lines = []
     if counts.names:
-        lines.append(
-            f"{_many(counts.names, 'removed or overwritten name')} to be let go, each {grace_s:g} s after its end"
-        )
+        is_history = settings.kept_s > settings.gc_grace_s
+        why = "so far back the catalog can be restored" if is_history else "somebody may still be reading"
+        what = _many(counts.names, "removed or overwritten name")
+        lines.append(f"{what} to be let go, each {settings.kept_s:g} s after its end: {why}")
     if counts.contents:
         lines.append(
             f"{_many(counts.contents, 'content')} that nobody refers to, to be let go: {format_size(counts.bytes)} on nodes"

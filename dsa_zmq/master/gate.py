@@ -48,6 +48,8 @@ class Gate:
     def committed(self, position: int, served_ns: int) -> None:
         """The log has records up to there, which are not safe yet."""
         marks = self._marks
+        if position <= self.safe:
+            return
         if marks and (served_ns - marks[-1][1] < MARK_NS or len(marks) >= MAX_MARKS):
             marks[-1] = (position, marks[-1][1])
         else:

@@ -160,6 +160,10 @@ class HealthDesk(Department):
         )
         answer = report(tally, office.members, served_ns, office.settings.default_redundancy, healing, without)
         answer = office.converter.discounted(answer)
+        catalog = office.copies.safety(ctx)
+        answer = structs.replace(
+            answer, notes=[*catalog.notes, *answer.notes], catalog=catalog.line, catalog_at_risk=catalog.at_risk
+        )
         return answer if without else self._with_files(ctx, tally, answer)
 
     def _count_apart(self, tally: Tally, served_ns: int) -> int:

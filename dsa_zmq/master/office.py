@@ -19,6 +19,7 @@ from dsa_zmq.master.desk import Desk, Moment
 from dsa_zmq.master.grants import Granter
 from dsa_zmq.master.haste import Haste
 from dsa_zmq.master.members import Change, Members
+from dsa_zmq.master.reconciling import Reconciling
 from dsa_zmq.master.settings import MasterSettings
 from dsa_zmq.master.uploads import Uploads
 from dsa_zmq.protocol.messages import Answer, Answers
@@ -73,6 +74,8 @@ class Office:
     copies: Copies = field(init=False)
     haste: Haste = field(init=False)
     """Whether repair and trims are held: see :mod:`dsa_zmq.master.haste`."""
+    reconciling: Reconciling = field(default_factory=lambda: Reconciling(0))
+    """What is spared after a restore."""
     plans: dict[str, MakeAPlan] = field(default_factory=dict)
     """By kind of task, who makes its plan: called with the wish and with whom to tell, then or in a later turn."""
     when_begun: dict[str, Callable[[Context], None]] = field(default_factory=dict)
@@ -84,6 +87,11 @@ class Office:
     def at(self, ctx: Context) -> Moment:
         """When this turn takes place."""
         return Moment(self.clock.read(ctx.now_ns()), ctx.wall_ns())
+
+    def spares(self, ctx: Context) -> bool:
+        """Whether nothing may be dropped yet, after a restore."""
+        at = self.at(ctx)
+        return self.reconciling.spares([state.row.node for state in self.members.all_up(at.served_ns)], at.wall_ns)
 
     def look(self, ctx: Context) -> None:
         """Notice how silence has changed the nodes' states, and say so."""

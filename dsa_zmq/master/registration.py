@@ -119,7 +119,7 @@ def _check_fields(message: Register) -> None:
         raise Invalid("a node's name must be 1 to 255 bytes of printable text", "start the node with another --name")
     if len(message.store_id) != 16 or len(message.seen_master) not in (0, 16):
         raise Invalid(f"node '{message.name}' names a store or a master by something that is no id")
-    numbers = (message.incarnation, message.capacity, message.used, message.free, message.seen_term)
+    numbers = (message.incarnation, message.capacity, message.used, message.free, message.seen_term, message.node)
     if not all(0 <= number <= _MAX_NUMBER for number in numbers) or message.seen_term >= 1 << TERM_BITS:
         raise Invalid(f"node '{message.name}' gives numbers out of range")
     texts = (message.address, message.zone, message.host, message.path, message.disk)

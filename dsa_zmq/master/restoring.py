@@ -53,7 +53,6 @@ from dsa_zmq.protocol.volumes import Claim, Claimed, VolumeData
 SECOND = 1_000_000_000
 TICK_NS = SECOND // 4
 ASK_NS = SECOND  #: a node is asked again after this
-PROMISE_S = 2.0  #: that one keeps quiet about a promise
 
 
 class RestoreActor(Actor):
@@ -360,13 +359,10 @@ class RestoreActor(Actor):
         assert self._claim is not None, "that is what claiming means"
         members = {row.store_id for row in self._members()}
         silent = [guest.name for guest in self._guests if not guest.claimed and guest.register.store_id in members]
+        if silent and now >= self._deadline_ns:
+            what = f"nodes do not answer any more: {', '.join(sorted(silent))}"
+            raise Unavailable(what, "look at their logs, then begin again")
         if silent:
-            if now >= self._deadline_ns - int((self._wanted.wait_s - PROMISE_S) * SECOND):
-                self._wait_for(f"the promise of {', '.join(sorted(silent))}")
-            if now >= self._deadline_ns:
-                raise Unavailable(
-                    f"nodes do not answer any more: {', '.join(sorted(silent))}", "look at their logs, then begin again"
-                )
             return
         if self._guests.highest_term > self._claim.term:
             raise Conflict("somebody else has claimed these nodes meanwhile", "restore in one place only")

@@ -46,7 +46,10 @@ def master_spec(
         take_over=take_over,
         keeps_log=settings.catalog_copies != "off",
     )
-    actor = MasterActor(settings, cluster=catalog.cluster, term=catalog.term, master=rng.randbytes(16), secret=secret)
+    actor = MasterActor(
+        settings, cluster=catalog.cluster, term=catalog.term, master=rng.randbytes(16), secret=secret,
+        restored_ns=catalog.restored_ns,
+    )  # fmt: skip
     return ActorSpec(
         name=MASTER_NAME,
         incarnation=catalog.term,

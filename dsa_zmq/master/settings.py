@@ -61,6 +61,13 @@ class MasterSettings:
         UNPROTECTED_AFTER_S  #: without enough copies, the master goes on without them after this
     )
 
+    @property
+    def kept_s(self) -> float:
+        """How long what was removed is kept: for its readers, and for those who restore the catalog as of before."""
+        if self.catalog_copies == "off":
+            return self.gc_grace_s
+        return max(self.gc_grace_s, self.catalog_history_s)
+
     def __post_init__(self) -> None:
         parse_redundancy(self.default_redundancy)
         if self.placement not in POLICIES:

@@ -106,6 +106,8 @@ class ShipCopy:
     def take(self, message: Shipped, hash_at: Callable[[int], bytes | None], position: int, served_ns: int) -> bool:
         """The node's answer. ``hash_at`` knows the newer records of the log, which ends at ``position``. False if it is of
         no use: a newer one came before it."""
+        if not message.number and message.state.damage and not self.trouble:
+            return not self.judge(message.state, hash_at, position)  # the node has found that by itself
         if message.number <= self.heard or self.trouble:
             return False
         self.heard = message.number
@@ -137,7 +139,7 @@ class ShipCopy:
         elif state.parts < before.parts:
             self.trouble = LOST  # parts cannot be had again
         elif state.position > position or hash_at(state.position) not in (None, state.hash):
-            self.trouble = FOREIGN
+            self.trouble, self.proved = FOREIGN, False
         elif hash_at(state.position) is not None:
             self.proved = True
         return not self.trouble
@@ -157,7 +159,7 @@ class ShipCopy:
         if previous == self.state.hash:
             self.proved = True
         else:
-            self.trouble = FOREIGN
+            self.trouble, self.proved = FOREIGN, False
 
     def __repr__(self) -> str:
         what = self.trouble or ("usable" if self.usable else f"{self.state.parts} parts")

@@ -1,5 +1,15 @@
 """When a new volume of the catalog is begun: soon where copies are missing, and never as often as nodes flap. Pure.
 
+A volume is begun
+
+* when there is no volume, or an earlier master's is on no node;
+* when fewer nodes hold the current one than have to, and another could: at once, but for the time in which those that are
+  silent may come back;
+* when fewer hold it than are wanted, after a time that goes with its size: a short absence is bridged by the log;
+* when its log has outgrown its snapshot.
+
+However nodes come and go, only so many are begun in a time.
+
 See :mod:`dsa_zmq.master.shipping`. Times are serving time in nanoseconds.
 """
 

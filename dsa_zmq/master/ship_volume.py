@@ -32,7 +32,6 @@ class ShipVolume:
         self.is_reading = False  #: a slice is being read
         self.snapshot_bytes = 0
         self.log_bytes = 0
-        self.begun_ns = 0
         self._parts: deque[bytes] = deque()
         self._first = 0  #: number of the first of them
         self._parts_bytes = 0
@@ -44,13 +43,20 @@ class ShipVolume:
     def new(cls, begun: VolumeBegun, nodes: Iterable[int], served_ns: int) -> ShipVolume:
         """A volume that has just been begun, for these nodes."""
         volume = cls(begun.volume, begun.position, complete=False)
-        volume.begun_ns = served_ns
         volume._keep([begun.begin])
         _, _, volume._previous = chain_of(begun.begin)
         for node in nodes:
             copy = volume.add(node, VolumeState(begun.volume))
             copy.proved = True  # whatever it will have of this volume is from us
             copy.moved_ns = served_ns
+        return volume
+
+    @classmethod
+    def resumed(cls, state: VolumeState, bytes_each: int) -> ShipVolume:
+        """A volume that an earlier master shipped, by what a node has of it and the size of a record of its log, about."""
+        volume = cls(state.volume, state.begun, complete=True)
+        volume.log_bytes = min(state.size, bytes_each * (state.position - state.begun))
+        volume.snapshot_bytes = state.size - volume.log_bytes
         return volume
 
     def add(self, node: int, state: VolumeState) -> ShipCopy:

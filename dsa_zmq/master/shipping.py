@@ -4,15 +4,8 @@ What comes in are turns: records were committed, a node has answered, a job has 
 effects, to be taken with :meth:`Shipping.effects` at the end of a turn. Times are serving time in nanoseconds.
 
 There is one *current* volume, and at times a *next* one, whose snapshot is being taken. Records go to the copies of both.
-The next becomes the current one when all its copies are usable (who is too slow is left out). It is begun
-
-* when there is no volume, or an earlier master's is on no node;
-* when fewer nodes hold the current one than have to, and another could: at once, but for the time in which those that are
-  silent may come back;
-* when fewer hold it than are wanted, after a time that goes with its size: a short absence is bridged by the log;
-* when its log has outgrown its snapshot.
-
-However nodes come and go, only so many are begun in a time.
+The next becomes the current one when all its copies are usable (who is too slow is left out). When it is begun is said in
+:mod:`dsa_zmq.master.ship_pace`.
 """
 
 from __future__ import annotations
@@ -26,19 +19,16 @@ from dsa_zmq.master.ship_copy import MESSAGE_BYTES, RETRY_FIRST_NS, ShipCopy
 from dsa_zmq.master.ship_effects import Ask, Effect, Send, Wake
 from dsa_zmq.master.ship_pace import ShipPace
 from dsa_zmq.master.ship_set import ShipNode, choose, enough, wanted
+from dsa_zmq.master.ship_trim import BRIDGED_BYTES, ShipTrim
 from dsa_zmq.master.ship_volume import ShipVolume
 from dsa_zmq.master.ship_window import WINDOW_BYTES, ShipWindow
 from dsa_zmq.model.ids import id_floor
 from dsa_zmq.model.records import chain_of
 from dsa_zmq.protocol.volumes import AskVolumes, Ship, Shipped, Volumes, VolumeState
 
-BRIDGED_BYTES = 64 << 20  #: of log that is kept for a copy whose node is away
 BRIDGED_NS = 600_000_000_000  #: and for so long
-START_KEEP_NS = 60_000_000_000  #: after a start the log is not trimmed until its volume's nodes had time to come
 UNPAUSED_BYTES = 1 << 20  #: of a snapshot: so much is read in one go, the rest with pauses
 SLICE_PAUSE_NS = 20_000_000  #: between slices, for the catalog's other work; none while there are too few copies
-TRIM_RECORDS = 256  #: that nobody needs, before they are removed, or ...
-TRIM_NS = 2_000_000_000  #: ... after so long
 
 
 class Shipping:
@@ -53,21 +43,17 @@ class Shipping:
         self.next: ShipVolume | None = None
         self.is_loaded = False
         self.safe = -1  #: records up to this position are held by enough nodes, in copies that can be used
-        self.restored_ns = 0
         self.begun = 0  #: volumes so far
         self.resume = 0  #: number of the volume that an earlier master shipped, until one of its copies is found
         self._beginning: list[int] | None = None  #: nodes of the volume that is being begun
         self.told: set[int] = set()  #: nodes that have told what volumes they hold
-        self._loaded_ns = 0
         self._away: dict[int, int] = {}  #: since when a node that has a copy cannot be reached
         self._slice_ns = 0  #: when the next slice is due
         self._asked_ns = 0  #: when nodes were asked again what they hold
         self._promoted = 0  #: what was safe when the current volume became that
         self._number = id_floor(term)  #: of messages; an earlier master's answers are told apart
         self._term = term
-        self._trimmed = 0  #: records below this were removed from the catalog
-        self._trimmed_ns = 0
-        self._is_trimming = False
+        self._trimming = ShipTrim()
         self._early: list[bytes] = []  #: records that came before it was known where the log was
         self._effects: list[Effect] = []
 
@@ -93,10 +79,7 @@ class Shipping:
 
     def volumes(self) -> Iterator[ShipVolume]:
         """Those that are shipped."""
-        if self.current is not None:
-            yield self.current
-        if self.next is not None:
-            yield self.next
+        yield from (volume for volume in (self.current, self.next) if volume is not None)
 
     def holders(self) -> dict[int, int]:
         """Nodes that hold a usable copy and can be reached, and how far each holds the log."""
@@ -127,9 +110,8 @@ class Shipping:
     def loaded(self, state: LogState, at: Moment) -> None:
         """The catalog has told where its log ends."""
         self.window.begin(state.position, state.hash, state.first, state.size)
-        self.is_loaded, self.resume, self.restored_ns = True, state.volume, state.restored_ns
-        self._trimmed, self._trimmed_ns = state.first, at.served_ns
-        self._loaded_ns = at.served_ns
+        self.is_loaded, self.resume = True, state.volume
+        self._trimming.begin(state.first, at)
         early, self._early = self._early, []
         self.committed([data for data in early if chain_of(data)[0] > state.position], at)
         self.ask_volumes()
@@ -253,23 +235,20 @@ class Shipping:
     def _found(self, node: int, state: VolumeState, at: Moment) -> None:
         """It holds the volume that is shipped, or that an earlier master shipped."""
         usable = state.complete and not state.damage and state.position >= state.whole >= 0
-        if not usable or not self._trimmed - 1 <= state.position <= self.position:
+        if not usable or not self._trimming.below - 1 <= state.position <= self.position:
             return
         if self.current is None:
-            self.current = ShipVolume(state.volume, state.begun, complete=True)
-            self.current.log_bytes = min(state.size, self._guess_bytes(state.position - state.begun))
-            self.current.snapshot_bytes = state.size - self.current.log_bytes
-            self.current.begun_ns = at.served_ns
+            self.current = ShipVolume.resumed(state, self._bytes_each())
             self.resume = 0
         if node not in self.current.copies:
             copy = self.current.add(node, state)
             copy.judge(state, self.window.hash_at, self.position)
             self._pump(self.current, copy, at.served_ns)
 
-    def _guess_bytes(self, records: int) -> int:
-        """Of so many records of the log, by those that the catalog still has; at least 1 KiB each."""
-        there = max(1, self.position + 1 - self._trimmed)
-        return records * max(1024, self.window.bytes_behind(self._trimmed - 1) // there)
+    def _bytes_each(self) -> int:
+        """Of a record of the log, by those that the catalog still has; at least 1 KiB."""
+        below = self._trimming.below
+        return max(1024, self.window.bytes_behind(below - 1) // max(1, self.position + 1 - below))
 
     def shipped(self, node: int, message: Shipped, at: Moment) -> None:
         """A node's word about one of its copies."""
@@ -351,27 +330,15 @@ class Shipping:
 
     def _trim(self, at: Moment) -> None:
         """Have the catalog remove the records that nobody needs any more."""
-        needed = self.position
-        for volume in self.volumes():
-            for copy in volume.good():
-                needed = min(needed, max(copy.base, copy.state.position))
-        young = at.served_ns - self._loaded_ns < START_KEEP_NS
-        if self._beginning is not None or self._is_trimming:
-            return
-        if (self.resume or (young and not self.begun)) and self.window.bytes_behind(self._trimmed - 1) < BRIDGED_BYTES:
-            return
-        many = needed - self._trimmed >= TRIM_RECORDS
-        if needed > self._trimmed and (many or at.served_ns - self._trimmed_ns >= TRIM_NS):
-            self._is_trimming = True
-            self._trimmed, self._trimmed_ns = needed, at.served_ns
-            self.window.trim(needed)
-            self._effects.append(Ask(("trim",), TrimLog(needed)))
+        if self._beginning is None:
+            below = self._trimming.due(self.volumes(), self.window, at, resumes=bool(self.resume), begun=self.begun)
+            if below:
+                self._effects.append(Ask(("trim",), TrimLog(below)))
 
     def trimmed(self, more: bool) -> None:
         """The catalog has removed some; whether there are more."""
-        self._is_trimming = more
-        if more:
-            self._effects.append(Ask(("trim",), TrimLog(self._trimmed)))
+        if (below := self._trimming.done(more)) is not None:
+            self._effects.append(Ask(("trim",), TrimLog(below)))
 
     # --- decisions ------------------------------------------------------------------------------------------------
 

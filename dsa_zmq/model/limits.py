@@ -51,6 +51,7 @@ CATALOG_LAG_S = 1.0  #: with "async", what the copies may lack at most
 CATALOG_HISTORY_S = 3600.0  #: the catalog can be had as of any moment since then; what is removed is kept as long
 CATALOG_HOLDERS = 3  #: nodes that are to hold a copy of the catalog
 CATALOG_ENOUGH = 2  #: of these have to hold a change before it counts as safe
+UNKNOWN_KEEP_S = 7 * 86400  #: after a restore, shards that the catalog does not know are kept for so long
 UNPROTECTED_AFTER_S = 5.0  #: without enough of them the master goes on alone, and says so
 
 SEGMENT_BYTES = 64 << 20

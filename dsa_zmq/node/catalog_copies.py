@@ -3,8 +3,8 @@
 Only the master that has registered this very process may add to them or remove some, and only while nobody has claimed the
 node since. Who asks what is there is told if it is this master, or has claimed.
 
-A command to remove names what is to be kept. It may be late: a volume that was begun by a command with a higher number is
-kept although it is not named.
+A command to remove names what is to be kept. It may be late: volumes with higher numbers than it names were begun later, and
+are kept.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import Any
 
 from actors.core import Context, Message
 from dsa_zmq.errors import DSAError
-from dsa_zmq.model.records import BEGIN, MAGIC, VERSION
 from dsa_zmq.node.data_plane import as_failure
 from dsa_zmq.node.department import NodeDepartment, NodeOffice, OnDelivery, OnOrder
 from dsa_zmq.node.jobs import CARE, READ
@@ -40,8 +39,6 @@ MAX_QUESTIONS = 16  #: under way
 MAX_READ_BYTES = 1 << 20  #: in one answer
 SHIP_OVERHEAD_BYTES = 1 << 10  #: of memory beside the records
 
-_BEGINS = MAGIC + bytes((VERSION, BEGIN))
-
 
 class CatalogCopies(NodeDepartment):
     """See the module."""
@@ -52,7 +49,6 @@ class CatalogCopies(NodeDepartment):
         super().__init__(office)
         self._pending = 0  #: bytes of what is being appended
         self._early: list[tuple[Ship, Sequence[memoryview]]] = []  #: of a master that is not obeyed yet
-        self._begun: dict[int, tuple[int, int]] = {}  #: by volume: (term, number) of the command that began it
         self._questions = 0
         self._to_check: list[VolumeState] = []
         self._checking = False
@@ -80,8 +76,6 @@ class CatalogCopies(NodeDepartment):
         if self._pending and self._pending + weight > MAX_PENDING_BYTES:
             self._dropped += 1
             return
-        if payload and payload[0][: len(_BEGINS)] == _BEGINS:
-            self._begun.setdefault(message.volume, (message.term, message.number))
         self._pending += weight
         authority = self.office.authority
         assert authority is not None, "somebody is obeyed"
@@ -123,10 +117,7 @@ class CatalogCopies(NodeDepartment):
         if not self._obeys(message.term):
             ctx.log("volumes-not-removed", term=message.term, seen_term=self.office.identity.seen_term)
             return
-        later = [volume for volume, at in self._begun.items() if at > (message.term, message.number)]
-        wanted = frozenset((*message.volumes, *later))
-        self._begun = {volume: at for volume, at in self._begun.items() if volume in wanted}
-        ctx.run((self.name, "keep", message.number), COPIES, RemoveVolumes(wanted))
+        ctx.run((self.name, "keep", message.number), COPIES, RemoveVolumes(frozenset(message.volumes)))
 
     def _on_kept(self, ctx: Context, number: int, result: DSAError | None) -> None:
         if result is not None:

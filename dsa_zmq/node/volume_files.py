@@ -293,8 +293,10 @@ class VolumeFiles:
     # --- letting go -------------------------------------------------------------------------------------------------------
 
     def keep(self, wanted: Collection[int]) -> None:
-        """Remove all other volumes, durably. OSError of the disk."""
-        gone = [number for number in self._volumes if number not in wanted]
+        """Remove all other volumes, durably, but for those with higher numbers than any of these: they were begun after this
+        was said. OSError of the disk."""
+        newest = max(wanted, default=0)
+        gone = [number for number in self._volumes if number < newest and number not in wanted]
         for number in gone:
             self._disk.unlink(path_of(number))
             self._volumes.pop(number).close()

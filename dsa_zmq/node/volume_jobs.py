@@ -26,7 +26,7 @@ class ListVolumes(Job, frozen=True):
 
 
 class RemoveVolumes(Job, frozen=True):
-    """Remove all but these. -> None"""
+    """Remove all but these, and those with higher numbers. -> None"""
 
     wanted: frozenset[int]
 

@@ -327,6 +327,8 @@ class HealthReport(Value, frozen=True, tag=45):
     seconds_left: int = -1  #: until all are done; -1: not known
     held: str = ""  #: why repair waits
     waits: list[RepairWait] = []  #: what of it begins later, the first first; empty while all is held
+    catalog: str = ""  #: how safe the catalog is, in a few words: "sync, safe on 'n1', 'n2', 'n3'"
+    catalog_at_risk: bool = False  #: it is not as safe as it should be; ``notes`` say why
 
 
 class Allocated(Value, frozen=True, tag=46):

@@ -50,7 +50,7 @@ class Ship(Message, frozen=True, tag=46, array_like=True):
 
 
 class Shipped(Message, frozen=True, tag=47, array_like=True):
-    """What the node holds of a volume, durably."""
+    """What the node holds of a volume, durably. Number 0: nobody asked; it was found damaged."""
 
     number: int
     state: VolumeState
@@ -87,7 +87,8 @@ class VolumeData(Message, frozen=True, tag=51, array_like=True):
 
 
 class KeepVolumes(Message, frozen=True, tag=52, array_like=True):
-    """Master to node: these volumes are wanted; remove all others. -> Noted, after they are gone"""
+    """Master to node: these volumes are wanted; remove all others with lower numbers than the highest of them. -> Noted,
+    after they are gone"""
 
     number: int
     term: int

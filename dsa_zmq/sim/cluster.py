@@ -87,8 +87,10 @@ class SimCluster:
                 down_s=1.0,
                 gc_interval_s=0.5,
                 gc_grace_s=1.0,
+                catalog_history_s=0.0,
                 upload_lease_s=8.0,
                 pace=HealingPace().faster(10),
+                unprotected_after_s=0.5,
             ),
             **settings,
         )

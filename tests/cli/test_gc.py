@@ -13,7 +13,7 @@ def test_a_dry_run_says_what_would_go_and_begins_nothing(dsa: Dsa) -> None:
     before = last_begun(dsa)
     text = dsa.ok("gc", "-n").text
     assert "removed or overwritten name" in text
-    assert "to be let go, each 30 s after its end" in text
+    assert "to be let go, each 30 s after its end: somebody may still be reading" in text
     assert "begun" not in text
     (planned,) = dsa.ok("gc", "--dry-run", "--json").objects
     assert set(planned) == {"shards", "bytes", "lines", "begun"}

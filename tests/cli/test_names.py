@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 import pytest
 
@@ -14,6 +15,20 @@ def filled(dsa: Dsa) -> Dsa:
     for name in ("a", "b", "sub/c", "sub/deep/d"):
         dsa.store.write_bytes(f"{dsa.home}/{name}", os.urandom(500))
     return dsa
+
+
+@pytest.mark.parametrize("line", ["ls", "stat", "rm -r", "get", "mkdir", "put setup.cfg", "mv dsa:/a"])
+def test_an_empty_path_in_the_store_is_a_mistake_and_not_the_root(filled: Dsa, line: str) -> None:
+    """So a shell's variable that is not set does no harm."""
+    before = filled.tree()
+    result = filled(*line.split(), "")
+    assert result.status == 2
+    assert "an empty path names nothing" in result.err
+    assert filled.tree() == before
+
+
+def test_the_root_has_the_time_when_the_cluster_was_made(dsa: Dsa) -> None:
+    assert abs(dsa.store.stat("/").mtime_ns - time.time_ns()) < 3600 * 10**9
 
 
 def test_cat_of_what_is_no_file_is_an_error(filled: Dsa) -> None:
@@ -160,7 +175,7 @@ def test_what_goes_with_another_path_is_no_error(filled: Dsa) -> None:
     assert set(filled.tree()) == {"a", "b"}
 
 
-@pytest.mark.parametrize("root", ["/", "", "dsa:", "dsa:/", "//"])
+@pytest.mark.parametrize("root", ["/", "dsa:", "dsa:/", "//"])
 def test_the_root_cannot_be_removed(filled: Dsa, root: str) -> None:
     before = filled.tree()
     ran = filled("rm", "-r", "-y", root)

@@ -23,7 +23,7 @@ names = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"
 @pytest.mark.parametrize(
     ("text", "sources", "path", "inside"),
     [
-        ("/a", 1, "/a", False), ("/a/", 1, "/a", True), ("/a", 2, "/a", True), ("/", 1, "/", True), ("", 1, "/", True),
+        ("/a", 1, "/a", False), ("/a/", 1, "/a", True), ("/a", 2, "/a", True), ("/", 1, "/", True),
         ("dsa:", 1, "/", True), ("dsa:/a//b", 1, "/a/b", False), ("dsa:a/", 1, "/a", True),
     ],
 )  # fmt: skip

@@ -59,6 +59,7 @@ SETTINGS = MasterSettings(
     subscribe=Address("tcp://10.0.0.1:7702"),
     gc_interval_s=0.5,
     gc_grace_s=0.0,
+    catalog_history_s=0.0,
 )
 MS, SECOND = 10**6, 10**9
 CAPACITY = 1 << 30

@@ -181,6 +181,7 @@ def test_killed_is_killed() -> None:
     ("settings", "complaint"),
     [
         ({"nodes": 1}, "copies=2 needs 2 nodes"),
+        ({"nodes": "4"}, "'4' nodes"),
         ({"nodes": 0}, "0 nodes"),
         ({"redundancy": "raid"}, "'raid' is not a redundancy"),
         ({"placement": "random"}, "'random' is not a placement"),

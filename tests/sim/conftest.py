@@ -120,10 +120,10 @@ class NodeWorld:
             message.number, CLUSTER, NODE, self.term, self.master_id, KEY, *feeds, heartbeat_ms=self.heartbeat_ms
         )
 
-    def tell(self, message: Message) -> None:
+    def tell(self, message: Message, payload: Sequence[bytes] = ()) -> None:
         """The master says something over the connection that the node opened."""
         peer = next(got.sender.address for got in reversed(self.master.messages) if isinstance(got.message, Register))
-        self.master_handle.call(lambda ctx: ctx.send(peer, message))
+        self.master_handle.call(lambda ctx: ctx.send(peer, message, payload))
 
     def keep_hinting(self) -> None:
         """From now on the master is heard of as often as it wants to hear of the node."""

@@ -1,4 +1,4 @@
-"""A restore in the simulator, and scripted nodes that come to it with the volumes that a test gives them."""
+"""A restore in the simulator, scripted nodes that come to it, and a catalog that is lost, of which they have volumes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from actors.sim.faults import NO_FAULTS, Faults
 from actors.sim.runtime import SimHandle, SimRuntime
 from actors.testing import Received
 from dsa_zmq.errors import Conflict
+from dsa_zmq.master.catalog.catalog import CATALOG_FILE
 from dsa_zmq.master.restore_events import Event, Failed, Go, Noted, Planned, Restored, Wanted
+from dsa_zmq.master.restore_jobs import MADE_FILE
 from dsa_zmq.master.restore_service import restore_spec
 from dsa_zmq.model.ids import NONCE_BITS
 from dsa_zmq.model.volumes import VolumeChain, read_records
@@ -20,6 +22,8 @@ from dsa_zmq.protocol.messages import Refused, Register
 from dsa_zmq.protocol.values import Failure
 from dsa_zmq.protocol.volumes import Claim, Claimed, ReadVolume, VolumeData, VolumeState
 from tests.sim.conftest import SECOND, Script
+from tests.unit.catalog.conftest import Kit
+from tests.unit.catalog.scribe import Scribe, busy, dump
 
 CONTROL = Address("tcp://10.0.0.1:7700")
 MS = 1_000_000
@@ -167,3 +171,41 @@ class Inn:
             raise Conflict("it was planned")
         self.sim.run_until(lambda: not self.handle.alive)
         return self.of(Failed)[0]
+
+
+TABLES = ("meta", "drops", "holders", "inventories")
+
+
+class Lost:
+    """A catalog that is lost, and what there is of it."""
+
+    def __init__(self, seed: int = 5) -> None:
+        self.kit = Kit(seed, nodes=3)
+        self.scribe = Scribe(self.kit, random.Random(seed))
+        self.scribe.note()
+        self.cluster = self.kit.catalog.cluster
+        busy(self.kit, self.scribe, 5)
+        self.old = self.scribe.begin(1).complete()
+        busy(self.kit, self.scribe, 5)
+        self.volume = self.scribe.begin(2)
+        busy(self.kit, self.scribe, 5, volume=self.volume)
+        self.volume.complete()
+        busy(self.kit, self.scribe, 10)
+
+    def inn(self, *names: str, seed: int = 1, faults: Faults | None = None) -> Inn:
+        """Where these of the nodes come, each with both volumes."""
+        inn = Inn(seed, faults) if faults else Inn(seed)
+        for row in self.kit.nodes:
+            if row.name in (names or ("n0", "n1", "n2")):
+                guest = inn.guest(row.name, row.node, self.cluster, store=row.store_id)
+                guest.hold(self.old.data(), self.volume.data(random.Random(row.node)))
+        return inn
+
+    def rows(self) -> dict[str, Any]:
+        return self.kit.dump(*TABLES)
+
+
+def restored(inn: Inn) -> dict[str, Any]:
+    """The rows of what was published."""
+    assert MADE_FILE not in inn.disk.listdir("")
+    return {name: rows for name, rows in dump(inn.disk, CATALOG_FILE).items() if name not in TABLES}

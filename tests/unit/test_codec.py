@@ -124,14 +124,22 @@ def test_the_bytes_of_every_message_are_those_of_version_2() -> None:
     assert golden_bytes() == json.loads(GOLDEN.read_text())
 
 
+def _as_in_version_1(message: Message) -> Message:
+    """Without what was appended to values inside since."""
+    match message:
+        case messages.Answers(answers=[messages.Answer(result=operations.HealthReport() as report) as answer]):
+            report = msgspec.structs.replace(report, catalog="", catalog_at_risk=False)
+            return msgspec.structs.replace(message, answers=[msgspec.structs.replace(answer, result=report)])
+    return message
+
+
 def test_the_bytes_of_version_1_mean_what_they_meant() -> None:
     now = golden_instances()
     for name, text in json.loads(GOLDEN_1.read_text()).items():
         data = bytes.fromhex(text)
         appended = fields(type(now[name]))[len(msgspec.msgpack.decode(data)) - 1 :]
-        assert CODEC.decode(data) == msgspec.structs.replace(
-            now[name], **{each.name: each.default for each in appended}
-        )
+        then = msgspec.structs.replace(now[name], **{each.name: each.default for each in appended})
+        assert CODEC.decode(data) == _as_in_version_1(then)
 
 
 @pytest.mark.parametrize("name", sorted(golden_instances()))

@@ -36,11 +36,13 @@ from dsa_zmq.master.catalog.tables import (
     LIVE_PLACE,
     MOVES,
     PLACES,
+    RESTORED_NS,
     SENT_OFF,
     ChunkRow,
     DropRow,
     PlaceRow,
 )
+from dsa_zmq.master.reconciling import keeps_unknown
 from dsa_zmq.model.redundancy import parse_redundancy
 from dsa_zmq.model.upkeep import NodeView, Standing
 from dsa_zmq.protocol.values import ShardRef
@@ -52,6 +54,8 @@ class TakeDamage(Job, frozen=True):
     node: int
     shards: list[ShardRef]
     standings: dict[int, Standing]
+    wall_ns: int = 0
+    spares: bool = False  #: nothing is to be dropped yet: see dsa_zmq.master.reconciling
 
 
 class DamageTaken(msgspec.Struct, frozen=True):
@@ -64,6 +68,7 @@ def take_damage(rows: Rows, facts: Facts, job: TakeDamage) -> DamageTaken:
     ids = list(dict.fromkeys(shard.chunk for shard in job.shards))
     rows.ask([(ALL_NODES, ())] + [(DROPS_OF_CHUNK, (job.node, chunk)) for chunk in ids])
     horizon, view = rows.number(HORIZON), view_of(rows, job.standings)
+    keeps = job.spares or keeps_unknown(rows.number(RESTORED_NS), job.wall_ns)
     chunks = dict(zip(ids, rows.get_all(CHUNKS, ids), strict=True))
     places = dict(zip(ids, rows.group_all(PLACES, ids), strict=True))
     moves = rows.get_all(MOVES, [(chunk, job.node) for chunk in ids])
@@ -76,9 +81,9 @@ def take_damage(rows: Rows, facts: Facts, job: TakeDamage) -> DamageTaken:
         if shard.chunk in busy:
             continue
         if chunk is None:
-            if 0 < shard.chunk < horizon:
+            if 0 < shard.chunk < horizon and not keeps:
                 useless.append(shard)
-        elif _is_useless(chunk, places[shard.chunk], shard.index, view):
+        elif not job.spares and _is_useless(chunk, places[shard.chunk], shard.index, view):
             useless.append(shard)
     bad = declare(rows, facts, Declare(job.node, [], job.shards))
     for shard in useless:

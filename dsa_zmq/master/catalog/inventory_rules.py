@@ -13,6 +13,9 @@ a chunk row, no place; a node that keeps has it              to be dropped; of s
                                                              enough of them
 not listed, but a live place                                 the node is asked
 ===========================================================  ===================================================
+
+In a catalog that was restored from copies, orphans are kept for days; and nothing at all is to be dropped while the job says
+``spares``: see :mod:`dsa_zmq.master.reconciling`.
 """
 
 from __future__ import annotations
@@ -33,12 +36,14 @@ from dsa_zmq.master.catalog.tables import (
     LIVE_PLACE,
     MOVES,
     PLACES,
+    RESTORED_NS,
     SENT_OFF,
     ChunkRow,
     DropRow,
     InventoryRow,
     PlaceRow,
 )
+from dsa_zmq.master.reconciling import keeps_unknown
 from dsa_zmq.model.hashes import UNKNOWN_HASH, shard_hash
 from dsa_zmq.model.inventory import SHARDS, bucket_of, digests, id_range
 from dsa_zmq.model.redundancy import parse_redundancy
@@ -99,6 +104,8 @@ class JudgeInventory(Job, frozen=True):
     buckets: list[int]
     listed: list[ShardRef]  #: what the node says that it has of them
     standings: dict[int, Standing]
+    wall_ns: int = 0
+    spares: bool = False  #: nothing is to be dropped yet
 
 
 class Judged(msgspec.Struct, frozen=True):
@@ -135,6 +142,7 @@ def bucket_digests(rows: Rows, facts: Facts, job: BucketDigests) -> DigestsMade:
 def judge_inventory(rows: Rows, facts: Facts, job: JudgeInventory) -> Judged:
     """See the module's table."""
     horizon = rows.number(HORIZON)
+    keeps = keeps_unknown(rows.number(RESTORED_NS), job.wall_ns)
     view = view_of(rows, job.standings)
     buckets = set(job.buckets)
     listed = {each for each in job.listed if each.chunk > 0 and bucket_of(each.chunk, SHARDS - 1) in buckets}
@@ -162,10 +170,12 @@ def judge_inventory(rows: Rows, facts: Facts, job: JudgeInventory) -> Judged:
             continue
         chunk = chunks[shard.chunk]
         if chunk is None:
-            if shard.chunk < horizon:
+            if shard.chunk < horizon and not keeps:
                 orphans.append(shard)
         elif (wanted := is_wanted(chunk, places.get(shard.chunk, ()), shard.index, view)) is not None:
             (adoptable if wanted else orphans).append(shard)
+    if job.spares:
+        orphans = []
     for shard in orphans:
         rows.put(DROPS, DropRow(job.node, shard.chunk, shard.index, SENT_OFF))
     missing = [

@@ -24,6 +24,7 @@ from dsa_zmq.master.catalog.tables import (
     MOVES,
     NODES,
     PLACES,
+    RESTORED_NS,
     ChunkRow,
     DropRow,
     MoveRow,
@@ -248,7 +249,7 @@ def _unwanted(rows: Rows, node: int, arrived: Arrived, move: MoveRow | None, own
     if own is not None:
         return Applied(DONE if own.state == LIVE_PLACE and own.shard == index else GONE)
     key = (node, arrived.chunk, index)
-    if move is None and rows.get(NODES, node) is not None and rows.get(DROPS, key) is None:
+    if move is None and rows.get(NODES, node) is not None and rows.get(DROPS, key) is None and not _may_be_older(rows):
         rows.put(DROPS, DropRow(*key))
     return Applied(GONE)
 
@@ -262,5 +263,13 @@ def give_up_moves(rows: Rows, facts: Facts, job: GiveUpMoves) -> None:
         if move is None or move.move != number:
             continue
         rows.delete(MOVES, (chunk, node))
-        if rows.get(PLACES, (chunk, node)) is None:  # else it was to be mended where it is
+        there = rows.get(PLACES, (chunk, node)) is not None  # then it was to be mended where it is
+        if not there and not _may_be_older(rows):
             rows.put(DROPS, DropRow(node, chunk, move.shard))
+
+
+def _may_be_older(rows: Rows) -> bool:
+    """Whether bytes at the target of a move may have been there before it, as the only ones there are: the catalog was
+    restored, and an earlier master may have moved them there since the moment that it is of. Then they are left to the
+    comparison of inventories, which asks before it drops."""
+    return rows.number(RESTORED_NS) != 0

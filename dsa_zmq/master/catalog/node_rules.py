@@ -10,6 +10,8 @@ catalog all the same, for the disk may return, and take the name back in the sam
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from dsa_zmq.errors import Conflict, Incompatible, Invalid
@@ -24,6 +26,7 @@ from dsa_zmq.protocol.messages import Register
 
 STORE_ID_BYTES = 16
 MAX_NUMBER = (1 << 63) - 1  #: of a signed SQL integer
+MAX_NODE = 1 << 31  #: more than any cluster has had, and there is room above it
 
 ALL_NODES: Scan[StoreRow] = Scan(f"SELECT {NODES.columns} FROM nodes ORDER BY node", StoreRow, (NODES,), NODES)
 RUNNING_TASKS: Scan[TaskRow] = Scan(
@@ -60,8 +63,8 @@ def register_node(rows: Rows, facts: Facts, job: RegisterNode) -> NodeRow:
     if known is not None:
         row = _row(known.node, known.generation, message)._replace(draining=known.draining)
     else:
-        node = rows.number(NEXT_NODE)
-        rows.set_number(NEXT_NODE, node + 1)
+        node = _number_for(rows, nodes, message)
+        rows.set_number(NEXT_NODE, max(rows.number(NEXT_NODE), node + 1))
         row = _row(node, 1, message)
     if row != known:
         next_seq(rows)
@@ -78,6 +81,22 @@ def retire(rows: Rows, node: StoreRow, wall_ns: int, why: str) -> None:
             rows.put(TASKS, task._replace(state=CANCELLED, ended_ns=wall_ns, note=why))
 
 
+def _number_for(rows: Rows, nodes: Sequence[StoreRow], message: Register) -> int:
+    """Of a store that is not known: the next number; or its own, if it was a node of this cluster already. Then the catalog
+    was made from copies, or from a backup, that are older than the store's first registration: what the node has said about
+    itself meanwhile (receipts, places in later copies) stays true."""
+    if not message.node or not message.cluster:
+        return rows.number(NEXT_NODE)
+    other = next((row for row in nodes if row.node == message.node), None)
+    if other is not None:
+        raise Conflict(
+            f"the store of node '{message.name}' in '{message.path}' says that it was node {message.node} of this cluster,"
+            f" which is '{other.name}' in '{other.path}' by this catalog: it was restored as of before this store came",
+            "start this node with an empty directory; keep the old one until no file misses shards",
+        )
+    return message.node
+
+
 def _row(node: int, generation: int, message: Register) -> StoreRow:
     return StoreRow(
         node, message.name, message.store_id, message.incarnation, generation, message.zone, message.host, message.path,
@@ -90,7 +109,8 @@ def _check_form(message: Register) -> None:
     validate_name(message.name)
     if len(message.store_id) != STORE_ID_BYTES:
         raise Invalid(f"a store id has {STORE_ID_BYTES} bytes, not {len(message.store_id)}")
-    if not 0 <= message.incarnation <= MAX_NUMBER or not 0 <= message.capacity <= MAX_NUMBER:
+    in_range = 0 <= message.incarnation <= MAX_NUMBER and 0 <= message.capacity <= MAX_NUMBER
+    if not in_range or not 0 <= message.node <= MAX_NODE:
         raise Invalid(f"node '{message.name}' sent a number out of range", "use the same software on both sides")
     for text in msgspec.structs.astuple(message):
         if isinstance(text, str) and "\0" in text:

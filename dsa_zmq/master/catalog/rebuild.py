@@ -14,8 +14,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import msgspec
-
 from actors.disk import Disk
 from dsa_zmq.errors import Conflict, Corrupt, DSAError, Incompatible, LocalError, NoSpace
 from dsa_zmq.master.catalog import schema
@@ -23,7 +21,9 @@ from dsa_zmq.master.catalog.audit import audit
 from dsa_zmq.master.catalog.catalog import migrate
 from dsa_zmq.master.catalog.log import INSERT, LogRow
 from dsa_zmq.master.catalog.places import tally
+from dsa_zmq.master.catalog.rebuilt import Preview, Rebuilt, Restoration
 from dsa_zmq.master.catalog.record_rows import runs_of
+from dsa_zmq.master.catalog.spool import Spool
 from dsa_zmq.master.catalog.sql import CatalogBroken, Database, DiskFull, Rejected
 from dsa_zmq.master.catalog.tables import (
     CLUSTER,
@@ -44,50 +44,12 @@ from dsa_zmq.model.ids import id_floor
 from dsa_zmq.model.records import BEGIN, CHANGES, END, Record, end_of, read_record
 from dsa_zmq.model.volumes import READ_BYTES, VolumeChain
 
+__all__ = ["NO_LIMIT", "Preview", "Rebuilder", "Rebuilt", "Restoration", "remove"]
+
 COMMIT_BYTES = 64 << 20  #: of records in one transaction: large, since each one waits for the disk
-SPOOLED_AT_ONCE = 16  #: records that come back from the spool together: some 16 MiB at most
 NO_LIMIT = (1 << 63) - 1
 
 _BESIDE = ("", "-wal", "-shm", "-journal")  #: files of one database
-
-_SPOOL = """CREATE TABLE spool (
-    position INTEGER PRIMARY KEY, ends BIGINT NOT NULL, wall_ns BIGINT NOT NULL, data BLOB NOT NULL)"""
-_TO_SPOOL = "INSERT OR REPLACE INTO spool (position, ends, wall_ns, data) VALUES (?, ?, ?, ?)"
-
-
-class Restoration(msgspec.Struct, frozen=True):
-    """What makes of a rebuilt catalog one that a master may begin with."""
-
-    term: int  #: above all that were ever obeyed; the master's is above this one
-    wall_ns: int
-    highest_node: int = 0  #: number of a node that is known from elsewhere: no later one gets it again
-
-
-class Preview(msgspec.Struct, frozen=True):
-    """What has been fed so far would give; fields as in :class:`Rebuilt`."""
-
-    files: int
-    content_bytes: int
-    position: int
-    moment_ns: int
-    term: int
-    cluster: str  #: hexadecimal
-    nodes: list[StoreRow]
-
-
-class Rebuilt(msgspec.Struct, frozen=True):
-    """What came out."""
-
-    files: int
-    directories: int  #: the root does not count
-    content_bytes: int
-    versions: int  #: of all files, closed ones that are still kept included
-    position: int  #: of the log's last change in it
-    moment_ns: int  #: of that change, by the clock of the master that made it
-    term: int  #: of that master
-    cluster: bytes
-    nodes: list[StoreRow]  #: the membership: those that are not removed
-    odd: list[str]  #: what does not agree, in words; empty if all does
 
 
 class Rebuilder:
@@ -113,7 +75,6 @@ class Rebuilder:
         self._last: Record | None = None  #: that record, if any was fed
         self._cluster = ""
         self._buffer = bytearray()
-        self._spooled = False
         self._uncommitted = 0
         self._disk = disk
         self._path = path
@@ -124,7 +85,7 @@ class Rebuilder:
             try:
                 with self._trouble():
                     migrate(self._database, self._file)
-                    self._database.execute(_SPOOL)
+                    self._spool = Spool(self._database)
                     self._database.begin()
             except BaseException:
                 self._database.abandon()
@@ -156,8 +117,7 @@ class Rebuilder:
         self.reached = False
         if self.usable:  # the rest of a transaction that was cut off is in the next one, with its beginning
             with self._trouble():
-                self._database.apply("DELETE FROM spool WHERE position > ?", [(self.position,)])
-            self._spooled = False
+                self._spool.forget(self.position)
 
     @property
     def rest(self) -> int:
@@ -220,9 +180,8 @@ class Rebuilder:
         self._check(record.position, record.hash)
         if record.position <= self.position or self.reached:
             return
-        if self.whole < 0 or self._spooled or not record.ends:
-            self._database.apply(_TO_SPOOL, [(record.position, record.ends, record.wall_ns, record.data)])
-            self._spooled = True
+        if self.whole < 0 or self._spool.has_any or not record.ends:
+            self._spool.put(record)
             self._count(record)
             if self.whole >= 0 and record.ends:
                 self._unspool()
@@ -250,27 +209,12 @@ class Rebuilder:
 
     def _unspool(self) -> None:
         """Apply the transactions that have waited, as far as they are whole and wanted."""
-        execute = self._database.execute
-        [(later,)] = execute(
-            "SELECT MIN(position) FROM spool WHERE ends = 1 AND (wall_ns > ? OR position > ?)", self._until
-        )
-        bound = NO_LIMIT if later is None else later
-        [(last,)] = execute("SELECT MAX(position) FROM spool WHERE ends = 1 AND position < ?", (bound,))
-        self.reached = self.reached or later is not None
-        position = self.position
-        while last is not None and position < last:
-            for (data,) in execute(
-                "SELECT data FROM spool WHERE position > ? AND position <= ? ORDER BY position LIMIT ?",
-                (position, last, SPOOLED_AT_ONCE),
-            ):
-                record = read_record(data)
-                assert record is not None, "it was whole when it went there"
-                self._apply(record)
-                self._follow(record.position, record.hash, record, last=record)
-                position = record.position
-        [(rest,)] = execute("SELECT COUNT(*) FROM spool WHERE position > ?", (position,))
-        self._spooled = rest > 0
-        self._database.apply("DELETE FROM spool WHERE position <= ?", [(position,)])
+        records, later = self._spool.wanted(self.position, *self._until)
+        self.reached = self.reached or later
+        for record in records:
+            self._apply(record)
+            self._follow(record.position, record.hash, record, last=record)
+        self._spool.applied(self.position)
 
     def _follow(self, position: int, digest: bytes, record: Record, last: Record | None = None) -> None:
         self.position, self._hash, self.moment_ns, self._last = position, digest, record.wall_ns, last
@@ -321,7 +265,7 @@ class Rebuilder:
         if not self.usable:
             raise self._not_usable()
         with self._trouble():
-            self._database.execute("DROP TABLE spool")
+            self._spool.remove()
             tally(self._database)
             if restoration is not None:
                 self._restored(restoration)
@@ -336,7 +280,7 @@ class Rebuilder:
         if not self.usable:
             raise self._not_usable()
         with self._trouble():
-            self._database.execute("DROP TABLE spool")
+            self._spool.remove()
             self._commit()
             self._database.close()
 

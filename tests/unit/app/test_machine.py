@@ -21,6 +21,7 @@ def test_bytes_below_a_directory_are_counted(tmp_path: Path) -> None:
     (tmp_path / "y").write_bytes(b"123")
     (tmp_path / "gone").symlink_to("nowhere")
     assert held_bytes(tmp_path) == 8
+    assert held_bytes(tmp_path, but=("a",)) == 3
 
 
 def test_the_address_towards_a_neighbour_is_one_of_ours() -> None:

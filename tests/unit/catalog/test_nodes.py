@@ -72,6 +72,30 @@ def test_a_copy_from_one_start_ago_is_refused_though_it_counts_to_the_same_start
     assert kit.register("n0", start=6, nonce=0).node == newest.node
 
 
+def test_a_store_that_a_restored_catalog_has_forgotten_gets_its_number_again(kit):
+    late = kit.register("late", cluster=kit.catalog.cluster, node=77)
+    assert late.node == 77
+    assert kit.register("new").node == 78
+    assert kit.register("later", cluster=kit.catalog.cluster, node=70).node == 70
+    assert kit.register("newest").node == 79
+    assert kit.register("late", cluster=kit.catalog.cluster, node=77, start=2).node == 77
+
+
+def test_a_number_that_is_another_stores_is_refused_in_words(kit):
+    refused = kit.register("late", cluster=kit.catalog.cluster, node=2)
+    assert refused.code == "conflict"
+    assert "it was node 2 of this cluster, which is 'n1' in '/srv/n1'" in refused.message
+    assert "empty directory" in refused.remedy
+    assert kit.number("next_node") == 5
+
+
+def test_a_number_means_nothing_in_another_cluster_and_has_to_be_one(kit):
+    assert kit.register("stranger", node=77).node == 5
+    assert kit.register("n0", start=2, cluster=kit.catalog.cluster, node=77).node == 1, "it is known by its store"
+    for number in (-1, 1 << 40):
+        assert kit.register("x", cluster=kit.catalog.cluster, node=number).code == "invalid"
+
+
 def test_of_two_processes_that_follow_one_start_the_first_in_a_batch_is_the_node(kit):
     first, second = kit.run(
         *(RegisterNode(kit.introduction("n0", start=2, nonce=nonce), False, 0) for nonce in (0x456, 0x789))

@@ -200,7 +200,7 @@ class Harbour:
 
     def carry(self) -> None:
         """All messages, and no jobs."""
-        while any([self.deliver(node) for node in list(self.lines)]):
+        while any(self.deliver(node) for node in list(self.lines)):
             pass
 
     def work(self) -> bool:

@@ -136,7 +136,7 @@ def test_a_file_that_was_never_a_volume_is_told_and_kept(disk: SimDisk) -> None:
     files = open_files(disk)
     assert files.states()[0].damage
     assert disk.exists("catalog/0000000000000009.volume")
-    files.keep(())
+    files.keep({10})
     assert not disk.exists("catalog/0000000000000009.volume")
 
 

@@ -127,8 +127,12 @@ def test_volumes_that_are_not_wanted_are_removed_durably(disk: SimDisk, files: V
     shippers = [Shipper(volume) for volume in (5, 6, 7)]
     for shipper in shippers:
         append_all(files, shipper, shipper.begin)
+    append_all(files, Shipper(100), Shipper(100).begin)
+    files.keep(())
+    assert len(files.states()) == 4
     files.keep({6, 99})
-    assert [state.volume for state in files.states()] == [6]
+    assert [state.volume for state in files.states()] == [6, 100], "what is newer was begun after this was said"
+    files.keep({6, 101})
     with pytest.raises(NotFound):
         files.read(5, 0, 10)
     disk.power_loss()
@@ -257,7 +261,7 @@ def test_other_files_are_left_alone(disk: SimDisk, files: VolumeFiles) -> None:
     for name in ("notes.txt", "5.volume", "000000000000000G.volume", "0000000000000000.volume"):
         disk.replace_bytes(f"catalog/{name}", b"mine")
     again = open_files(disk)
-    again.keep(())
+    again.keep({9})
     assert {name for name in disk.listdir("catalog") if not name.startswith("spare")} == {
         "notes.txt",
         "5.volume",
