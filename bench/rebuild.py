@@ -1,9 +1,9 @@
 """``python -m bench.rebuild``: how long a lost master's catalog takes to come back from a copy on a node.
 
-The catalog of ``--files`` files of 4 KiB is made by the write layer itself, in batches: half of it before the snapshot, half
-as the log behind it. Its volume is rebuilt as a restore does it, audited, and published; then a master's catalog is opened
-on it, and a file is located. Beside it, in the same run: the same bytes read and verified, and the same rows put into the same
-tables by plain SQL. Exit status 1 if a file takes longer than ``--budget`` says.
+The catalog of ``--files`` files of 4 KiB is made by the write layer itself, in batches: half of it before the snapshot,
+half as the log behind it. Its volume is rebuilt as a restore does it, audited, and published; then a master's catalog is
+opened on it, and a file is located. Beside it, in the same run: the same bytes read and verified, and the same rows put
+into the same tables by plain SQL. Exit status 1 if a file takes longer than ``--budget`` says.
 """
 
 from __future__ import annotations
@@ -165,12 +165,13 @@ def measure(files: int, scratch: Path | None) -> Figures:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.rebuild", description=__doc__)
     parser.add_argument("--files", type=int, default=100_000)
+    parser.add_argument("--quick", action="store_true", help="500 files: only to see that everything works")
     parser.add_argument("--budget", type=float, default=100.0, metavar="US", help="microseconds a file, at most")
     parser.add_argument("--scratch", type=Path, help="folder for temporary files (default: the system's)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
     options = parser.parse_args()
     tune_process()
-    figures = measure(options.files, options.scratch)
+    figures = measure(500 if options.quick else options.files, options.scratch)
     print(f"{figures.files:,} files, a volume of {figures.volume_bytes / 1e6:.1f} MB")
     print(f"{'read and verify it':42} {figures.read_and_verify:8.2f} s")
     print(f"{'insert its rows by plain SQL':42} {figures.insert:8.2f} s")

@@ -70,7 +70,7 @@ def test_bytes_on_the_disks_are_told_by_what_they_are_for(tmp_path: Path) -> Non
 
 
 def test_the_rebuilding_of_a_lost_catalog_is_measured(tmp_path: Path) -> None:
-    figures, table = run(tmp_path, "--files", "500", "--budget", "1000000", module="bench.rebuild")
+    figures, table = run(tmp_path, "--budget", "1000000", module="bench.rebuild")
     assert figures["files"] == 500
     assert figures["volume_bytes"] > 0
     spent = ("read_and_verify", "insert", "feed", "finish", "open", "first_read")
