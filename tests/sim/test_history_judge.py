@@ -86,7 +86,7 @@ FEW = st.sampled_from(("/a", "/b"))
 
 def actions(paths: st.SearchStrategy[str]) -> st.SearchStrategy[Action]:
     return st.one_of(
-        st.builds(Put, paths, st.just(0), st.booleans()),
+        st.builds(Put, paths, st.sampled_from((0, 0, 0, 1, 901)), st.booleans()),
         st.builds(Remove, paths, st.booleans()),
         st.builds(Move, paths, paths, st.booleans()),
         st.builds(Copy, paths, paths, st.booleans()),
@@ -100,7 +100,7 @@ def actions(paths: st.SearchStrategy[str]) -> st.SearchStrategy[Action]:
 TIMES = st.tuples(st.integers(0, 12), st.integers(0, 6), st.integers(0, 6))
 """(begin, from there to its instant, from there to its end)"""
 
-MANY = settings(max_examples=300)
+MANY = settings(max_examples=1500)
 
 
 @st.composite
@@ -113,7 +113,7 @@ def happened(draw: st.DrawFn, paths: st.SearchStrategy[str], most: int) -> tuple
         sorted(wanted, key=lambda each: each[1][0] + each[1][1])
     ):
         if isinstance(action, Put):
-            action = Put(action.path, number + 1, action.if_absent)
+            action = Put(action.path, action.size or number + 1, action.if_absent)  # now and then not the only one
         outcome, answer, ended, before = DONE, None, begun + until + rest, tree
         try:
             answer, tree = apply(tree, action)
