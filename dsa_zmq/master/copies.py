@@ -163,7 +163,9 @@ class Copies(Department):
         at = self.office.at(ctx)
         self._ship.tick(at)
         self._turn(ctx, at)
-        changed = self._gate.look(at, is_thin=self._ship.is_thin(), is_fenced=self._is_fenced(ctx))
+        changed = self._gate.look(
+            at, is_thin=self._ship.is_thin(), is_fenced=self._is_fenced(ctx), is_vain=self._is_vain()
+        )
         if changed:
             self._say(ctx)
         self._release(ctx)
@@ -178,6 +180,11 @@ class Copies(Department):
         return bool(len(self.office.members)) and (
             self._echoed_ns < 0 or ctx.now_ns() - self._echoed_ns > self._lease_ns
         )
+
+    def _is_vain(self) -> bool:
+        """Too few nodes can ever keep copies, since the others run older software: so in the middle of an upgrade."""
+        able = [state for state in self.office.members if not 0 < state.protocol < SHIPPING_SINCE]
+        return len(able) < self._ship.enough
 
     def _say(self, ctx: Context) -> None:
         if self._gate.unprotected_ns:
