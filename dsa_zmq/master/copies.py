@@ -270,7 +270,7 @@ class Copies(Department):
             return f"'{name}' is silent"
         if state.failure:
             return f"the store of '{name}' has failed"
-        if state.version < SHIPPING_SINCE:
+        if state.protocol < SHIPPING_SINCE:
             return f"'{name}' runs older software: upgrade it"
         return ""
 

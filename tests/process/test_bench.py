@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CALLS = {"4 KiB up, one call each", "4 KiB down, one call each", "create", "stat", "list 200 entries"}
 BULK = {"4 KiB up, bulk", "4 KiB down, bulk", "4 KiB down, bulk to files"}
 BIG = {"big file up", "big file down"}
+CODES = {"ec=4+2 up", "ec=4+2 down", "ec=4+2 down, 2 nodes dead", "ec=4+2 shards made anew"}
 
 
 def run(tmp_path: Path, *options: str, module: str = "bench") -> tuple[Any, str]:
@@ -32,7 +33,7 @@ def run(tmp_path: Path, *options: str, module: str = "bench") -> tuple[Any, str]
 def test_a_quick_run_measures_everything_beside_its_limits(tmp_path: Path) -> None:
     figures, table = run(tmp_path)
     measures = {one["workload"]: one for one in figures["measures"]}
-    assert set(measures) == CALLS | BULK | BIG
+    assert set(measures) == CALLS | BULK | BIG | CODES
     for one in measures.values():
         assert one["rate"] > 0
         assert one["rates"]
@@ -67,6 +68,16 @@ def test_bytes_on_the_disks_are_told_by_what_they_are_for(tmp_path: Path) -> Non
     grown = sum(taken[name] for name in ("segments", "index", "catalog", "other"))
     assert figures["per_byte"] == pytest.approx(grown / figures["stored_bytes"])
     assert "all that grows" in table
+
+
+def test_the_rebuilding_of_a_lost_catalog_is_measured(tmp_path: Path) -> None:
+    figures, table = run(tmp_path, "--budget", "1000000", module="bench.rebuild")
+    assert figures["files"] == 500
+    assert figures["volume_bytes"] > 0
+    spent = ("read_and_verify", "insert", "feed", "finish", "open", "first_read")
+    assert all(figures[name] > 0 for name in spent)
+    assert figures["files_per_second"] == pytest.approx(500 / (figures["feed"] + figures["finish"]))
+    assert "times the limit" in table
 
 
 def test_scrubbing_is_measured_with_and_without_a_foreground(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def _settled(cluster: Any, store: Any, up: int) -> None:
 
 
 def _until_it_answers(store: Any, up: int) -> None:
-    """What was just registered has to be on nodes before a read may tell of it, or the master has to be alone for a while."""
+    """What was just registered has to be on nodes before a read may tell of it, unless the master is alone for a while."""
     deadline = time.monotonic() + 10
     while up:
         try:

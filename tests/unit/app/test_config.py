@@ -92,6 +92,7 @@ def test_files_that_are_no_configuration_are_refused(tmp_path: Path) -> None:
 def test_every_option_can_be_given_in_a_file(tmp_path: Path, kind: type[Options]) -> None:
     section = {MasterOptions: "master", NodeOptions: "node", LocalOptions: "cluster"}[kind]
     known = {"dir": "/d", "path": "/d", "bind": "127.0.0.1", "advertise": "h:1", "redundancy": "copies=2"}
+    known |= {"catalog_copies": "async", "catalog_history": "2h"}
     known |= {"placement": "chained", "master": "h", "capacity": "1GB", "reserve": "1GB", "nodes": 4}
     known |= {"catalog_copies": "async", "catalog_history": "2h"}
     known |= {"insecure": True, "metrics": 0, "heartbeat_s": 1.0, "suspect_s": 2.0, "down_s": 3.0}
