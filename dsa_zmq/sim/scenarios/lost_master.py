@@ -16,6 +16,7 @@ from actors.sim.faults import SECOND
 from actors.sim.runtime import Stalled
 from dsa_zmq.errors import ConfigError
 from dsa_zmq.master.catalog.catalog import CATALOG_FILE
+from dsa_zmq.master.catalog.rebuild import NO_LIMIT
 from dsa_zmq.master.reception import STATUS_STALE
 from dsa_zmq.master.restore_events import Event, Failed, Go, Planned, Restored, Wanted
 from dsa_zmq.master.restore_service import RESTORE_NAME, restore_spec
@@ -41,11 +42,15 @@ LAG_S = 0.4  #: of asynchronous copies
 class _Attempt:
     """A process that restores the master on its new disk, at its address."""
 
-    def __init__(self, cluster: SimCluster, without: Collection[NodeMachine]) -> None:
+    def __init__(self, cluster: SimCluster, without: Collection[NodeMachine], at_ns: int) -> None:
         self.events: list[Event] = []
         self._went = False
         wanted = Wanted(
-            without=tuple(node.name for node in without), wait_s=RESTORE_S / 2, quiet_s=QUIET_S, settle_s=0.5
+            at_ns=at_ns,
+            without=tuple(node.name for node in without),
+            wait_s=RESTORE_S / 2,
+            quiet_s=QUIET_S,
+            settle_s=0.5,
         )
         disk, draw = cluster.master.disk, random.Random(f"{cluster.seed}:restore:{cluster.world.now_ns}")
         spec = restore_spec(cluster.master_settings.listen, disk, draw, wanted, self.events.append)
@@ -73,16 +78,18 @@ def lose_master(cluster: SimCluster) -> SimDisk:
     return master.swap_disk(master.new_disk())
 
 
-def restore(cluster: SimCluster, without: Collection[NodeMachine] = (), *, kills: int = 0) -> None:
-    """Restore the master from its nodes. So many attempts are killed on the way, and begun anew."""
+def restore(
+    cluster: SimCluster, without: Collection[NodeMachine] = (), *, kills: int = 0, at_ns: int = NO_LIMIT
+) -> None:
+    """Restore the master from its nodes, as of a moment of its clock. So many attempts are killed on the way."""
     for _ in range(kills):
-        attempt = _Attempt(cluster, without)
+        attempt = _Attempt(cluster, without, at_ns)
         _wait(cluster, attempt, cluster.random.random() * 8.0)
         if attempt.handle.alive:
             cluster.world.crash(RESTORE_NAME, power_loss=cluster.random.random() < 0.5)
         if cluster.master.disk.exists(CATALOG_FILE):
             return  # it was published already: all of it
-    attempt = _Attempt(cluster, without)
+    attempt = _Attempt(cluster, without, at_ns)
     _wait(cluster, attempt, RESTORE_S)
     ended = attempt.ended
     if not isinstance(ended, Restored) or ended.rebuilt.odd:
