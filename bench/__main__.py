@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench import limits
+from bench import codes, limits
 from bench.processes import resident_bytes
 from bench.report import as_json, describe_machine, show, show_limits
 from bench.targets import DsaTarget, PosixTarget, S3Target, Target
@@ -21,7 +21,7 @@ from bench.workloads import Measure, big_file, make_file, metadata, small_files
 from dsa_zmq.app import tune_process
 from dsa_zmq.model.limits import CATALOG_COPIES, CATALOG_LEVELS
 
-KINDS = ("small", "meta", "big")
+KINDS = ("small", "meta", "big", "codes")
 QUICK = {"size": 16 << 20, "small": 64, "entries": 200, "rounds": 1}  #: only to see that everything works
 IDLE_S = 1.0  #: before memory at rest is looked at
 
@@ -58,8 +58,12 @@ def main() -> None:
         show_limits(limit)
         measures: list[Measure] = []
         memory: dict[str, dict[str, int]] = {}
+        name = codes.CODE.name
         for kind in options.only or KINDS:
-            name = run(kind, options, scratch, measures, memory)
+            if kind != "codes":
+                name = run(kind, options, scratch, measures, memory)
+            elif not (options.posix or options.s3):
+                run_codes(options, scratch, measures)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     show(measures, limit, memory, name)
@@ -115,6 +119,15 @@ def run(
     finally:
         target.close()
     return target.name
+
+
+def run_codes(options: argparse.Namespace, scratch: Path, measures: list[Measure]) -> None:
+    """Beside the others: with nodes of its own, as many as the code needs."""
+    target = codes.open_target(scratch)
+    try:
+        measures += codes.codes(target, scratch, options.size, options.rounds)
+    finally:
+        target.close()
 
 
 def memory_of(target: Target) -> dict[str, int]:

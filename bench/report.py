@@ -31,6 +31,10 @@ PEERS = {
 BOUNDS = {
     "big file up": (("tcp2x", "TCP twice"), ("disk2x", "disk twice")),
     "big file down": (("cp", "cp"),),
+    "ec=4+2 up": (("tcp2x", "TCP twice"), ("disk2x", "disk twice")),
+    "ec=4+2 down": (("cp", "cp"),),
+    "ec=4+2 down, 2 nodes dead": (("cp", "cp"),),
+    "ec=4+2 shards made anew": (("tcp", "TCP"),),
 }
 DEFAULT_BOUND = (("echo", "echo"),)
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import dsa_zmq
-from dsa_zmq.model.limits import SEGMENT_BYTES
+from dsa_zmq.model.limits import CATALOG_COPIES, SEGMENT_BYTES
 
 
 class Bulk(Protocol):
@@ -44,7 +44,9 @@ class Target(Protocol):
 class DsaTarget:
     """A cluster of real processes on loopback, data on this machine's disk, times and segments as in life."""
 
-    def __init__(self, scratch: Path, nodes: int, redundancy: str, catalog_copies: str) -> None:
+    def __init__(
+        self, scratch: Path, nodes: int, redundancy: str, catalog_copies: str = CATALOG_COPIES, speed: float = 1
+    ) -> None:
         self.name = f"dsa, {nodes} nodes, {redundancy}, catalog {catalog_copies}"
         self.bulk: Bulk | None = self
         self._stack = ExitStack()
@@ -56,9 +58,9 @@ class DsaTarget:
                 processes=True,
                 directory=directory,
                 segment_bytes=SEGMENT_BYTES,
-                speed=1,
+                speed=speed,
                 catalog_copies=catalog_copies,
-            )  # fmt: skip
+            )
         )
         self._store = self._stack.enter_context(self._cluster.connect())
 
@@ -95,10 +97,25 @@ class DsaTarget:
         self._store.rm(f"/{folder}", recursive=True)
 
     def processes(self) -> dict[str, int]:
-        return self._cluster.pids()
+        dead = set(self._cluster.ended())
+        return {name: pid for name, pid in self._cluster.pids().items() if name not in dead}
 
     def close(self) -> None:
         self._stack.close()
+
+    def names(self) -> list[str]:
+        return list(self._cluster.names)
+
+    def used(self, name: str) -> int:
+        """Bytes that the shards of a node take; 0 unless it is up."""
+        return sum(node.used for node in self._store.nodes() if (node.name, node.state) == (name, "up"))
+
+    def kill(self, name: str) -> None:
+        self._cluster.kill(name)
+
+    def wipe(self, name: str) -> None:
+        """Kill a node and start it with an empty disk."""
+        self._cluster.wipe(name)
 
 
 def _check(outcomes: Iterable[object]) -> None:

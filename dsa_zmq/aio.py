@@ -101,21 +101,24 @@ class AsyncStore:
         redundancy: str = "",
         mtime_ns: int | None = None,
         mode: int | None = None,
+        degraded: bool = False,
         progress: Progress = None,
     ) -> Stat:
         """As :meth:`Store.put`. The source is read in a thread."""
         return await self._run(
             self._store.put, src, path, if_absent=if_absent, if_version=if_version, redundancy=redundancy,
-            mtime_ns=mtime_ns, mode=mode, progress=progress,
+            mtime_ns=mtime_ns, mode=mode, degraded=degraded, progress=progress,
         )  # fmt: skip
 
     async def get(self, path: str, dst: str | os.PathLike[str] | IO[bytes], *, progress: Progress = None) -> Stat:
         """As :meth:`Store.get`. The target is written in a thread."""
         return await self._run(self._store.get, path, dst, progress=progress)
 
-    async def put_many(self, items: Iterable[tuple[str | os.PathLike[str] | Buffer, str]]) -> list[Stat | DSAError]:
+    async def put_many(
+        self, items: Iterable[tuple[str | os.PathLike[str] | Buffer, str]], *, degraded: bool = False
+    ) -> list[Stat | DSAError]:
         """As :meth:`Store.put_many`."""
-        return await self._run(self._store.put_many, items)
+        return await self._run(self._store.put_many, items, degraded=degraded)
 
     async def get_many(self, items: Iterable[tuple[str, str | os.PathLike[str] | IO[bytes]]]) -> list[Stat | DSAError]:
         """As :meth:`Store.get_many`."""
@@ -148,9 +151,11 @@ class AsyncStore:
         encoding: str = "utf-8",
         errors: str | None = None,
         newline: str | None = None,
+        *,
+        degraded: bool = False,
     ) -> AsyncFile:
         """As :meth:`Store.open`: an :class:`AsyncFile`, best used with ``async with await store.open(...) as file``."""
-        file = await self._run(self._store.open, path, mode, encoding, errors, newline)
+        file = await self._run(self._store.open, path, mode, encoding, errors, newline, degraded=degraded)
         return AsyncFile(self, file)
 
     # --- names -------------------------------------------------------------------------------------------------------

@@ -15,7 +15,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from actors.core import Address, Job, Lane
-from dsa_zmq.client.store import Store, set_connector
+from dsa_zmq.client.connector import set_connector
+from dsa_zmq.client.store import Store
 from dsa_zmq.config import MasterOptions, NodeOptions
 from dsa_zmq.directory import DataDirectory, open_directory, unusable
 from dsa_zmq.errors import ConfigError, DSAError, Invalid, Timeout, Unavailable
@@ -74,11 +75,9 @@ class Server:
     def endpoints(self) -> dict[str, str]:
         """All that are bound, by kind."""
         bound = {kind: str(at) for kind in _KINDS if (at := self.endpoint(kind)) is not None}
-        return (
-            bound
-            if self._metrics is None
-            else {**bound, "metrics": f"http://{self._metrics.host}:{self._metrics.port}"}
-        )
+        if self._metrics is not None:
+            bound["metrics"] = f"http://{self._metrics.host}:{self._metrics.port}"
+        return bound
 
     def statistics(self, timeout_s: float) -> Mapping[str, int] | None:
         """The actor's figures of one turn; None if it does not answer within that time."""

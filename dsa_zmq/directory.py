@@ -14,12 +14,17 @@ import sys
 from pathlib import Path
 
 from actors.disk import OsDisk
-from dsa_zmq.errors import ConfigError
+from dsa_zmq.errors import ConfigError, Incompatible
 
 MARKER = "DSA.json"
 LOCK = "lock"
 FORMAT = 1  #: of the directory's layout as a whole; files inside carry their own
-KINDS = {"master": "a master's directory", "node": "a node's directory", "local": "a local cluster's directory"}
+KINDS = {
+    "master": "a master's directory",
+    "node": "a node's directory",
+    "local": "a local cluster's directory",
+    "salvage": "the scratch of a salvage",
+}
 
 _IGNORED = (LOCK, "lost+found")  #: may be there in a directory that counts as empty
 _LOCK_OFFSET = 1 << 30  #: Windows locks are mandatory: lock a byte that nobody reads
@@ -58,7 +63,10 @@ class DataDirectory:
 
 
 def open_directory(path: str | os.PathLike[str], kind: str) -> DataDirectory:
-    """Make the directory if it is missing, lock it, and make sure that it is of this kind. Raises ConfigError."""
+    """Make the directory if it is missing, lock it, and make sure that it is of this kind.
+
+    Raises ConfigError, or Incompatible if a newer build has made it.
+    """
     real = Path(path).absolute()
     _refuse_undecodable(real)
     make_directory(real)
@@ -165,9 +173,9 @@ def _check_kind(path: Path, kind: str) -> None:
             str(path),
         )
     if layout > FORMAT:
-        raise ConfigError(
-            f"directory {path} has layout {layout}; this version reads up to {FORMAT}",
-            "install a newer version of dsa-zmq",
+        raise Incompatible(
+            f"directory {path} has layout {layout}, this build reads up to layout {FORMAT}",
+            f"upgrade the {kind} to a build that reads layout {layout}, such as the one that wrote it",
             str(path),
         )
 

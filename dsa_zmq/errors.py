@@ -103,7 +103,7 @@ class ConfigError(Invalid):
 
 
 class Incompatible(DSAError):
-    """The two sides speak versions too far apart, or belong to different clusters."""
+    """The two sides speak versions too far apart, a newer build wrote what is there, or it is of another cluster."""
 
     code, exit_status = "incompatible", 2
 

@@ -47,6 +47,7 @@ COMMANDS: dict[str, Entry] = {
     "health": Entry("health:health", "Show how safe everything is.", "Look after"),
     "explain": Entry("explain:explain", "Say where a file lies and what it survives.", "Look after"),
     "scrub": Entry("scrub:scrub", "Verify all stored bytes, and show how far that is.", "Look after"),
+    "salvage": Entry("salvage:salvage_command", "Write all files from the directories of nodes alone.", "Look after"),
     "gc": Entry("gc:gc", "Let go of what nobody holds.", "Look after"),
     "catalog": Entry("catalog:catalog", "Look after the copies of the catalog.", "Look after"),
     "cluster": Entry("cluster:cluster", "Restore a cluster whose master was lost.", "Look after"),
@@ -91,13 +92,27 @@ def _closest(word: str) -> str:
     return " or ".join(f"'{name}'" for name in difflib.get_close_matches(word, COMMANDS, n=2))
 
 
+def _show_version(ctx: click.Context, option: click.Parameter, asked: bool) -> None:
+    """Errors between builds that are too far apart speak of these numbers."""
+    if not asked or ctx.resilient_parsing:
+        return
+    from dsa_zmq.master.catalog.schema import NEWEST_FORMAT
+    from dsa_zmq.protocol.messages import PROTOCOL_VERSION
+
+    click.echo(f"dsa {__version__} (protocol {PROTOCOL_VERSION}, catalog format {NEWEST_FORMAT})")
+    ctx.exit()
+
+
 @click.group(
     cls=LazyGroup,
     params=[*shared_options()],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="Each command has its own --help, with examples.",
 )
-@click.version_option(__version__, prog_name="dsa", message="%(prog)s %(version)s")
+@click.option(
+    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_show_version,
+    help="Show the version, and what it speaks and writes.",
+)  # fmt: skip
 def dsa() -> None:
     """A distributed file store: shared, redundant, self-healing.
 

@@ -36,7 +36,7 @@ def nodes() -> None:
 )
 @pass_session
 def list_nodes(session: Session) -> int:
-    """List the nodes: state, address, zone, space, and for how long each has been silent."""
+    """List the nodes: state, address, zone, space, for how long each has been silent, and the build that it runs."""
     with session.connect() as store:
         found = by_name(store.nodes())
     if session.json:
@@ -55,6 +55,8 @@ def list_nodes(session: Session) -> int:
                 failure=node.failure,
                 draining=node.draining,
                 reach=node.reach,
+                software=node.software,
+                protocol=node.protocol,
             )
         return 0
     if not found:
@@ -70,11 +72,14 @@ def list_nodes(session: Session) -> int:
             format_size(node.free),
             f"{node.shards:,}",
             format_duration(node.silent_ms / 1000),
+            build(node),
         ]
         for node in found
     ]
     right = frozenset(("USED", "FREE", "SHARDS", "SILENT"))
-    for text in output.table(["NODE", "STATE", "ADDRESS", "ZONE", "USED", "FREE", "SHARDS", "SILENT"], rows, right):
+    for text in output.table(
+        ["NODE", "STATE", "ADDRESS", "ZONE", "USED", "FREE", "SHARDS", "SILENT", "BUILD"], rows, right
+    ):
         output.line(text)
     for node in found:
         if node.failure:
@@ -135,6 +140,12 @@ def remove_node(session: Session, name: str, dry_run: bool, yes: bool, lost: boo
         plan = store.admin.plan_remove(name, lost=lost)
         question = f"Forget '{output.shown(name)}'?"
         return carry_out(session, plan, dry_run=dry_run, yes=yes, detach=False, question=question)
+
+
+def build(node: NodeInfo) -> str:
+    """Which one it runs, as far as it has said: ``0.1.0, protocol 1``."""
+    said = [output.shown(node.software.removeprefix("dsa-zmq "))] if node.software else []
+    return ", ".join([*said, f"protocol {node.protocol}"] if node.protocol else said) or "-"
 
 
 def by_name(found: Sequence[NodeInfo]) -> list[NodeInfo]:

@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -38,8 +38,13 @@ if TYPE_CHECKING:
     from dsa_zmq.client.store import Store
     from dsa_zmq.model.stat import Stat
 
-_quiet = click.option("-q", "--quiet", is_flag=True, help="No progress bar, no last line; errors only.")
+_quiet = click.option("-q", "--quiet", is_flag=True, help="No progress bar, no last line; warnings and errors only.")
 _again = click.option("--all", "again", is_flag=True, help="Copy also what is there with the same size and time.")
+_degraded = click.option(
+    "--degraded",
+    is_flag=True,
+    help="With too few nodes, store with fewer shards; at least one may still be lost. The others are made later.",
+)
 _follow = click.option("-L", "--follow", is_flag=True, help="Follow symbolic links instead of skipping them.")
 
 
@@ -54,9 +59,10 @@ _follow = click.option("-L", "--follow", is_flag=True, help="Follow symbolic lin
 @click.argument("paths_", metavar="LOCAL... REMOTE", nargs=-1, required=True, type=LocalThenRemote())
 @_follow
 @_again
+@_degraded
 @_quiet
 @pass_session
-def put(session: Session, paths_: tuple[str, ...], follow: bool, again: bool, quiet: bool) -> int:
+def put(session: Session, paths_: tuple[str, ...], follow: bool, again: bool, degraded: bool, quiet: bool) -> int:
     """Store files and folders; '-' is standard input.
 
     A REMOTE that ends in '/', or several LOCALs, put things inside; otherwise REMOTE is the exact name. Folders are
@@ -67,11 +73,20 @@ def put(session: Session, paths_: tuple[str, ...], follow: bool, again: bool, qu
     *sources, goal = paths_
     target = remote_target(goal, len(sources))
     if STREAM in sources:
-        return _put_stream(session, sources, target, quiet)
-    return _put(session, [local(text) for text in sources], target, follow, again, quiet)
+        return _put_stream(session, sources, target, degraded, quiet)
+    return _put(session, [local(text) for text in sources], target, _How(follow, again, degraded, quiet))
 
 
-def _put_stream(session: Session, sources: Sequence[str], target: Target, quiet: bool) -> int:
+class _How(NamedTuple):
+    """What was said about storing."""
+
+    follow: bool
+    again: bool
+    degraded: bool
+    quiet: bool
+
+
+def _put_stream(session: Session, sources: Sequence[str], target: Target, degraded: bool, quiet: bool) -> int:
     if len(sources) > 1:
         raise misused("'-' stands for all of standard input, and goes alone")
     if target.inside:
@@ -83,21 +98,21 @@ def _put_stream(session: Session, sources: Sequence[str], target: Target, quiet:
     from dsa_zmq.cli.standard_input import interruptible
 
     with _transfer(session, "stored", quiet) as (store, bar), interruptible(sys.stdin.buffer) as source:
-        done = store.put(source, target.path, progress=bar.progress)
-        bar.result.copied(done.size)
+        done = store.put(source, target.path, degraded=degraded, progress=bar.progress)
+        bar.result.copied(done.size, done.missing_shards)
         return bar.finish()
 
 
-def _put(session: Session, sources: Sequence[str], target: Target, follow: bool, again: bool, quiet: bool) -> int:
+def _put(session: Session, sources: Sequence[str], target: Target, how: _How) -> int:
     found = [_look_here(source) for source in sources]
     names = [local_name(source) for source in sources] if target.inside else [""]
     refuse_twins(names)
     goals = [target.of(name, paths.join) for name in names]  # malformed ones are refused before anything moves
-    with _transfer(session, "stored", quiet) as (store, bar):
+    with _transfer(session, "stored", how.quiet) as (store, bar):
         from dsa_zmq.client.merging import has_mode, is_unchanged
         from dsa_zmq.client.put_tree import put_tree
 
-        bar.measure(lambda over: _measure_here(sources, follow, over))
+        bar.measure(lambda over: _measure_here(sources, how.follow, over))
         _check_inside(target, found_at(store, target.path))
         for source, status, goal in zip(sources, found, goals, strict=True):
             there = found_at(store, goal)
@@ -108,8 +123,9 @@ def _put(session: Session, sources: Sequence[str], target: Target, follow: bool,
                     store,
                     source,
                     goal,
-                    follow_links=follow,
-                    again=again,
+                    follow_links=how.follow,
+                    again=how.again,
+                    degraded=how.degraded,
                     progress=bar.progress,
                     on_failure=bar.failed,
                     result=bar.result,
@@ -120,14 +136,15 @@ def _put(session: Session, sources: Sequence[str], target: Target, follow: bool,
             is_regular = bits.S_ISREG(status.st_mode)  # else a pipe or device that was named: its bytes are meant
             if (
                 there is not None
-                and not again
+                and not how.again
                 and is_regular
                 and is_unchanged(status, there)
                 and has_mode(status, there)
             ):
                 bar.result.left(there.size)
             else:
-                bar.result.copied(store.put(source, goal, progress=bar.progress).size)
+                done = store.put(source, goal, degraded=how.degraded, progress=bar.progress)
+                bar.result.copied(done.size, done.missing_shards)
         return bar.finish()
 
 
@@ -205,9 +222,10 @@ def _get(session: Session, sources: Sequence[str], target: Target, again: bool, 
 @click.argument("paths_", metavar="SOURCE... TARGET", nargs=-1, required=True, type=EitherPath())
 @_follow
 @_again
+@_degraded
 @_quiet
 @pass_session
-def cp(session: Session, paths_: tuple[str, ...], follow: bool, again: bool, quiet: bool) -> int:
+def cp(session: Session, paths_: tuple[str, ...], follow: bool, again: bool, degraded: bool, quiet: bool) -> int:
     """Copy within the store, or between it and this machine; paths in the store begin with 'dsa:'.
 
     A TARGET that ends in '/', or several SOURCEs, put things inside; otherwise TARGET is the exact name. Folders are
@@ -226,9 +244,12 @@ def cp(session: Session, paths_: tuple[str, ...], follow: bool, again: bool, qui
     if STREAM in (*sources, goal):
         raise Invalid("'-' is no path", "use 'dsa put -' and 'dsa get ... -' for streams; write ./- for a file")
     if not there[0]:
-        return _put(session, [local(text) for text in sources], remote_target(goal, len(sources)), follow, again, quiet)
+        how = _How(follow, again, degraded, quiet)
+        return _put(session, [local(text) for text in sources], remote_target(goal, len(sources)), how)
     if follow:
         raise misused("-L is for folders of this machine: the store has no symbolic links")
+    if degraded:
+        raise misused("--degraded is for what is stored: what comes from the store has its shards, or has not")
     wanted = [remote(text) for text in sources]
     if not is_remote(goal):
         return _get(session, wanted, local_target(goal, len(wanted)), again, quiet)

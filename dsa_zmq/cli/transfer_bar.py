@@ -70,6 +70,9 @@ class TransferBar:
     def finish(self) -> int:
         """The last line; the exit status."""
         seconds = time.monotonic() - self._begin
+        if self.result.missing_shards and not self._session.json:
+            self._close_bar()
+            click.echo(f"warning: {degraded(self.result)}", err=True)
         if self._session.json:
             output.emit(
                 files=self.result.files,
@@ -80,6 +83,7 @@ class TransferBar:
                 symlinks=self.result.symlinks,
                 special=self.result.special,
                 failed=self.result.failed,
+                missing_shards=self.result.missing_shards,
             )
         elif not self._quiet:
             self._close_bar()
@@ -148,6 +152,13 @@ def summary(result: TreeResult, seconds: float) -> str:
     if result.failed:
         text += f"; {result.failed:,} failed"
     return text
+
+
+def degraded(result: TreeResult) -> str:
+    """``12 shards of 3 files are missing: ...``"""
+    shards, files = _count(result.missing_shards, "shard"), _count(result.degraded, "file")
+    is_missing = "is missing: it is" if result.missing_shards == 1 else "are missing: they are"
+    return f"{shards} of {files} {is_missing} made when there are nodes for that, as 'dsa health' shows"
 
 
 def _count(number: int, what: str) -> str:

@@ -15,10 +15,11 @@ A chunk moves through these states:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from dsa_zmq.client.effects import Ask, Deliver, Described, Effect, Finish, Know, Progress, Release
-from dsa_zmq.client.gathering import Gathering
+from dsa_zmq.client.gathering import Bytes, Gathering
+from dsa_zmq.client.in_order import InOrder
 from dsa_zmq.client.suspicion import Suspicion
 from dsa_zmq.client.tasks import Outcome, Task, key_of
 from dsa_zmq.client.wanted import Wanted
@@ -40,6 +41,8 @@ from dsa_zmq.protocol.operations import Locate, Located, Result
 from dsa_zmq.protocol.values import Attributes, ChunkPlaces
 
 PageTag = tuple[str, int]
+
+_NOTHING = InOrder(0, 0, 1)  #: is wanted until it is known what there is
 
 
 class Download:
@@ -67,9 +70,7 @@ class Download:
         self._end = 0  #: one past the last chunk wanted
         self._chunks: dict[int, Gathering] = {}  # asked and not done
         self._window_used = 0
-        self._deliver_next = 0
-        self._ready: dict[int, memoryview | bytes] = {}  # verified, waiting for their turn
-        self._wanted_start = self._wanted_stop = 0
+        self._order = _NOTHING  # of what is delivered
         self._to_file = False
         self._attached = False
         self._heard_ns = 0
@@ -179,9 +180,9 @@ class Download:
         chunk_bytes = attributes.chunk_bytes
         self._redundancy = parse_redundancy(attributes.redundancy)
         self._page_chunks = limits.chunks_per_page(chunk_bytes)
-        self._next = self._deliver_next = start // chunk_bytes
+        self._next = start // chunk_bytes
         self._end = -(-stop // chunk_bytes)
-        self._wanted_start, self._wanted_stop = start, stop
+        self._order = InOrder(start, stop, chunk_bytes)
         self._to_file = self._wanted.to_file and attributes.chunk_count > 1
         if self._to_file:
             return [Described(attributes)]
@@ -211,7 +212,8 @@ class Download:
         if len(outcome.data) != chunk.shard_bytes:
             chunk.fail(node, "corrupt")
             return [Release(task), *self._go_on(index, chunk, now_ns)]
-        return chunk.came(task, outcome.data)
+        effects = chunk.came(task, outcome.data)
+        return effects if chunk.at_work else [*effects, *self._go_on(index, chunk, now_ns)]
 
     def verified(self, task: Task, data: memoryview | bytes, problem: DSAError | None, now_ns: int) -> list[Effect]:
         """The outcome of a :class:`Verify` (its credit is back): None is good, Corrupt a bad shard, LocalError a target that
@@ -228,9 +230,12 @@ class Download:
             chunk.fail(task.node, "corrupt")
             return self._go_on(index, chunk, now_ns)
         if chunk.needed == 1:
-            return self._done(index, chunk, data, now_ns)
+            return self._done(index, chunk, 0, [data], now_ns)
         self._heard_ns = now_ns
-        return chunk.keep(task, data) or self._go_on(index, chunk, now_ns)  # the last to come may be one too few
+        effects = chunk.keep(task, data)
+        if chunk.has_own:
+            return self._done(index, chunk, *chunk.own(), now_ns)
+        return effects or self._go_on(index, chunk, now_ns)  # the last to come may be one too few
 
     def coded(self, index: int, result: bytes | DSAError, now_ns: int) -> list[Effect]:
         """The outcome of a :class:`Join`: the chunk (no bytes if they were written), or Corrupt if it is another one."""
@@ -242,10 +247,10 @@ class Download:
             return self._go_on(index, chunk, now_ns)
         if isinstance(result, DSAError):
             return self._finish(result)
-        return self._done(index, chunk, result, now_ns)
+        return self._done(index, chunk, 0, [result], now_ns)
 
-    def _done(self, index: int, chunk: Gathering, data: memoryview | bytes, now_ns: int) -> list[Effect]:
-        """A chunk's bytes are there, and right."""
+    def _done(self, index: int, chunk: Gathering, at: int, parts: Sequence[Bytes], now_ns: int) -> list[Effect]:
+        """A chunk's bytes, or those that are wanted, from ``at`` on, are there, and right."""
         self._heard_ns = now_ns
         del self._chunks[index]
         effects: list[Effect] = [Progress(chunk.length)]
@@ -254,25 +259,10 @@ class Download:
         if self._to_file:
             self._window_used -= chunk.length
         else:
-            effects += self._deliver(index, data)
+            given, unwanted = self._order.put(index, chunk.length, at, parts)
+            self._window_used -= unwanted
+            effects += [Deliver(part) for part in given]
         return effects + self._advance(now_ns)
-
-    def _deliver(self, index: int, data: memoryview | bytes) -> list[Effect]:
-        """Keep order: what comes early waits (inside the window) for what is missing before it."""
-        self._ready[index] = data
-        effects: list[Effect] = []
-        assert self._attributes is not None
-        chunk_bytes = self._attributes.chunk_bytes
-        while self._deliver_next in self._ready:
-            part = self._ready.pop(self._deliver_next)
-            begin = self._deliver_next * chunk_bytes
-            low, high = max(self._wanted_start - begin, 0), min(self._wanted_stop - begin, len(part))
-            self._window_used -= len(part) - (high - low)
-            if low or high < len(part):
-                part = memoryview(part)[low:high]
-            self._deliver_next += 1
-            effects.append(Deliver(part))
-        return effects
 
     # --- inputs: time ------------------------------------------------------------------------------------------------
 
@@ -324,7 +314,7 @@ class Download:
                 needed = following * self._page_chunks < self._end
                 if needed and following not in self._pages and following not in self._asked_pages:
                     effects.append(self._locate(following))
-        if self._next == self._end and not self._chunks and not self._ready:
+        if self._next == self._end and not self._chunks and not self._order.waiting:
             assert self._attributes is not None
             effects += self._finish(self._attributes)
         return effects
@@ -344,8 +334,11 @@ class Download:
     def _gathering(self, index: int, row: ChunkPlaces, expires_s: int) -> Gathering:
         assert self._attributes is not None
         assert self._redundancy is not None
-        offset = index * self._attributes.chunk_bytes if self._to_file else -1
-        return Gathering(self._owner, index, row, self._redundancy, expires_s, offset)
+        if self._to_file:
+            at = index * self._attributes.chunk_bytes
+            return Gathering(self._owner, index, row, self._redundancy, expires_s, at)
+        within = self._order.within(index, row.length) if self._redundancy.needed > 1 else None
+        return Gathering(self._owner, index, row, self._redundancy, expires_s, within=within)
 
     def _renew(self, index: int, chunk: Gathering, now_ns: int) -> list[Effect]:
         """A resting chunk's places were looked up again."""
@@ -395,6 +388,6 @@ class Download:
             effects = [dropped for chunk in self._chunks.values() for dropped in chunk.drop_spares()]
             self._chunks.clear()
         self._pages.clear()
-        self._ready.clear()
+        self._order.clear()
         effects.append(Finish(result))
         return effects

@@ -10,8 +10,10 @@ from typing import Any
 from dsa_zmq.client.given import piece, text
 from dsa_zmq.client.receiving import NO_WINDOW, Receiver
 from dsa_zmq.client.sending import FeedWriter
+from dsa_zmq.client.target import missing_shards
 from dsa_zmq.client.wanted import Wanted
 from dsa_zmq.errors import Invalid, IsADirectory
+from dsa_zmq.model.redundancy import parse_redundancy
 from dsa_zmq.model.stat import Stat
 
 BUFFER_BYTES = 256 << 10  #: of a file object open for reading
@@ -47,7 +49,8 @@ def open_to_write(
 class StoreReader(io.RawIOBase):
     """A file open for reading: seekable, pinned to the content that was there when it was opened.
 
-    The first read, and each one after a seek, fetches one chunk; going on from there streams ahead of the reader.
+    The first read, and each one after a seek, fetches one shard with bytes of the file, which is a whole chunk if it is kept
+    as copies; going on from there the rest of the chunk; and then it streams ahead of the reader.
     """
 
     def __init__(self, receiver: Receiver, stat: Stat) -> None:
@@ -106,10 +109,13 @@ class StoreReader(io.RawIOBase):
 
     def _fill(self) -> None:
         """Make ``_part`` hold the bytes at the position."""
-        if self._position != self._stream_at:
+        goes_on = self._position == self._stream_at
+        begin = self._position - self._position % self.stat.chunk_bytes
+        if not goes_on or (self._stream is None and begin < self._position):
             self._stop_stream()
-            chunk_bytes = self.stat.chunk_bytes
-            end = min((self._position // chunk_bytes + 1) * chunk_bytes, self.stat.size)
+            length = min(self.stat.chunk_bytes, self.stat.size - begin)
+            step = length if goes_on else parse_redundancy(self.stat.redundancy).shard_bytes(length)
+            end = begin + min(((self._position - begin) // step + 1) * step, length)
             _, parts = self._receiver.read(self._wanted(self._position, end, NO_WINDOW))
             self._take(b"".join(parts))
             return
@@ -153,6 +159,7 @@ class StoreWriter(io.RawIOBase):
         self.mode = "wb"
         self._feed = feed
         self._position = 0
+        self.missing_shards = 0  #: once it is published with ``degraded``: so many could not be made yet
 
     def writable(self) -> bool:
         return True
@@ -173,7 +180,7 @@ class StoreWriter(io.RawIOBase):
         if self.closed:
             return
         try:
-            self._feed.publish()
+            self.missing_shards = missing_shards(self._feed.publish())
         except BaseException:
             self._feed.discard()
             raise

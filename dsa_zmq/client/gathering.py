@@ -1,10 +1,13 @@
 """The shards of one chunk on their way to a download: a pure machine inside :class:`~dsa_zmq.client.download.Download`.
 
 Any ``needed`` shards make the chunk; of copies that is one, which is the chunk. So many are asked for at once, at the first
-nodes in the master's order that are not suspected: of a code those with the chunk's own bytes. For each that fails or is
-late another one is asked. Each is verified by itself as it comes; what comes beyond what is needed is dropped.
+nodes in the master's order that are not suspected: of a code those with the chunk's own bytes. If only some of its bytes are
+wanted, the shards that have them are enough, and only those are asked for, as long as each of them seems to be in reach. For
+each that fails or is late another one is asked: the same shard from another node that has it, too, before one that has to be
+decoded. Each is verified by itself as it comes; what comes beyond what is needed is dropped.
 
-    asked --bytes--> checking --good--> the chunk, of copies; of a code kept, until enough of them are joined
+    asked --bytes--> checking --good--> the chunk, of copies; of a code kept, until enough of them are joined, or until
+                                        those are there that have the bytes which are wanted
     asked --late--> still asked, and another with it
     asked, checking --failed, damaged--> another is asked
     nobody at work, and nobody left to ask: resting --new places--> asked
@@ -54,9 +57,17 @@ class Gathering:
     bad_rounds: int = 0  #: of those, with nothing but damage where one failed
 
     def __init__(
-        self, owner: int, index: int, row: ChunkPlaces, redundancy: Redundancy, expires_s: int, offset: int = -1
+        self,
+        owner: int,
+        index: int,
+        row: ChunkPlaces,
+        redundancy: Redundancy,
+        expires_s: int,
+        offset: int = -1,
+        within: tuple[int, int] | None = None,
     ) -> None:
-        """``index`` is the chunk's in its file; ``offset`` where its bytes are to be written, if they are."""
+        """``index`` is the chunk's in its file; ``offset`` where its bytes are to be written, if they are; ``within`` which
+        of its bytes are wanted, if not all."""
         self._owner = owner
         self._index = index
         self._offset = offset
@@ -69,6 +80,10 @@ class Gathering:
         self.places = row.places
         self.expires_s = expires_s
         self.asked: dict[int, int] = {}  #: nodes that are to answer -> shard index
+        self._own: range | None = None  #: shards of a code with all that is wanted, if they are fewer
+        if within is not None and self.needed > 1:
+            own = range(within[0] // self.shard_bytes, -(-within[1] // self.shard_bytes))
+            self._own = own if len(own) < self.needed else None
 
     @property
     def at_work(self) -> bool:
@@ -81,30 +96,47 @@ class Gathering:
         """Verify what came as a spare, and ask for as many shards as are needed beyond those that are at work in time."""
         effects: list[Effect] = self._use_spares() if self.spares else []
         size = self.shard_bytes
-        short = self.needed - len(self.good) - len(self.checking) - len(self.asked) + len(self.late)
-        while short > 0 and (place := self._next(suspicion, now_ns)) is not None:
-            short -= 1
+        for place in self._next(suspicion, now_ns):
             self.asked[place.node] = place.index
             grant = ShardGrant(self._chunk, place.index, size, self.expires_s, place.mac)
             effects.append(Carry(Read(self._owner, (self._index, place.index), place.node, size, grant)))
         return effects
 
-    def _next(self, suspicion: Suspicion, now_ns: int) -> Place | None:
-        """The best place not asked in this round, of a shard that is of use: the first in the master's order that is not
-        suspected; a suspected one rather than none."""
-        best: Place | None = None
+    def _next(self, suspicion: Suspicion, now_ns: int) -> list[Place]:
+        """Whom to ask for what is missing: the first in the master's order who were not asked in this round and are not
+        suspected; suspected ones rather than none."""
+        chosen: list[Place] = []
+        here: set[int] = (
+            set()
+        )  #: shards that are there or come in time, or are asked for now; of copies none counts as that
+        short = 1 - len(self.checking) - len(self.asked) + len(self.late)
+        if self.needed > 1:
+            here |= {*self.good, *self.checking, *(at for node, at in self.asked.items() if node not in self.late)}
+            short = self.needed - len(here)
+        if short <= 0:
+            return chosen
+        missing = None if self._own is None else [index for index in self._own if index not in here]
+        if missing == []:
+            return chosen
+        suspected: list[Place] = []
         for place in self.places:
-            node = place.node
-            if node in self.failed or node in self.asked or (self.needed > 1 and self._has(place.index)):
+            if place.node in self.failed or place.node in self.asked or place.index in here:
                 continue
-            if not suspicion.suspects(node, now_ns):
-                return place
-            best = best or place
-        return best
-
-    def _has(self, index: int) -> bool:
-        """Of a code: whether this shard is there, or on its way."""
-        return index in self.good or index in self.checking or index in self.asked.values()
+            if suspicion.suspects(place.node, now_ns):
+                suspected.append(place)
+                continue
+            chosen.append(place)
+            if len(chosen) == short:
+                break
+            here.add(place.index)
+        for place in suspected:
+            if len(chosen) < short and place.index not in here:
+                chosen.append(place)
+                here.add(place.index)
+        if missing is not None:
+            with_bytes = [place for place in chosen if place.index in missing]
+            return with_bytes if len(with_bytes) == len(missing) else chosen
+        return chosen
 
     # --- what comes --------------------------------------------------------------------------------------------------
 
@@ -123,7 +155,7 @@ class Gathering:
         """The bytes of a shard, as many as it has."""
         self._answered(task.node)
         index = task.slot[1]
-        if self.joining:
+        if self.joining or (self.needed > 1 and (index in self.good or index in self.checking)):
             return [Release(task)]
         if len(self.good) + len(self.checking) < self.needed:
             self.checking = (*self.checking, index)
@@ -142,12 +174,23 @@ class Gathering:
         """A shard of a code is good. When there are enough of them, they are joined; until then there is nothing to do."""
         self.good = {**self.good, task.slot[1]: (task.node, data)}
         self.blame = {node: code for node, code in self.blame.items() if node != task.node}
-        if len(self.good) < self.needed:
+        if len(self.good) < self.needed or self.has_own:
             return []
         self.joining = True
         shards = {index: part for index, (_, part) in sorted(self.good.items())}
         join = Join(self._index, shards, self._redundancy, self.length, chunk_hash(self._hashes), self._offset)
         return [*self.drop_spares(), join]
+
+    @property
+    def has_own(self) -> bool:
+        """Whether all bytes that are wanted, and fewer than the whole chunk, are here as they are."""
+        return self._own is not None and all(index in self.good for index in self._own)
+
+    def own(self) -> tuple[int, list[Bytes]]:
+        """Where in the chunk they begin, and they."""
+        assert self._own is not None
+        size = self.shard_bytes
+        return self._own.start * size, [self.good[index][1][: self.length - index * size] for index in self._own]
 
     def misjoined(self) -> None:
         """Each of the shards has its hash, but together they do not make the chunk. Then its own parts are right, as they

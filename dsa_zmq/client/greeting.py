@@ -12,6 +12,7 @@ from actors.core import Address
 from actors.requests import Backoff
 from dsa_zmq.errors import DSAError, Incompatible, Overloaded, from_code
 from dsa_zmq.protocol.messages import OLDEST_VERSION, PROTOCOL_VERSION, Hello, Refused, Welcome
+from dsa_zmq.protocol.versions import check_versions
 
 HELLO_NS = 1_000_000_000  #: one host's time to answer before the next one is tried
 
@@ -70,9 +71,10 @@ class Greeting:
             return Incompatible(f"{self.host} is a {message.role}, not a master", "check the address")
         if self.welcome is not None and message.cluster != self.welcome.cluster:
             return Incompatible(f"{self.host} now serves another cluster than before", "connect again if that is meant")
-        if message.version < OLDEST_VERSION:
-            problem = f"the master at {self.host} speaks protocol {message.version}, this client {PROTOCOL_VERSION}"
-            return Incompatible(problem, "update the older side")
+        try:
+            check_versions(who=f"the master at {self.host}", version=message.version, oldest=0, ours="the client")
+        except Incompatible as error:
+            return error
         if message.term >= least_term:
             self.welcome, self.done = message, True
         return None

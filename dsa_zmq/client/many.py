@@ -33,10 +33,17 @@ class ManyPuts:
     """Puts ``(source, path)`` pairs; sources are local files or bytes. Used once."""
 
     def __init__(
-        self, connection: Connection, sender: Sender, at_once: int = AT_ONCE, progress: Progress = None
+        self,
+        connection: Connection,
+        sender: Sender,
+        at_once: int = AT_ONCE,
+        progress: Progress = None,
+        *,
+        degraded: bool = False,
     ) -> None:
         self._connection = connection
         self._sender = sender
+        self._degraded = degraded
         self._at_once = at_once
         self._progress = progress
         self._actor = connection.started()
@@ -75,12 +82,13 @@ class ManyPuts:
         if isinstance(source, bytes | bytearray | memoryview) and len(piece(source)) <= self._sender.chunk_bytes:
             data = bytes(source)
             whole = Whole(blake3(data).digest(), data)
-            self._connection.call(StartUpload(owner, self._sender.target(path, len(data)), whole, ticket))
+            target = self._sender.target(path, len(data), degraded=self._degraded)
+            self._connection.call(StartUpload(owner, target, whole, ticket))
             self._open[item] = owner, path, None
         elif isinstance(source, str | os.PathLike):
             self._start_file(item, owner, os.fspath(source), path, ticket)
         else:
-            return path, self._sender.send(source, path, self._progress)
+            return path, self._sender.send(source, path, self._progress, degraded=self._degraded)
         return None
 
     def _start_file(self, item: int, owner: int, name: str, path: str, ticket: Stream) -> None:
@@ -89,8 +97,8 @@ class ManyPuts:
             raise LocalError(f"{name} is not a regular file", "put it by itself", name)
         file = LocalFile.open_to_read(name)
         try:
-            mode = stat.S_IMODE(status.st_mode)
-            target = self._sender.target(path, file.size, mtime_ns=status.st_mtime_ns, mode=mode)
+            mtime_ns, mode = status.st_mtime_ns, stat.S_IMODE(status.st_mode)
+            target = self._sender.target(path, file.size, mtime_ns=mtime_ns, mode=mode, degraded=self._degraded)
             self._sender.start_file(owner, file, target, ticket)
         except BaseException:
             file.close()

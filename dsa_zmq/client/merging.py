@@ -34,10 +34,14 @@ class TreeResult:
     symlinks: int = 0  #: skipped
     special: int = 0  #: sockets, pipes and devices, skipped
     failed: int = 0  #: files and folders that could not be copied
+    degraded: int = 0  #: files that were stored with fewer shards than they should have
+    missing_shards: int = 0  #: so many fewer
 
-    def copied(self, size: int) -> None:
+    def copied(self, size: int, missing_shards: int = 0) -> None:
         self.files += 1
         self.bytes += size
+        self.degraded += missing_shards > 0
+        self.missing_shards += missing_shards
 
     def left(self, size: int) -> None:
         """A file was as it should be."""

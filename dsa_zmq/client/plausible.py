@@ -19,7 +19,7 @@ from dsa_zmq.model.addresses import split_endpoint
 from dsa_zmq.model.chunking import chunk_count
 from dsa_zmq.model.hashes import hashes_bytes
 from dsa_zmq.model.macs import MAC_BYTES
-from dsa_zmq.model.redundancy import MAX_SHARDS, Redundancy, parse_redundancy
+from dsa_zmq.model.redundancy import MAX_SHARDS, Redundancy, fewest, parse_redundancy
 from dsa_zmq.protocol import operations as op
 from dsa_zmq.protocol import volumes
 from dsa_zmq.protocol.values import Attributes, ChunkPlaces, NodeAddress, Place, Receipt
@@ -95,8 +95,9 @@ def _allocated(operation: op.Allocate, result: op.Allocated) -> str:
         return _unknown(result.redundancy)
     if len({plan.chunk for plan in result.chunks}) < len(result.chunks):
         return "gives a chunk id twice"
+    least = fewest(redundancy, operation.degraded)
     for plan in result.chunks:
-        if not 0 < plan.chunk < _I63 or not _are_all_places(plan.places, known, redundancy):
+        if not 0 < plan.chunk < _I63 or not _are_all_places(plan.places, known, redundancy, least):
             return f"has impossible places of chunk {plan.chunk}"
     return ""
 
@@ -117,7 +118,7 @@ def _slots(operation: op.AllocateSlots, result: op.AllocatedSlots) -> str:
     for slot in result.slots:
         if not 0 < slot.upload < _U64 or not 0 < slot.chunk < _I63:
             return f"has an impossible upload {slot.upload} or chunk {slot.chunk}"
-        if not _are_all_places(slot.places, known, redundancy):
+        if not _are_all_places(slot.places, known, redundancy, redundancy.shards):
             return f"has impossible places of chunk {slot.chunk}"
     return ""
 
@@ -241,14 +242,10 @@ def _is_chunk(chunk: ChunkPlaces, redundancy: Redundancy) -> bool:
     return 0 < chunk.chunk < _I63 and len(chunk.hash) == hashes_bytes(redundancy)
 
 
-def _are_all_places(places: Sequence[Place], known: frozenset[int], redundancy: Redundancy) -> bool:
-    """One for each shard of a new chunk."""
+def _are_all_places(places: Sequence[Place], known: frozenset[int], redundancy: Redundancy, least: int) -> bool:
+    """One for each shard of a new chunk, or at least for so many."""
     indexes = {place.index for place in places}
-    return (
-        len(places) == len(indexes) == redundancy.shards
-        and max(indexes) < redundancy.shards
-        and _are_places(places, known)
-    )
+    return least <= len(places) == len(indexes) and max(indexes) < redundancy.shards and _are_places(places, known)
 
 
 def _are_places(places: Sequence[Place], known: frozenset[int]) -> bool:

@@ -54,6 +54,7 @@ def put_tree(
     *,
     follow_links: bool = False,
     again: bool = False,
+    degraded: bool = False,
     progress: Progress = None,
     on_failure: OnFailure | None = None,
     result: TreeResult | None = None,
@@ -62,10 +63,11 @@ def put_tree(
 
     Files of the same size, time and mode are not sent, unless ``again``. Symbolic links are counted and skipped, or
     followed with ``follow_links``; sockets, pipes and devices are skipped; what cannot be read or named in the store is
-    handed to ``on_failure`` and counted. ``progress`` is called with byte counts, in another thread. Counts are added to
-    ``result``, which is also up to date when an error that ends everything is raised: nobody answers, no space.
+    handed to ``on_failure`` and counted. ``degraded`` as for :meth:`Store.put`. ``progress`` is called with byte counts, in
+    another thread. Counts are added to ``result``, which is also up to date when an error that ends everything is raised:
+    nobody answers, no space.
     """
-    return _PutTree(store, follow_links, again, progress, on_failure, result).run(os.fspath(source), target)
+    return _PutTree(store, follow_links, again, degraded, progress, on_failure, result).run(os.fspath(source), target)
 
 
 class _PutTree:
@@ -74,6 +76,7 @@ class _PutTree:
         store: Store,
         follow_links: bool,
         again: bool,
+        degraded: bool,
         progress: Progress,
         on_failure: OnFailure | None,
         result: TreeResult | None,
@@ -81,6 +84,7 @@ class _PutTree:
         self._store = store
         self._follow_links = follow_links
         self._again = again
+        self._degraded = degraded
         self._progress = progress
         self._on_failure = on_failure
         self._result = result if result is not None else TreeResult()
@@ -88,12 +92,13 @@ class _PutTree:
     def run(self, source: str, target: str) -> TreeResult:
         target = paths.normalize(target)
         pairs = self._pairs(self._top(source, target))
-        with closing(self._store.iter_put_many(pairs, progress=self._progress)) as ended:
+        puts = self._store.iter_put_many(pairs, degraded=self._degraded, progress=self._progress)
+        with closing(puts) as ended:
             for _, outcome in ended:
                 if isinstance(outcome, DSAError):
                     self._fail(outcome)
                 else:
-                    self._result.copied(outcome.size)
+                    self._result.copied(outcome.size, outcome.missing_shards)
         return self._result
 
     def _top(self, source: str, target: str) -> _Folder:

@@ -62,6 +62,7 @@ class Sender:
         redundancy: str = "",
         if_absent: bool = False,
         if_version: int | None = None,
+        degraded: bool = False,
     ) -> Target:
         """What is to appear, with the defaults filled in."""
         return Target(
@@ -73,6 +74,7 @@ class Sender:
             given_redundancy(redundancy),
             bool(if_absent),
             number_within("if_version", if_version or 0, MAX_NUMBER),
+            bool(degraded),
         )
 
     def send(self, source: Source, path: str, progress: Progress, **options: Any) -> Attributes:

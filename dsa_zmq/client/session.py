@@ -29,9 +29,10 @@ from dsa_zmq.client.repeating import IDLE_NS, may_be_done, may_go_again
 from dsa_zmq.client.weight import wire_bytes
 from dsa_zmq.errors import DSAError, Incompatible, OutcomeUnknown, Overloaded, Timeout, Unavailable, from_code
 from dsa_zmq.model.limits import MAX_CALLS, MAX_OPEN_CALLS
-from dsa_zmq.protocol.messages import Answers, Call, Calls, Refused, Welcome
+from dsa_zmq.protocol.messages import PROTOCOL_VERSION, Answers, Call, Calls, Refused, Welcome
 from dsa_zmq.protocol.operations import STORED, OpenSession, Operation, Result, SessionOpened
 from dsa_zmq.protocol.values import Failure
+from dsa_zmq.protocol.versions import too_new
 
 MESSAGES_UNDER_WAY = 2  #: per line: one being worked on, one that arrives meanwhile
 MESSAGE_BYTES = 256 << 10  #: estimated; a quarter of the limit, so that a wrong estimate does not matter
@@ -67,6 +68,7 @@ class Session:
         self._greeting = Greeting(hosts, software, self._backoff)
         self._connectors: list[tuple[Token, int]] = []
         self._later: list[tuple[int, OpenCall]] = []  # refused as overloaded: when to ask again
+        self._too_new: list[Settled] = []  # what the master would not understand, not yet told
         self._session = 0
         self._opening = False
         self._session_ns = 0  #: when the latest was sent that the master has answered in this session
@@ -84,7 +86,14 @@ class Session:
 
     @property
     def busy(self) -> bool:
-        return bool(self._requests or self._free.waiting or self._stored.waiting or self._connectors or self._later)
+        return bool(
+            self._requests
+            or self._free.waiting
+            or self._stored.waiting
+            or self._connectors
+            or self._later
+            or self._too_new
+        )
 
     @property
     def session(self) -> int:
@@ -113,6 +122,7 @@ class Session:
             hello = self._greeting.due(now_ns) if self.busy else None
             return [(self.host, hello)] if hello is not None else []
         sent: list[tuple[Address, Message]] = []
+        self._leave_out()
         if not self._free.waiting and not self._stored.waiting:
             return sent
         if self._session and not self._open_stored and now_ns - self._session_ns >= IDLE_NS:
@@ -132,6 +142,17 @@ class Session:
                     break
                 sent.append((self.host, self._pack(line, now_ns)))
         return sent
+
+    def _leave_out(self) -> None:
+        """An operation that the master does not know would be no message to it at all, nor would those that share one with
+        it: there would be no answer, only time-outs. So it is refused here."""
+        welcome = self._greeting.welcome
+        if welcome is None or welcome.version >= PROTOCOL_VERSION:
+            return
+        for line in (self._free, self._stored):
+            for entry in [entry for entry in line.waiting if entry.operation.since > welcome.version]:
+                line.waiting.remove(entry)
+                self._too_new.append((entry.token, too_new(entry.operation, self.host, welcome.version)))
 
     def _pack(self, line: CallLine, now_ns: int) -> Calls:
         stored = line is self._stored
@@ -282,7 +303,8 @@ class Session:
 
     def tick(self, now_ns: int) -> tuple[list[tuple[Address, Message]], list[Settled]]:
         """Call some ten times a second: what to send again, and what has been given up."""
-        settled = self._expire_waiting(now_ns)
+        settled = [*self._too_new, *self._expire_waiting(now_ns)]
+        self._too_new.clear()
         for due_ns, entry in self._later:
             if due_ns <= now_ns:
                 (self._stored if entry.stored else self._free).waiting.append(entry)
@@ -359,6 +381,8 @@ class Session:
         settled += self._settle_line(self._free, error) + self._settle_line(self._stored, error)
         settled += [(entry.token, error) for _, entry in self._later]
         self._later.clear()
+        settled += self._too_new
+        self._too_new.clear()
         settled = [entry for entry in settled if entry[0] is not None]
         self._opening = False
         for request in list(self._requests):

@@ -23,7 +23,7 @@ from dsa_zmq.client.tasks import Outcome, Reconfirm, Slot, Write
 from dsa_zmq.errors import DSAError, NoSpace, from_code
 from dsa_zmq.model import limits
 from dsa_zmq.model.hashes import chunk_hash, shard_hash
-from dsa_zmq.model.redundancy import Redundancy, parse_redundancy
+from dsa_zmq.model.redundancy import Redundancy, fewest, parse_redundancy
 from dsa_zmq.protocol.messages import PutShard, ShardGrant
 from dsa_zmq.protocol.operations import Confirm, Reallocate, Reallocated
 from dsa_zmq.protocol.values import ChunkPlan, Failure, PlacedShard, Receipt, StagedChunk, UploadSlot
@@ -97,11 +97,13 @@ class Shards:
         self._by_id: dict[int, int] = {}
         self._complete: dict[int, int] = {}  # page -> chunks with all receipts
         self._moving: list[Slot] = []
+        self._asked = 0  # so many of them, the first ones, other places were asked for last
         self._paused: set[Slot] = set()
         self.chunks: dict[int, Chunk] = {}
         self.upload = 0  #: the upload id, once known
         self.redundancy: Redundancy | None = None  #: the same
         self.at_work = 0  #: tasks that the courier has, and chunks whose shards are being made
+        self.left_out = 0  #: shards that were not made, as there are too few nodes
         self._full: tuple[int, Failure] | None = None  # which node had no room for a shard last, and what it said
 
     def __repr__(self) -> str:
@@ -138,6 +140,8 @@ class Shards:
         granted = self._shard_bytes(granted)
         chunk.shards = [Shard(place.index, place.node, place.mac, expires_s, granted) for place in plan.places]
         chunk.missing = len(chunk.shards)
+        assert self.redundancy is not None
+        self.left_out += self.redundancy.shards - chunk.missing
         self._by_id[plan.chunk] = index
         return self.send(index, chunk)
 
@@ -211,6 +215,9 @@ class Shards:
 
     def _held(self, index: int, chunk: Chunk, shard: Shard, receipt: Receipt) -> list[Effect]:
         shard.receipt, shard.state = receipt, State.HELD
+        return self._one_less(index, chunk)
+
+    def _one_less(self, index: int, chunk: Chunk) -> list[Effect]:
         chunk.missing -= 1
         if chunk.missing:
             return []
@@ -256,7 +263,8 @@ class Shards:
         shards: list[PlacedShard] = []
         lengths: list[int] = []
         held: list[list[int]] = []
-        for index, shard_index in self._moving[: limits.MAX_PAGE_CHUNKS]:
+        self._asked = min(len(self._moving), limits.MAX_PAGE_CHUNKS)
+        for index, shard_index in self._moving[: self._asked]:
             chunk = self.chunks[index]
             shard = chunk.shard(shard_index)
             shards.append(PlacedShard(chunk.id, shard.index, shard.node))
@@ -275,6 +283,24 @@ class Shards:
             shard.granted, shard.resends = 0, 0
             effects.append(self._write(index, chunk, shard))
         return effects
+
+    def leave_out(self) -> list[Effect] | None:
+        """There are no other nodes for those that were asked for, and fewer shards will do: one of each chunk is not made,
+        parity before others, as long as one more loss would still leave enough. There may be a node for what is left. None
+        if no chunk can spare one; else as :meth:`outcome`."""
+        assert self.redundancy is not None
+        spared: dict[int, int] = {}
+        for index, shard_index in self._moving[: self._asked]:
+            if len(self.chunks[index].shards) > fewest(self.redundancy, True):
+                spared[index] = max(shard_index, spared.get(index, 0))
+        self._moving = [slot for slot in self._moving if spared.get(slot[0]) != slot[1]]
+        effects: list[Effect] = []
+        for index, shard_index in spared.items():
+            chunk = self.chunks[index]
+            chunk.shards.remove(chunk.shard(shard_index))
+            self.left_out += 1
+            effects += self._one_less(index, chunk)
+        return effects if spared else None
 
     def stay(self, now_ns: int) -> bool:
         """There is no other node: those that move try again after a pause. If nodes failed them that may only have been

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import IO, Any, Literal, overload
 
 from dsa_zmq.client import given
 from dsa_zmq.client.admin import Admin
 from dsa_zmq.client.connection import Connection, HandleFactory
+from dsa_zmq.client.connector import reconnect
 from dsa_zmq.client.files import StoreWriter, open_kind, open_to_read, open_to_write
 from dsa_zmq.client.given import MAX_NUMBER, byte_range, file_path, file_target, number_within, piece, writable
 from dsa_zmq.client.many import ManyGets, ManyPuts, Outcome
@@ -20,31 +20,12 @@ from dsa_zmq.client.risks import explain_file, files_at_risk
 from dsa_zmq.client.sending import Buffer, FeedWriter, Progress, Sender, Source
 from dsa_zmq.client.tree import Usage, glob, stat_of, usage, walk
 from dsa_zmq.client.wanted import Wanted
-from dsa_zmq.errors import AlreadyExists, DSAError, Invalid, IsADirectory, NotADirectory, NotFound, Unavailable
+from dsa_zmq.errors import AlreadyExists, DSAError, Invalid, IsADirectory, NotADirectory, NotFound
 from dsa_zmq.model import limits, paths
 from dsa_zmq.model.stat import Stat
 from dsa_zmq.protocol import operations as op
 from dsa_zmq.protocol.messages import Welcome
 from dsa_zmq.protocol.values import NodeInfo, RiskyFile
-
-Connector = Callable[[str, Mapping[str, Any]], "Store"]
-"""Makes a store from its address and options without saying hello: it connects at first use."""
-
-_connector: Connector | None = None
-
-
-def set_connector(connector: Connector) -> None:
-    """Called once by the module that knows how to start a client, so that stores can be pickled."""
-    global _connector
-    _connector = connector
-
-
-def _unpickle(url: str, options: Mapping[str, Any]) -> Store:
-    if _connector is None:
-        importlib.import_module("dsa_zmq.app")  # registers itself
-    if _connector is None:
-        raise Unavailable("no way to connect is registered")
-    return _connector(url, options)
 
 
 class Store:
@@ -86,7 +67,7 @@ class Store:
         return f"Store({self.url!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickle, (self.url, self._options)
+        return reconnect, (self.url, self._options)
 
     def __enter__(self) -> Store:
         return self
@@ -116,6 +97,7 @@ class Store:
         redundancy: str = "",
         mtime_ns: int | None = None,
         mode: int | None = None,
+        degraded: bool = False,
         progress: Progress = None,
     ) -> Stat:
         """Store ``src`` as ``path``: a local file (by its path), an open binary file, bytes, or an iterable of bytes.
@@ -124,6 +106,10 @@ class Store:
         is replaced, unless ``if_absent`` (:class:`AlreadyExists`) or ``if_version`` (:class:`Conflict` when the version
         there is another). A local file's time and mode are kept. ``progress`` is called with byte counts that add up.
 
+        With too few nodes for its redundancy nothing is stored (:class:`TooFewNodes`). ``degraded``: then fewer shards will
+        do, as long as one more loss can be survived; ``missing_shards`` of the result says how many are to be made when
+        there are nodes for them.
+
         >>> store.put("results.csv", "/runs/42/results.csv")
         >>> store.put(sys.stdin.buffer, "/logs/today", if_absent=True)
         """
@@ -131,6 +117,7 @@ class Store:
         path = file_path(path)
         options = {
             "if_absent": if_absent, "if_version": if_version, "redundancy": redundancy, "mtime_ns": mtime_ns, "mode": mode,
+            "degraded": degraded,
         }  # fmt: skip
         return stat_of(path, self._sender.send(src, path, progress, **options))
 
@@ -152,25 +139,32 @@ class Store:
             write_all(dst, part, path)
         return found
 
-    def put_many(self, items: Iterable[tuple[str | os.PathLike[str] | Buffer, str]]) -> list[Stat | DSAError]:
+    def put_many(
+        self, items: Iterable[tuple[str | os.PathLike[str] | Buffer, str]], *, degraded: bool = False
+    ) -> list[Stat | DSAError]:
         """Put many ``(source, path)`` pairs, many at once, much faster than one by one. Sources are local files or bytes.
 
         Returns one outcome each, in order: a Stat, or the error of that one.
 
         >>> store.put_many((file, f"/set/{file.name}") for file in Path("set").iterdir())
         """
-        return [_outcome(each) for each in ManyPuts(self._connection, self._sender).run(items)]
+        return [_outcome(each) for each in ManyPuts(self._connection, self._sender, degraded=degraded).run(items)]
 
     def get_many(self, items: Iterable[tuple[str, str | os.PathLike[str] | IO[bytes]]]) -> list[Stat | DSAError]:
         """Get many ``(path, target)`` pairs, many at once; targets as in :meth:`get`, outcomes as :meth:`put_many`."""
         return [_outcome(each) for each in ManyGets(self._connection, self._receiver).run(items)]
 
     def iter_put_many(
-        self, items: Iterable[tuple[str | os.PathLike[str] | Buffer, str]], *, progress: Progress = None
+        self,
+        items: Iterable[tuple[str | os.PathLike[str] | Buffer, str]],
+        *,
+        degraded: bool = False,
+        progress: Progress = None,
     ) -> Generator[tuple[int, Stat | DSAError], None, None]:
         """As :meth:`put_many`, for any number of pairs: their numbers and outcomes as they end, in any order. Pairs are
         taken from ``items`` as there is room. Closing the iterator gives up what is under way."""
-        for item, outcome in ManyPuts(self._connection, self._sender, progress=progress).each(items):
+        puts = ManyPuts(self._connection, self._sender, progress=progress, degraded=degraded)
+        for item, outcome in puts.each(items):
             yield item, _outcome(outcome)
 
     def iter_get_many(
@@ -195,10 +189,19 @@ class Store:
         return self.read_bytes(path).decode(encoding, errors)
 
     def write_bytes(
-        self, path: str, data: Buffer, *, if_absent: bool = False, if_version: int | None = None, redundancy: str = ""
+        self,
+        path: str,
+        data: Buffer,
+        *,
+        if_absent: bool = False,
+        if_version: int | None = None,
+        redundancy: str = "",
+        degraded: bool = False,
     ) -> Stat:
-        """Make ``data`` the content of ``path``; conditions as :meth:`put`."""
-        return self.put(piece(data), path, if_absent=if_absent, if_version=if_version, redundancy=redundancy)
+        """Make ``data`` the content of ``path``; conditions, and ``degraded``, as :meth:`put`."""
+        return self.put(
+            piece(data), path, if_absent=if_absent, if_version=if_version, redundancy=redundancy, degraded=degraded
+        )
 
     def write_text(self, path: str, text: str, encoding: str = "utf-8", **conditions: Any) -> Stat:
         """As :meth:`write_bytes`, for text."""
@@ -224,7 +227,7 @@ class Store:
     @overload
     def open(self, path: str, mode: Literal["rb"] = "rb") -> io.BufferedReader: ...
     @overload
-    def open(self, path: str, mode: Literal["wb", "xb"]) -> StoreWriter: ...
+    def open(self, path: str, mode: Literal["wb", "xb"], *, degraded: bool = False) -> StoreWriter: ...
     @overload
     def open(
         self,
@@ -233,6 +236,8 @@ class Store:
         encoding: str = "utf-8",
         errors: str | None = None,
         newline: str | None = None,
+        *,
+        degraded: bool = False,
     ) -> io.TextIOWrapper: ...
     @overload
     def open(
@@ -242,6 +247,8 @@ class Store:
         encoding: str = "utf-8",
         errors: str | None = None,
         newline: str | None = None,
+        *,
+        degraded: bool = False,
     ) -> io.BufferedReader | StoreWriter | io.TextIOWrapper: ...
 
     def open(
@@ -251,11 +258,14 @@ class Store:
         encoding: str = "utf-8",
         errors: str | None = None,
         newline: str | None = None,
+        *,
+        degraded: bool = False,
     ) -> io.BufferedReader | StoreWriter | io.TextIOWrapper:
         """A file object: ``rb`` and ``r`` read (seekable), ``wb`` and ``w`` write, ``xb`` and ``x`` write if absent.
 
         What is read is the content of the moment of opening, whatever happens to the name. What is written appears when the
-        file is closed; not at all if the ``with`` block raises, or the object is dropped unclosed.
+        file is closed; not at all if the ``with`` block raises, or the object is dropped unclosed. ``degraded`` as for
+        :meth:`put`; a closed ``wb`` file has ``missing_shards``.
 
         >>> with store.open("/report.txt", "w") as file:
         ...     print("done", file=file)
@@ -267,7 +277,7 @@ class Store:
         exclusive = kind.startswith("x")
         if exclusive and self.exists(path):
             raise AlreadyExists(f"{path} exists", path=path)  # said now; the commit decides
-        feed = FeedWriter(self._connection, self._sender.target(path, None, if_absent=exclusive))
+        feed = FeedWriter(self._connection, self._sender.target(path, None, if_absent=exclusive, degraded=degraded))
         return open_to_write(feed, path, kind, encoding, errors, newline)
 
     # --- names -------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from dsa_zmq.client.target import missing_shards
 from dsa_zmq.errors import NotADirectory, NotFound
 from dsa_zmq.model import paths
 from dsa_zmq.model.stat import Stat
@@ -41,6 +42,7 @@ def stat_of(path: str, attributes: Attributes) -> Stat:
         chunk_bytes=attributes.chunk_bytes,
         chunk_count=attributes.chunk_count,
         created_ns=attributes.created_ns,
+        missing_shards=missing_shards(attributes),
     )
 
 

@@ -17,7 +17,7 @@ from dsa_zmq.client.effects import Ask, Begin, Doubt, Effect, Finish, Forget, Kn
 from dsa_zmq.client.shards import Chunk, Encoded, Shards
 from dsa_zmq.client.slots import Taken
 from dsa_zmq.client.suspicion import Suspicion
-from dsa_zmq.client.target import Target
+from dsa_zmq.client.target import Stored, Target
 from dsa_zmq.client.tasks import Outcome, upload_of
 from dsa_zmq.errors import (
     DSAError,
@@ -276,6 +276,8 @@ class Upload:
             self._careless = True
             return self._advance(now_ns)
         if isinstance(error, TooFewNodes) and tag == _REALLOCATE:
+            if self.target.degraded and (spared := self._shards.leave_out()) is not None:
+                return spared + self._advance(now_ns)
             self._patience_ns = self._patience_ns or now_ns + PATIENCE_NS
             if self._shards.stay(now_ns) or now_ns < self._patience_ns:
                 return [self._ask(_NODES, ListNodes())]  # a node that was restarted may be at another address
@@ -346,7 +348,7 @@ class Upload:
                 effects.append(self._commit(self._shards.rows(first, complete)))
         elif complete == self._page_chunks and self._known_to_go_on(first):
             rows = self._shards.rows(first, complete)
-            effects.append(self._ask(_STAGE, Stage(self.upload, page, self.target.chunk_bytes, self.redundancy, rows)))
+            effects.append(self._ask(_STAGE, self.target.stage(self.upload, page, self.redundancy, rows)))
         return effects
 
     def _known_to_go_on(self, first: int) -> bool:
@@ -358,24 +360,17 @@ class Upload:
         first = self._allocated
         until = min(self._known, first + limits.MAX_PAGE_CHUNKS)
         lengths = [self._shards.chunks[index].length for index in range(first, until)]
-        target = self.target
-        operation = Allocate(
-            self.upload, target.path, target.chunk_bytes, first, lengths, self._anchor, self.redundancy,
-            self._avoid(now_ns), target.if_absent, target.if_version,
-        )  # fmt: skip
+        avoid = self._avoid(now_ns)
+        operation = self.target.allocate(self.upload, first, lengths, self._anchor, self.redundancy, avoid)
         if self._may_take_slot:
             self._asked.add(_ALLOCATE)
             return Begin(operation, _ALLOCATE)
         return self._ask(_ALLOCATE, operation)
 
     def _commit(self, rows: list[StagedChunk]) -> Ask:
-        target = self.target
         self._commit_open = True
-        operation = Commit(
-            self.upload, target.path, self._length, target.chunk_bytes, self._count or 0, self.redundancy,
-            rows, target.mtime_ns, target.mode, target.if_absent, target.if_version,
-            self._whole and not target.redundancy,
-        )  # fmt: skip
+        inherits, count = self._whole and not self.target.redundancy, self._count or 0
+        operation = self.target.commit(self.upload, self._length, count, self.redundancy, rows, inherits=inherits)
         return self._ask(_COMMIT, operation)
 
     def _avoid(self, now_ns: int) -> list[int]:
@@ -396,5 +391,7 @@ class Upload:
 
     def _finish(self, result: Attributes | DSAError) -> list[Effect]:
         self.ended = True
+        if isinstance(result, Attributes) and (missing := self._shards.left_out):
+            result = Stored.of(result, missing)
         self._shards.chunks.clear()
         return [Finish(result)]

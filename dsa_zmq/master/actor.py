@@ -20,7 +20,7 @@ from dsa_zmq.master.catalog.jobs import ExpireUploads, LoadNodes, LoadStaged, Re
 from dsa_zmq.master.catalog.log_jobs import Committed
 from dsa_zmq.master.department import CATALOG_LANE, OnMessage, OnOperation, OnPayload
 from dsa_zmq.master.departments import open_departments
-from dsa_zmq.master.desk import Desk, Moment, Next
+from dsa_zmq.master.desk import Desk, Moment, Next, short_chunks
 from dsa_zmq.master.grants import Granter
 from dsa_zmq.master.members import Members
 from dsa_zmq.master.office import Office
@@ -233,6 +233,8 @@ class MasterActor(Actor):
     def _on_call_result(self, ctx: Context, serial: int, result: Any) -> None:
         call = self._calls.find(serial)
         assert call is not None, "a call stays in flight until its result is there"
+        if short := short_chunks(call.operation, result):
+            self._office.places_changed(ctx, short)
         if self._desk.pass_on(call.operation, result):
             self._office.send_answers(ctx, self._calls.finish(call, result))
             return

@@ -5,25 +5,24 @@ What is given out is a proposal: a node that proves unreachable is replaced by R
 
 from __future__ import annotations
 
-from dsa_zmq.errors import Invalid, Outdated
+from dsa_zmq.errors import Invalid, Outdated, TooFewNodes
+from dsa_zmq.master.allocation_form import check_allocate, check_reallocate, check_slots
 from dsa_zmq.master.grants import SECOND_NS, Granter, shard_bytes
 from dsa_zmq.master.horizon import Horizon
 from dsa_zmq.master.members import NodeState
 from dsa_zmq.master.uploads import Uploads, UploadState
 from dsa_zmq.model.ids import IdSource, id_floor
-from dsa_zmq.model.limits import GRANT_S, MAX_CHUNK_BYTES, MAX_PAGE_CHUNKS, MAX_SLOTS, MIN_CHUNK_BYTES, SLOT_SIZES
+from dsa_zmq.model.limits import GRANT_S, MAX_SLOTS, SLOT_SIZES
 from dsa_zmq.model.placement import DEFAULT_POLICY, Member, place
-from dsa_zmq.model.redundancy import MAX_SHARDS, Redundancy, kept_as, parse_redundancy
+from dsa_zmq.model.redundancy import Redundancy, fewest, kept_as, parse_redundancy
 from dsa_zmq.protocol.operations import Allocate, Allocated, AllocatedSlots, AllocateSlots, Reallocate, Reallocated
 from dsa_zmq.protocol.values import ChunkPlan, NodeAddress, Place, UploadSlot
 
-_MAX_ID = (1 << 63) - 1  #: ids are signed SQL integers
 GROUP_BYTES = 64 << 10  #: files up to this size cost messages and syncs, not bytes
 GROUP_FILES = 64  #: share their nodes: some times what one client with a handful of threads has under way
 GROUP_NS = 10_000_000  #: and are begun within so long
 SLOT_ROOM_BYTES = 2 * MAX_SLOTS * SLOT_SIZES[-1]  #: free on a node that is given ahead of need: two blocks at most
 SLOT_LIFE = 10  #: slots may be begun for this part of a lease: an upload then still has nearly a whole one
-_MAX_NODES_NAMED = 1_000  #: in ``avoid`` and ``held``: more than a cluster has
 
 
 class Allocator:
@@ -46,7 +45,7 @@ class Allocator:
         An upload of an earlier term of which nothing is known is believed: its pages are checked when they are staged.
         Raises :class:`Invalid` if the request makes no sense, :class:`Outdated` if its upload has ended.
         """
-        _check_allocate(asked)
+        check_allocate(asked)
         if asked.upload == 0:
             return None
         known = self._uploads.get(asked.upload)
@@ -59,11 +58,19 @@ class Allocator:
         return parse_redundancy(asked.redundancy).name
 
     def allocate(
-        self, asked: Allocate, redundancy: str, up: list[NodeState], served_ns: int, wall_ns: int
+        self,
+        asked: Allocate,
+        redundancy: str,
+        up: list[NodeState],
+        served_ns: int,
+        wall_ns: int,
+        *,
+        degraded: bool = False,
     ) -> Allocated:
         """Ids, places and grants for all the chunks asked, or an error and no change.
 
         ``redundancy`` is what was asked for, or its directory's; a small file may be kept otherwise, as the answer says.
+        ``degraded``: if too few nodes are up, fewer places will do.
         Raises TooFewNodes, NoSpace, :class:`Invalid` or Overloaded.
         """
         is_alone = not asked.upload and not asked.first and len(asked.lengths) == 1
@@ -71,10 +78,14 @@ class Allocator:
         self._uploads.check_room(self._uploads.get(asked.upload), len(asked.lengths))
         room = self._room_of(up)
         upload = asked.upload or self._ids.next()  # before its chunks: whatever is older than it is not of it
-        if not asked.upload and len(asked.lengths) == 1 and asked.lengths[0] <= GROUP_BYTES:
-            chosen = [self._choose_small(asked, parsed, room, served_ns)]
-        else:
-            chosen = self._choose(asked, parsed, room)
+        least = fewest(parsed, degraded)
+        try:
+            if not asked.upload and len(asked.lengths) == 1 and asked.lengths[0] <= GROUP_BYTES:
+                chosen = [self._choose_small(asked, parsed, room, served_ns, least)]
+            else:
+                chosen = self._choose(asked, parsed, room, least)
+        except TooFewNodes as error:
+            raise error if degraded else _or_degraded(error, parsed, len(up)) from None
         name, grant = parsed.name, self._granter.write
         self._uploads.begin(upload, name, served_ns)
         expires_s = self._granter.expires_s(wall_ns)
@@ -89,7 +100,7 @@ class Allocator:
         addresses = room.addresses({node for _, _, nodes in chosen for node in nodes})
         return Allocated(upload, name, plans, addresses, expires_s)
 
-    def _choose(self, asked: Allocate, redundancy: Redundancy, room: _Room) -> list[_Chosen]:
+    def _choose(self, asked: Allocate, redundancy: Redundancy, room: _Room, least: int) -> list[_Chosen]:
         """New chunks with their nodes."""
         room.count()
         anchor, avoid = asked.anchor, frozenset(asked.avoid)
@@ -108,18 +119,21 @@ class Allocator:
                 shard_bytes=size,
                 avoid=avoid,
                 redundancy=redundancy,
+                least=least,
             )
             for node in nodes:
                 room.take(node, size)
             chosen.append((chunk, size, nodes))
         return chosen
 
-    def _choose_small(self, asked: Allocate, redundancy: Redundancy, room: _Room, served_ns: int) -> _Chosen:
+    def _choose_small(
+        self, asked: Allocate, redundancy: Redundancy, room: _Room, served_ns: int, least: int
+    ) -> _Chosen:
         """The only chunk of a new file, on the nodes of its group."""
         chunk = self._ids.next()
         size = shard_bytes(redundancy.name, asked.lengths[0])
         seed = self._groups.seed(chunk, served_ns)
-        what = (room, redundancy, tuple(asked.avoid))
+        what = (room, redundancy, tuple(asked.avoid), least)
         nodes = self._groups.recall(what, size)
         if nodes is None:
             room.count()
@@ -133,6 +147,7 @@ class Allocator:
                 shard_bytes=size,
                 avoid=frozenset(asked.avoid),
                 redundancy=redundancy,
+                least=least,
             )
             if self._policy == DEFAULT_POLICY:  # chained placement turns with each file
                 self._groups.keep(what, nodes)
@@ -150,7 +165,7 @@ class Allocator:
         Only on nodes that have plenty of room, so that what may never be used does not keep out what is there. Runs of them
         share their nodes, as small files that are begun together do. Raises TooFewNodes, NoSpace or :class:`Invalid`.
         """
-        redundancy = _check_slots(asked)
+        redundancy = check_slots(asked)
         room = self._room_of(up)
         room.count()
         size, avoid = shard_bytes(redundancy.name, asked.slot_bytes), frozenset(asked.avoid)
@@ -192,7 +207,7 @@ class Allocator:
         Only for chunks that this upload was given and has not staged. Those of an earlier term are not known any more and
         are believed. Raises TooFewNodes, NoSpace, :class:`Invalid`, :class:`Outdated` or Overloaded.
         """
-        _check_reallocate(asked)
+        check_reallocate(asked)
         state = self._uploads.get(asked.upload)
         if state is None:
             self._check_old(asked.upload)
@@ -342,51 +357,17 @@ class _Room:
 
 
 _Chosen = tuple[int, int, list[int]]  #: chunk, bytes of each shard, nodes by shard index
-_GroupKey = tuple[_Room, Redundancy, tuple[int, ...]]  #: besides the seed: members, for what, and whom to avoid
+_GroupKey = tuple[_Room, Redundancy, tuple[int, ...], int]
+"""Besides the seed: members, for what, whom to avoid, and how few will do."""
+
+
+def _or_degraded(error: TooFewNodes, redundancy: Redundancy, up: int) -> TooFewNodes:
+    """The same refusal; where so many nodes that are up would do for a degraded write, it says so."""
+    if not fewest(redundancy, True) <= up < redundancy.shards:
+        return error
+    until_then = f"with {up} of its {redundancy.shards} shards for now: --degraded (degraded=True)"
+    return TooFewNodes(error.message, f"{error.remedy}, or store it {until_then}", error.path)
 
 
 def _ended(upload: int) -> Outdated:
     return Outdated(f"upload {upload:#x} has ended: committed, given up, or its lease has run out", "upload it again")
-
-
-def _check_allocate(asked: Allocate) -> None:
-    if not MIN_CHUNK_BYTES <= asked.chunk_bytes <= MAX_CHUNK_BYTES:
-        raise Invalid(
-            f"chunks of {asked.chunk_bytes} bytes are not possible",
-            f"use {MIN_CHUNK_BYTES} to {MAX_CHUNK_BYTES} bytes",
-        )
-    if not 1 <= len(asked.lengths) <= MAX_PAGE_CHUNKS:
-        raise Invalid(f"{len(asked.lengths)} chunks cannot be allocated at once", f"ask for 1 to {MAX_PAGE_CHUNKS}")
-    if min(asked.lengths) < 1 or max(asked.lengths) > asked.chunk_bytes:
-        raise Invalid(f"a chunk's length must be 1 to {asked.chunk_bytes} bytes")
-    numbers = (asked.upload, asked.first, asked.anchor)
-    if min(numbers) < 0 or max(numbers) > _MAX_ID or len(asked.avoid) > _MAX_NODES_NAMED:
-        raise Invalid("an allocation's numbers are out of range")
-    if asked.redundancy:
-        parse_redundancy(asked.redundancy)
-
-
-def _check_slots(asked: AllocateSlots) -> Redundancy:
-    if not 1 <= asked.count <= MAX_SLOTS:
-        raise Invalid(f"{asked.count} slots cannot be given at once", f"ask for 1 to {MAX_SLOTS}")
-    if not 1 <= asked.slot_bytes <= SLOT_SIZES[-1]:
-        raise Invalid(f"slots for {asked.slot_bytes} bytes are not possible", f"use 1 to {SLOT_SIZES[-1]} bytes")
-    if len(asked.avoid) > _MAX_NODES_NAMED:
-        raise Invalid("an allocation's numbers are out of range")
-    return parse_redundancy(kept_as(asked.redundancy, asked.slot_bytes, MAX_CHUNK_BYTES))
-
-
-def _check_reallocate(asked: Reallocate) -> None:
-    count = len(asked.shards)
-    if not 1 <= count <= MAX_PAGE_CHUNKS * MAX_SHARDS:
-        raise Invalid(f"{count} shards cannot be moved at once", f"ask for 1 to {MAX_PAGE_CHUNKS * MAX_SHARDS}")
-    if len(asked.lengths) != count or len(asked.held) != count:
-        raise Invalid("shards, lengths and held must be equally many")
-    if not 0 < asked.upload <= _MAX_ID:
-        raise Invalid("there is no such upload")
-    in_range = all(
-        0 < shard.chunk <= _MAX_ID and 0 <= shard.index < MAX_SHARDS and 0 < length <= MAX_CHUNK_BYTES
-        for shard, length in zip(asked.shards, asked.lengths, strict=True)
-    )
-    if not in_range or any(len(nodes) > _MAX_NODES_NAMED for nodes in (asked.avoid, *asked.held)):
-        raise Invalid("a shard's numbers are out of range")

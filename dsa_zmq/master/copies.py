@@ -238,8 +238,9 @@ class Copies(Department):
             self.start(ctx)
             return
         self._history.restored_ns = result.restored_ns
+        self._see(ctx)  # they were loaded before: without nodes, everything would be safe
         self._ship.loaded(result, at)
-        self._see(ctx)
+        self._turn(ctx, at)
         self._look(ctx)
 
     # --- nodes ----------------------------------------------------------------------------------------------------
@@ -269,7 +270,7 @@ class Copies(Department):
             return f"'{name}' is silent"
         if state.failure:
             return f"the store of '{name}' has failed"
-        if state.version < SHIPPING_SINCE:
+        if state.protocol < SHIPPING_SINCE:
             return f"'{name}' runs older software: upgrade it"
         return ""
 

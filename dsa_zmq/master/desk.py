@@ -20,10 +20,10 @@ from dsa_zmq.master.health import complete_capacity
 from dsa_zmq.master.inherited import Inherited
 from dsa_zmq.master.members import Members
 from dsa_zmq.master.uploads import Uploads
+from dsa_zmq.model.redundancy import parse_redundancy
 from dsa_zmq.protocol.operations import (
     Abort,
     Allocate,
-    Allocated,
     AllocateSlots,
     Commit,
     Confirm,
@@ -59,6 +59,14 @@ class Moment(NamedTuple):
 
     served_ns: int  #: for leases and silence
     wall_ns: int  #: for people, and for the expiry of grants
+
+
+def short_chunks(operation: Operation, result: Any) -> list[int]:
+    """The chunks that were taken into the catalog with fewer shards than they should have."""
+    if not isinstance(operation, Commit | Stage) or not operation.degraded or not isinstance(result, Found | Staged):
+        return []
+    shards = parse_redundancy(operation.redundancy).shards
+    return [chunk.chunk for chunk in operation.chunks if len(chunk.receipts) < shards]
 
 
 @dataclass(slots=True)
@@ -157,9 +165,15 @@ class Desk:
         self.hushed = vanished_together(self.members, at.served_ns, self.patience_ns)
         return Next.WAIT if self.settling or self.hushed or self.members.undecided() else failure(error)
 
-    def _allocate(self, operation: Allocate, redundancy: str, at: Moment) -> Allocated:
+    def _allocate(self, operation: Allocate, redundancy: str, at: Moment) -> Result | Next:
         up = self.members.up(at.served_ns)
-        return self.allocator.allocate(operation, redundancy, up, at.served_ns, at.wall_ns)
+        try:
+            return self.allocator.allocate(operation, redundancy, up, at.served_ns, at.wall_ns)
+        except TooFewNodes as error:
+            found = self._too_few(error, at)
+            if not operation.degraded or found is Next.WAIT:  # what may be about to come is waited for all the same
+                return found
+        return self.allocator.allocate(operation, redundancy, up, at.served_ns, at.wall_ns, degraded=True)
 
     def _take_back(self, operation: ReturnSlots) -> Done:
         if len(operation.uploads) > MAX_RENEWALS:

@@ -186,6 +186,7 @@ def notes(members: Members, served_ns: int, default_redundancy: str, used: Colle
     for redundancy in map(parse_redundancy, sorted({*used} - {default_redundancy})):
         said += _crowded(infos, redundancy, redundancy.tolerates)
     said += _shared_fate(members)
+    said += _builds(infos)
     return said
 
 
@@ -252,6 +253,18 @@ def _apart(healing: Healing) -> list[str]:
         f"{counted(healing.apart, 'chunk')} could be spread better: {each} a zone or a host while others have room; "
         "that is done in the background, some minutes after zones have changed"
     ]
+
+
+def _builds(infos: Sequence[NodeInfo]) -> list[str]:
+    """One sentence if nodes run different builds: how far an upgrade has come."""
+    builds: dict[str, list[str]] = {}
+    for info in infos:
+        if info.protocol:
+            builds.setdefault(f"{info.software or 'an earlier build'}, protocol {info.protocol}", []).append(info.name)
+    if len(builds) < 2:
+        return []
+    run = "; ".join(f"{', '.join(names)}: {build}" for build, names in sorted(builds.items()))
+    return [f"nodes run different builds ({run}): that works for as long as an upgrade takes; upgrade the others, too"]
 
 
 def _shared_fate(members: Members) -> list[str]:

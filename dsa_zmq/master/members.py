@@ -45,7 +45,6 @@ class NodeState:
 
     row: NodeRow
     peer: Address | None = None  #: its control connection; None until it registers under this term
-    version: int = 0  #: of the protocol, as its process speaks it
     used: int = 0  #: bytes
     free: int = 0  #: bytes, as it last said; outstanding allocations are not subtracted
     shards: int = 0
@@ -58,6 +57,8 @@ class NodeState:
     fresh: bool = True  #: its last registration was the first of this process, or told another address
     deaf: bool = False  #: it does not answer the master, though its heartbeats come
     is_told_to_scrub: bool = False  #: and its heartbeats may not show it yet
+    software: str = ""  #: which build it runs, as it said when it registered
+    protocol: int = 0  #: the newest that it speaks; 0: it has not registered yet
     shown: str = SUSPECT  #: the state at the last look, to tell changes
 
 
@@ -112,10 +113,10 @@ class Members:
             state.reach = ""
         state.row = row
         state.peer = peer
-        state.version = message.version
         state.used = _bytes(message.used, row.capacity)
         state.free = _bytes(message.free, row.capacity)
         state.failure = ""
+        state.software, state.protocol = message.software, message.version
         self._nodes[row.node] = state
         self._liveness.introduce(row.node, row.incarnation, served_ns)
         self._up_until_ns = 0
@@ -345,6 +346,8 @@ class Members:
                     load=max(0, said.load) if said else 0,
                     scrubbed_s=max(0, said.scrubbed_s) if said else 0,
                     scrub_permille=self._scrubbed(state, served_ns),
+                    software=state.software,
+                    protocol=state.protocol,
                 )
             )
         return sorted(infos, key=lambda info: (info.name, info.node))

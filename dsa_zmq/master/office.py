@@ -61,7 +61,8 @@ class Office:
     when_changed: list[Callable[[Context, Change], None]] = field(default_factory=list)
     """Called with each change of a node's state, as far as the last look has noticed it."""
     when_places: list[Callable[[Context, Sequence[int]], None]] = field(default_factory=list)
-    """Called with chunks whose places are found to be others than the catalog knew: missing, damaged, restored, adopted.
+    """Called with chunks whose places are not as they should be, or others than the catalog knew: stored with fewer than
+    they are to have, missing, damaged, restored, adopted.
     The survey has something to decide about them."""
     examiner: Examiner = field(init=False)
     removals: Removals = field(init=False)
@@ -108,7 +109,7 @@ class Office:
             call(ctx, node)
 
     def places_changed(self, ctx: Context, chunks: Sequence[int]) -> None:
-        """The catalog has learnt that these chunks' places are others: tell all who want to know."""
+        """The catalog has learnt that these chunks' places are others, or too few: tell all who want to know."""
         for call in self.when_places:
             call(ctx, chunks)
 

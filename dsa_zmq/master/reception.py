@@ -12,7 +12,7 @@ from dsa_zmq.master.calls import failure
 from dsa_zmq.master.catalog.jobs import MarkStale, NodeRow
 from dsa_zmq.master.department import CATALOG_LANE, Department, OnMessage
 from dsa_zmq.master.office import Office
-from dsa_zmq.master.registration import Registrar, StaleMaster, check_version, two_masters
+from dsa_zmq.master.registration import Registrar, StaleMaster, two_masters
 from dsa_zmq.master.settings import nanoseconds
 from dsa_zmq.model.ids import start_of
 from dsa_zmq.protocol.messages import (
@@ -26,6 +26,7 @@ from dsa_zmq.protocol.messages import (
     Welcome,
 )
 from dsa_zmq.protocol.values import Failure
+from dsa_zmq.protocol.versions import check_versions
 
 STATUS_STALE = 4  #: another master of a higher term exists: starting again would not help
 MARKED = ("reception", "marked")
@@ -50,7 +51,7 @@ class Reception(Department):
     def _on_hello(self, ctx: Context, sender: Peer, message: Hello) -> None:
         office = self.office
         try:
-            check_version(message, "client")
+            check_versions(who="the client", version=message.version, oldest=message.oldest, ours="the master")
         except DSAError as error:
             ctx.log("client-refused", peer=sender.address, software=message.software[:100], why=error.message)
             ctx.send(sender.address, Refused(message.number, failure(error)))

@@ -11,7 +11,8 @@ from dsa_zmq.master.members import Members
 from dsa_zmq.model.addresses import WILDCARDS, split_endpoint
 from dsa_zmq.model.ids import TERM_BITS
 from dsa_zmq.model.limits import NAME_BYTES
-from dsa_zmq.protocol.messages import OLDEST_VERSION, PROTOCOL_VERSION, Hello, Register
+from dsa_zmq.protocol.messages import Register
+from dsa_zmq.protocol.versions import check_versions
 
 MAX_REGISTERING = 1_000  #: registrations in flight: ten times a large cluster
 _MAX_TEXT = 4_096  #: characters of a node's address, zone, host, path and disk
@@ -36,20 +37,6 @@ def two_masters(stale: StaleMaster) -> Unavailable:
     )
 
 
-def check_version(message: Hello | Register, who: str) -> None:
-    """Raises :class:`Incompatible` unless both sides understand each other; says which side to upgrade."""
-    if message.version < OLDEST_VERSION:
-        raise Incompatible(
-            f"this {who} speaks protocol {message.version}, the master needs {OLDEST_VERSION} or later",
-            f"upgrade the {who}",
-        )
-    if message.oldest > PROTOCOL_VERSION:
-        raise Incompatible(
-            f"this {who} needs protocol {message.oldest} or later, the master speaks {PROTOCOL_VERSION}",
-            "upgrade the master",
-        )
-
-
 @dataclass(slots=True)
 class _Registering:
     message: Register  #: the latest repeat: its number is the one to answer
@@ -72,7 +59,8 @@ class Registrar:
 
         Raises :class:`StaleMaster`, or the DSAError to refuse it with.
         """
-        check_version(message, "node")
+        who = f"the node {message.name[:NAME_BYTES]!r}"
+        check_versions(who=who, version=message.version, oldest=message.oldest, ours="the master")
         _check_fields(message)
         if message.cluster not in (b"", self._cluster):
             raise Incompatible(
@@ -122,7 +110,7 @@ def _check_fields(message: Register) -> None:
     numbers = (message.incarnation, message.capacity, message.used, message.free, message.seen_term, message.node)
     if not all(0 <= number <= _MAX_NUMBER for number in numbers) or message.seen_term >= 1 << TERM_BITS:
         raise Invalid(f"node '{message.name}' gives numbers out of range")
-    texts = (message.address, message.zone, message.host, message.path, message.disk)
+    texts = (message.address, message.zone, message.host, message.path, message.disk, message.software)
     if any(len(text) > _MAX_TEXT for text in texts):
         raise Invalid(f"node '{message.name}' describes itself in more than {_MAX_TEXT} characters")
     host, port = split_endpoint(message.address)

@@ -344,9 +344,9 @@ class Shipping:
 
     def _after(self, at: Moment) -> None:
         """Something about nodes or copies has changed."""
-        self._settle()
         if not self.is_loaded:
             return
+        self._settle()
         self._look_at_next(at)
         if self.next is None and self._beginning is None and self.pace.should_begin(self, at):
             self._begin(at)

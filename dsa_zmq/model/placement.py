@@ -72,8 +72,10 @@ def place(
     avoid: AbstractSet[int] = frozenset(),
     held: AbstractSet[int] = frozenset(),
     redundancy: Redundancy | None = None,
+    least: int | None = None,
 ) -> list[int]:
-    """Choose ``count`` different nodes, for shard indexes 0 to ``count - 1`` in this order.
+    """Choose ``count`` different nodes, for shard indexes 0 to ``count - 1`` in this order. With ``least``, if there are
+    too few members for that: as many as there are with room, but no fewer than ``least``.
 
     ``position`` is the chunk's index in its file, ``anchor`` the id of the file's first chunk. Nodes in ``held`` have
     another shard of this chunk: they are never chosen, and their domains count as used (as far as they are members).
@@ -87,6 +89,8 @@ def place(
     if choose is None:
         raise Invalid(f"'{policy}' is not a placement policy", f"use one of: {', '.join(sorted(POLICIES))}")
     usable = [member for member in members if member.free >= shard_bytes and member.node not in held]
+    if least is not None and len(usable) < count and sum(member.node not in held for member in members) < count:
+        count = max(least, len(usable))
     if len(usable) < count:
         raise _shortage(members, count, shard_bytes, held, redundancy or Redundancy(count, 1))
     together = 1 if redundancy is None else redundancy.together
@@ -199,7 +203,8 @@ def _too_few(up: int, free_of_it: int, count: int, redundancy: Redundancy) -> To
             f"{'is' if up == 1 else 'are'} up and {'all' if not free_of_it else up - free_of_it} hold one",
             f"start {more}",
         )
-    message = f"{redundancy.name} needs {counted(count, 'node')}, {up} {'is' if up == 1 else 'are'} up"
+    at_least = " at least" if 1 < count < redundancy.shards else ""
+    message = f"{redundancy.name} needs {counted(count, 'node')}{at_least}, {up} {'is' if up == 1 else 'are'} up"
     choice = lesser(redundancy, up)
     comma = "" if redundancy.alike else ","
     return TooFewNodes(message, f"start {more}{comma} or use {choice}" if choice else f"start {more}")

@@ -70,6 +70,12 @@ class Redundancy:
         return -(-length // (self.needed * ALIGNMENT)) * ALIGNMENT
 
 
+def fewest(redundancy: Redundancy, degraded: bool) -> int:
+    """With how many shards of a chunk a write may be acknowledged: all, or if its writer has said that fewer will do
+    (``degraded``), so many that one more loss leaves enough. What can lose none has to be whole."""
+    return min(redundancy.shards, redundancy.needed + 1) if degraded else redundancy.shards
+
+
 def lesser(redundancy: Redundancy, nodes: int) -> str:
     """What could be used on so many nodes, which are too few for ``redundancy``, in words; "" if nothing could."""
     if redundancy.alike or nodes < 3:

@@ -20,6 +20,7 @@ class Stat(msgspec.Struct, frozen=True, kw_only=True):
     chunk_bytes: int = 0
     chunk_count: int = 0
     created_ns: int = 0  #: nanoseconds since the epoch by the master's clock
+    missing_shards: int = 0  #: told by a put with ``degraded`` alone: so many could not be made yet
 
     @property
     def name(self) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors.core import Actor, Address, Channel, Context, Message, Peer, PeerEvent, Token
+from dsa_zmq import __version__
 from dsa_zmq.errors import ConfigError, Conflict, DSAError, Incompatible, Invalid
 from dsa_zmq.model.addresses import endpoint, split_endpoint, with_host
 from dsa_zmq.model.inspection import Inspect
@@ -41,6 +42,7 @@ from dsa_zmq.protocol.messages import (
     Registered,
     Welcome,
 )
+from dsa_zmq.protocol.versions import check_versions
 from dsa_zmq.protocol.volumes import AskVolumes, Claim, ReadVolume
 
 HEARTBEAT_TOPIC = "heartbeat"
@@ -186,6 +188,7 @@ class NodeActor(Actor):
             name=known.name, store_id=known.store_id, incarnation=known.incarnation, address=self._address(ctx),
             zone=profile.zone, host=profile.host, path=profile.path, disk=profile.disk, capacity=usage.capacity,
             used=usage.used, free=usage.free, seen_term=known.seen_term, seen_master=known.seen_master, node=known.node,
+            software=f"dsa-zmq {__version__}",
         )  # fmt: skip
         self._asked_ns = ctx.now_ns()
         ctx.send(profile.master, message)
@@ -304,14 +307,13 @@ class NodeActor(Actor):
                 self._register(ctx)
 
     def _welcome(self, ctx: Context, sender: Address, message: Hello) -> None:
-        if message.version < OLDEST_VERSION or message.oldest > PROTOCOL_VERSION:
-            error = Incompatible(
-                f"this node speaks protocol {PROTOCOL_VERSION}, the other side {message.version}",
-                "upgrade the older one",
-            )
+        known = self._office.identity
+        ours = f"the node {known.name!r}"
+        try:
+            check_versions(who="the client", version=message.version, oldest=message.oldest, ours=ours)
+        except Incompatible as error:
             ctx.send(sender, Refused(message.number, as_failure(error)))
             return
-        known = self._office.identity
         about = Welcome(message.number, PROTOCOL_VERSION, known.cluster, known.seen_term, "node", known.name)
         ctx.send(sender, about)
 

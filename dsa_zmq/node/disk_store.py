@@ -40,7 +40,7 @@ class DiskStore:
     """:class:`dsa_zmq.node.store.ShardStore` on a disk. Opening reads what the index does not know yet.
 
     ``capacity`` and ``reserve`` as in :class:`dsa_zmq.node.space.Space`; ``rng`` makes the generations of segments.
-    Raises ConfigError or Corrupt for a directory that cannot be used, Unavailable if the disk fails.
+    Raises ConfigError, Incompatible or Corrupt for a directory that cannot be used, Unavailable if the disk fails.
     """
 
     def __init__(

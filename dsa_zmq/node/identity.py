@@ -144,8 +144,8 @@ def check_claim(identity: Identity, term: int, master: bytes, cluster: bytes) ->
 def open_identity(disk: Disk, rng: random.Random, name: str = "") -> IdentityFile:
     """Open a node's directory, or format an empty one; either way this process has a new incarnation, durably.
 
-    ConfigError for a directory that is not a node's, or of a newer format; Corrupt for a damaged file; Unavailable if the
-    disk fails.
+    ConfigError for a directory that is not a node's; Incompatible for one of a newer format; Corrupt for a damaged file;
+    Unavailable if the disk fails.
     """
     nonce, previous = rng.getrandbits(NONCE_BITS), 0
     try:
@@ -171,6 +171,11 @@ def open_identity(disk: Disk, rng: random.Random, name: str = "") -> IdentityFil
     return IdentityFile(disk, identity, previous)
 
 
+def read_identity(disk: Disk) -> Identity:
+    """Who a directory is, for those who only look at it. Raises as :func:`open_identity`, and OSError."""
+    return _decode(disk.read_bytes(FILE), disk.sqlite_path(FILE))
+
+
 def _write(disk: Disk, identity: Identity) -> None:
     # The whole document in one line per part, so that `cat` shows it and the checksummed bytes stay as they are.
     body = msgspec.json.encode(identity)
@@ -191,9 +196,10 @@ def _decode(data: bytes, file: str) -> Identity:
     try:
         document = msgspec.json.decode(data, type=_Document)
         if document.format == FORMAT and document.version > FORMAT_VERSION:
-            raise ConfigError(
-                f"{file} has format {document.version}, this program reads format {FORMAT_VERSION}",
-                "start the node with the program version that wrote it, or a newer one",
+            raise Incompatible(
+                f"{file} has format {document.version}, this build reads up to format {FORMAT_VERSION}",
+                f"upgrade the node to a build that reads format {document.version}, such as the one that wrote it",
+                file,
             )
         if blake3(bytes(document.identity)).hexdigest() != document.checksum:
             raise _damaged(file, "its checksum does not match")

@@ -128,8 +128,10 @@ class Index:
         self._finder = self._db.cursor()  # kept: a new one costs as much as the look-up
         try:
             meta = dict(cast("Iterable[tuple[str, int]]", self._db.execute("SELECT name, value FROM meta")))
-            if meta.get("version") != SCHEMA_VERSION or not meta.get("complete"):
-                raise IndexDamaged("it is incomplete or of another version")
+            if (version := meta.get("version")) != SCHEMA_VERSION:
+                raise IndexDamaged(f"it has version {version}, this build uses version {SCHEMA_VERSION}")
+            if not meta.get("complete"):
+                raise IndexDamaged("it is incomplete")
             self.sequence = meta["sequence"]
         except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError, KeyError) as error:
             self.close()

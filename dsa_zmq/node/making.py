@@ -83,7 +83,7 @@ def _shard(order: Order) -> bytes | memoryview:
         raise _not_it(order, "the chunk")
     if target.alike:
         return chunk
-    return bytes(erasure.split(chunk, target)[order.key.index])  # a view would keep the whole chunk in memory
+    return bytes(erasure.shard(chunk, order.key.index, target))  # a view would keep the whole chunk in memory
 
 
 def _not_it(order: Order, what: str) -> Corrupt:

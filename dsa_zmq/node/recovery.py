@@ -64,7 +64,7 @@ class _Contents:
 def recover(disk: Disk, files: SegmentFiles, wal_pages: int) -> Recovered:
     """Bring index and segments in line; ``wal_pages`` is the index's.
 
-    OSError if the disk cannot be used, ConfigError if the directory cannot.
+    OSError if the disk cannot be used, ConfigError if the directory cannot, Incompatible if another build wrote it.
     """
     if not disk.exists(DIRECTORY):
         disk.makedirs(DIRECTORY)

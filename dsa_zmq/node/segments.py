@@ -24,9 +24,9 @@ from typing import NamedTuple
 from blake3 import blake3
 
 from actors.disk import DiskFile
-from dsa_zmq.errors import ConfigError
+from dsa_zmq.errors import Incompatible
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 1  #: a later one comes with a later index_file.SCHEMA_VERSION: else an older build takes it for damage
 ALIGN = 64  #: bytes; small enough that a 4 KiB shard wastes 1 %, large enough that a search for headers is quick
 PUT, DROP = 1, 2  #: record kinds
 
@@ -172,7 +172,7 @@ def encode_footer(entries: bytes | bytearray, generation: int, size: int) -> tup
 
 
 def decode_file_header(data: bytes, name: str) -> FileHeader | None:
-    """None if it is damaged or was never written; ConfigError if a newer program wrote it."""
+    """None if it is damaged or was never written; Incompatible if another build wrote it."""
     body = _opened(data) if len(data) == FILE_HEADER_BYTES else None
     if body is None:
         return None
@@ -180,9 +180,10 @@ def decode_file_header(data: bytes, name: str) -> FileHeader | None:
     if magic != FILE_MAGIC:
         return None
     if version != FORMAT_VERSION:
-        raise ConfigError(
-            f"{name} has segment format {version}, this program reads format {FORMAT_VERSION}",
-            "start the node with the program version that wrote it, or a newer one",
+        raise Incompatible(
+            f"{name} has segment format {version}, this build reads format {FORMAT_VERSION}",
+            f"upgrade the node to a build that reads segment format {version}, such as the one that wrote it",
+            name,
         )
     return FileHeader(number, generation, size)
 

@@ -46,8 +46,8 @@ class NodeSettings:
 def node_spec(settings: NodeSettings, disk: Disk, rng: random.Random) -> ActorSpec:
     """Open the directory (or format an empty one) and return what to start. Every call is a new incarnation.
 
-    Raises DSAError: ConfigError for settings or a directory that make no sense, Corrupt for a damaged one, Unavailable if
-    the disk fails.
+    Raises DSAError: ConfigError for settings or a directory that make no sense, Incompatible for one of a newer build,
+    Corrupt for a damaged one, Unavailable if the disk fails.
     """
     host, _ = split_endpoint(settings.listen)
     if settings.advertise is None and host in WILDCARDS:

@@ -200,7 +200,8 @@ class SegmentWriter:
 
     def _with_room(self, size: int, left: int) -> _Active:
         active = self._active
-        if active is None or active.room() < size or (left == SPARES and self._is_short() and not self.refill()):
+        # Again for spares of an earlier start with smaller segments, which may be too short even when they are empty.
+        while active is None or active.room() < size or (left == SPARES and self._is_short() and not self.refill()):
             spare = self._take_spare(left)
             if active is not None:
                 # Sealed and durable before the next one is begun: so only the newest segment can ever be torn.

@@ -109,6 +109,7 @@ class Register(Message, frozen=True, tag=10, array_like=True):
     seen_term: int
     seen_master: bytes
     node: int = 0  #: its number, if it was ever registered: a catalog that was restored may not know it any more
+    software: str = ""  #: for people: "dsa-zmq 0.1.0"
 
 
 class Registered(Message, frozen=True, tag=11, array_like=True):

@@ -84,6 +84,7 @@ class Allocate(Value, frozen=True, tag=7):
     avoid: list[int] = []  #: nodes that this client suspects
     if_absent: bool = False
     if_version: int = 0
+    degraded: bool = False  #: if too few nodes are up, fewer shards will do; never so few that none could be lost
 
 
 class Reallocate(Value, frozen=True, tag=8):
@@ -197,6 +198,7 @@ class Stage(Value, frozen=True, tag=24):
     chunk_bytes: int
     redundancy: str
     chunks: list[StagedChunk]
+    degraded: bool = False  #: chunks may have fewer shards, as in Allocate
 
 
 class Commit(Value, frozen=True, tag=25):
@@ -214,6 +216,7 @@ class Commit(Value, frozen=True, tag=25):
     if_absent: bool = False
     if_version: int = 0
     inherits: bool = False  #: ``redundancy`` is believed to be the directory's: ``outdated`` if that is another one
+    degraded: bool = False  #: chunks may have fewer shards, as in Allocate
 
 
 class Abort(Value, frozen=True, tag=26):

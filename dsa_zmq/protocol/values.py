@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import msgspec
 
 
 class Value(msgspec.Struct, frozen=True, array_like=True):
     """Base of the values inside messages."""
+
+    since: ClassVar[int] = 1  #: the protocol version that brought it: who speaks an earlier one is not sent it
 
 
 class Failure(Value, frozen=True, tag=0):
@@ -134,6 +138,8 @@ class NodeInfo(Value, frozen=True):
     load: int = 0  #: bytes received and asked for that it has not yet dealt with
     scrubbed_s: int = 0  #: seconds since its last whole scrub ended; 0: there was none
     scrub_permille: int = 0  #: of the scrub that goes on
+    software: str = ""  #: which build it runs: "dsa-zmq 0.1.0"; "" if it did not say
+    protocol: int = 0  #: the newest protocol version that it speaks; 0: it has not registered with this master yet
 
 
 class RepairWait(Value, frozen=True):

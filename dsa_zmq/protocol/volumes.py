@@ -5,6 +5,8 @@ Messages travel over the connections of the control plane, records of the catalo
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from actors.core import Message
 from dsa_zmq.protocol.values import Failure, Value
 
@@ -124,9 +126,13 @@ class Claimed(Message, frozen=True, tag=54, array_like=True):
 class CatalogHistory(Value, frozen=True, tag=16):
     """The copies of the catalog on nodes. -> CatalogCopies"""
 
+    since: ClassVar[int] = 2
+
 
 class ReadCatalog(Value, frozen=True, tag=17):
     """Bytes of a volume's file, of the node with that name. -> CatalogData"""
+
+    since: ClassVar[int] = 2
 
     volume: int
     node: str

@@ -153,24 +153,26 @@ class User:
 
     # --- operations -----------------------------------------------------------------------------------------------
 
-    def put(self, path: str, data: bytes, *, if_absent: bool = False, booked: bool = True) -> Reply:
+    def put(
+        self, path: str, data: bytes, *, if_absent: bool = False, degraded: bool = False, booked: bool = True
+    ) -> Reply:
         """Upload a content of the ledger. Not ``booked``: the ledger does not know, so it must never be seen."""
         operation = self.cluster.ledger.begin(self.name, tree.Put(path, len(data), if_absent)) if booked else None
         chunk_bytes = self.cluster.chunk_bytes
         owner = self._owner()
         if len(data) <= chunk_bytes:
             reply = Reply(self, operation)
-            target = Target(path, chunk_bytes, len(data), 0, if_absent=if_absent)
+            target = Target(path, chunk_bytes, len(data), 0, if_absent=if_absent, degraded=degraded)
             return self._begin(reply, StartUpload(owner, target, Whole(blake3(data).digest(), data), reply))
         source = Source(self, operation, owner, data, chunk_bytes)
-        target = Target(path, chunk_bytes, None, 0, if_absent=if_absent)
+        target = Target(path, chunk_bytes, None, 0, if_absent=if_absent, degraded=degraded)
         return self._begin(source, StartUpload(owner, target, Feed(), source))
 
-    def get(self, path: str) -> Reply:
-        operation = self.cluster.ledger.begin(self.name, tree.Read(path))
+    def get(self, path: str, start: int = 0, stop: int | None = None) -> Reply:
+        operation = self.cluster.ledger.begin(self.name, tree.Read(path, start, stop))
         owner = self._owner()
         reader = Reader(self, operation, owner)
-        return self._begin(reader, StartDownload(owner, Wanted(path), reader))
+        return self._begin(reader, StartDownload(owner, Wanted(path, start, stop), reader))
 
     def stat(self, path: str) -> Reply:
         return self._ask(tree.Look(path), Stat(path))

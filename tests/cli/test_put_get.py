@@ -344,6 +344,7 @@ def test_quiet_says_nothing_and_json_one_object(dsa: Dsa, tmp_path: Path, folder
     assert made.pop("seconds") >= 0
     assert made == {
         "files": 4, "bytes": 9000, "unchanged": 0, "directories": 4, "symlinks": 0, "special": 0, "failed": 0,
+        "missing_shards": 0,
     }  # fmt: skip
 
 

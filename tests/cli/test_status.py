@@ -7,7 +7,9 @@ import time
 
 import pytest
 
+from dsa_zmq import __version__
 from dsa_zmq.cluster import LocalCluster
+from dsa_zmq.protocol.messages import PROTOCOL_VERSION
 from tests.cli.conftest import Dsa
 
 
@@ -33,9 +35,10 @@ def test_df_as_json_adds_up(dsa: Dsa) -> None:
 @pytest.mark.parametrize("line", [["nodes"], ["nodes", "ls"]])
 def test_nodes_are_listed_by_name(dsa: Dsa, line: list[str]) -> None:
     lines = dsa.ok(*line).text.splitlines()
-    assert lines[0].split() == ["NODE", "STATE", "ADDRESS", "ZONE", "USED", "FREE", "SHARDS", "SILENT"]
+    assert lines[0].split() == ["NODE", "STATE", "ADDRESS", "ZONE", "USED", "FREE", "SHARDS", "SILENT", "BUILD"]
     assert [row.split()[:2] for row in lines[1:]] == [["node-1", "up"], ["node-2", "up"]]
     assert all("127.0.0.1:" in row for row in lines[1:])
+    assert all(row.endswith(f"  {__version__}, protocol {PROTOCOL_VERSION}") for row in lines[1:])
     for where in (["--json", *line], [*line, "--json"]):
         found = dsa.ok(*where).objects
         assert [(node["name"], node["state"], node["failure"]) for node in found] == [

@@ -11,7 +11,7 @@ def started_anew(world: Any, nodes: list[Any]) -> list[Any]:
     """Another process of each node, which no other one has reached yet."""
     for node in nodes:
         node.handle.kill()
-    again = [world.node(number, 2, cluster=nodes[0].form.cluster) for number in (1, 2)]
+    again = [world.node(number, 2, cluster=node.form.cluster) for number, node in enumerate(nodes, 1)]
     for node in again:
         node.hears = False
         node.register()
@@ -55,3 +55,24 @@ def test_what_the_catalog_said_before_an_allocation_waited_is_not_believed_after
     later = client.ask(Allocate(0, "/d/b", 1 << 20, 0, [5]))
     assert isinstance(later, Allocated)
     assert later.redundancy == "copies=1"
+
+
+def test_one_that_may_be_degraded_waits_as_long_and_is_answered_with_fewer_places_then(world: Any) -> None:
+    nodes = world.nodes(3)
+    client = world.client()
+    assert isinstance(client.ask(Allocate(0, "/a", 1 << 20, 0, [5], redundancy="copies=3")), Allocated)
+    nodes[2].handle.kill()
+    asked = Allocate(0, "/b", 1 << 20, 0, [5], redundancy="copies=3", degraded=True)
+    (number,) = client.calls(asked)
+    world.wait(lambda: client.results(number))
+    assert len(client.results(number)[0].chunks[0].places) == 3, "nobody knows yet"
+    world.eventually(lambda: "down" in client.states().values())
+    assert len(client.ask(asked).chunks[0].places) == 2
+    again = started_anew(world, nodes[:2])
+    (number,) = client.calls(asked)
+    world.run_for(0.1)
+    assert client.results(number) == [], "those that are being tried may be there in a moment"
+    for node in again:
+        node.hears = True
+    world.eventually(lambda: list(client.states().values()).count("up") == 2)
+    assert len(client.ask(asked).chunks[0].places) == 2

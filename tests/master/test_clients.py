@@ -9,7 +9,7 @@ import pytest
 from dsa_zmq.master.catalog.health import TakeTally
 from dsa_zmq.master.catalog.jobs import Request
 from dsa_zmq.model.limits import MAX_CALLS
-from dsa_zmq.protocol.messages import Answers, Call, Calls, Drop, Hello, Pong, Refused, Welcome
+from dsa_zmq.protocol.messages import OLDEST_VERSION, Answers, Call, Calls, Drop, Hello, Pong, Refused, Welcome
 from dsa_zmq.protocol.operations import (
     Allocate,
     Commit,
@@ -31,7 +31,12 @@ from dsa_zmq.protocol.values import Failure, PlacedShard
 
 
 @pytest.mark.parametrize(
-    ("version", "oldest", "remedy"), [(0, 0, "upgrade the client"), (99, 98, "upgrade the master"), (99, 1, "")]
+    ("version", "oldest", "remedy"),
+    [
+        (OLDEST_VERSION - 1, 0, f"upgrade the client to a build that speaks protocol {OLDEST_VERSION}, or a later one"),
+        (99, 98, "upgrade the master to a build that speaks protocol 98, or a later one"),
+        (99, OLDEST_VERSION, ""),
+    ],
 )
 def test_a_client_too_old_or_too_new_is_told_which_side_to_upgrade(
     world: Any, version: int, oldest: int, remedy: str

@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CALLS = {"4 KiB up, one call each", "4 KiB down, one call each", "create", "stat", "list 200 entries"}
 BULK = {"4 KiB up, bulk", "4 KiB down, bulk", "4 KiB down, bulk to files"}
 BIG = {"big file up", "big file down"}
+CODES = {"ec=4+2 up", "ec=4+2 down", "ec=4+2 down, 2 nodes dead", "ec=4+2 shards made anew"}
 
 
 def run(tmp_path: Path, *options: str, module: str = "bench") -> tuple[Any, str]:
@@ -32,7 +33,7 @@ def run(tmp_path: Path, *options: str, module: str = "bench") -> tuple[Any, str]
 def test_a_quick_run_measures_everything_beside_its_limits(tmp_path: Path) -> None:
     figures, table = run(tmp_path)
     measures = {one["workload"]: one for one in figures["measures"]}
-    assert set(measures) == CALLS | BULK | BIG
+    assert set(measures) == CALLS | BULK | BIG | CODES
     for one in measures.values():
         assert one["rate"] > 0
         assert one["rates"]

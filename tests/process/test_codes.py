@@ -93,6 +93,48 @@ def test_files_streams_and_ranges_read_back(cluster: dsa_zmq.LocalCluster, conte
             assert store.read_bytes(path, start, stop) == data[start:stop]
 
 
+def test_a_short_read_fetches_only_the_shards_that_have_its_bytes(
+    cluster: dsa_zmq.LocalCluster, client: Any, content: Any
+) -> None:
+    data = content(8 * CHUNK_BYTES)
+    cluster.connect().put([data], "/file")
+    shard = CODE.shard_bytes(CHUNK_BYTES)
+    reader = client(cluster.url)
+
+    def fetched(read: Any, expected: bytes) -> float:
+        before = reader.bytes_in
+        assert read() == expected
+        return (reader.bytes_in - before) / shard
+
+    def seek(at: int, size: int) -> bytes:
+        with reader.store.open("/file") as file:
+            file.seek(at)
+            return bytes(file.read(size))
+
+    margin = (PER_FILE + 8 * PER_SHARD * CODE.needed) / shard
+    in_one, over_two = 3 * CHUNK_BYTES + shard + 777, 5 * CHUNK_BYTES + 2 * shard - 1000
+    for at, shards in ((in_one, 1), (over_two, 2)):
+        wanted = data[at : at + 4096]
+        for read in (
+            lambda at=at: reader.store.read_bytes("/file", at, at + 4096),
+            lambda at=at: b"".join(reader.store.iter_bytes("/file", at, at + 4096)),
+        ):
+            assert shards <= fetched(read, wanted) < shards + margin
+    assert 1 <= fetched(lambda: seek(in_one, 4096), data[in_one : in_one + 4096]) < 1 + margin
+    whole_and_rest = 4 + 1 + margin
+    start = CHUNK_BYTES - 10
+    stop = 2 * CHUNK_BYTES
+    assert fetched(lambda: reader.store.read_bytes("/file", start, stop), data[start:stop]) < whole_and_rest
+    with reader.store.open("/file") as file:
+        file.seek(in_one)
+        assert file.read() == data[in_one:]
+    cluster.kill(1)
+    cluster.kill(3)
+    hasty = client(cluster.url, **HASTY).store
+    for at in range(0, len(data) - 4096, 299_993):
+        assert hasty.read_bytes("/file", at, at + 4096) == data[at : at + 4096]
+
+
 def test_many_small_files_are_copies_and_are_read_with_two_nodes_dead(
     cluster: dsa_zmq.LocalCluster, client: Any, content: Any
 ) -> None:

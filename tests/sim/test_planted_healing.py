@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from dsa_zmq.master.catalog import batch, examine_rules, inventory_rules, move_rules, places, survey_rules
+from dsa_zmq.client import plausible
+from dsa_zmq.master import allocation
+from dsa_zmq.master.catalog import batch, examine_rules, inventory_rules, move_rules, places, receipts, survey_rules
 from dsa_zmq.master.catalog.places import PlaceChange, change_places
 from dsa_zmq.master.catalog.tables import CHUNKS, LIVE_PLACE, MOVES, PLACES, PlaceRow
 from dsa_zmq.master.comparison import Comparison
@@ -29,7 +31,7 @@ from dsa_zmq.node.writer import SegmentWriter
 from dsa_zmq.protocol.messages import GOOD
 from dsa_zmq.sim.campaign import Scenario
 from dsa_zmq.sim.planting import Plant, Planting, both, first_to_notice, stays_green
-from dsa_zmq.sim.scenarios import held, inventories, moving, removing, resuming
+from dsa_zmq.sim.scenarios import degraded, held, inventories, moving, removing, resuming
 
 SEEDS = 20  #: within which each bug must be found
 FEW = 3  #: of seeds, each of which must stay green if one line of defence is left
@@ -86,6 +88,21 @@ def drops_are_carried_out_again(plant: Planting) -> None:
                 plant.differs()
             self._last = (0, 0)
         shipped(self, ctx, message)
+
+
+# --- too few nodes ----------------------------------------------------------------------------------------------------
+
+
+def the_next_loss_is_the_last(plant: Planting) -> None:
+    """A write that may be degraded is given places, and is committed, with no more shards than are needed to read it."""
+    for module in (allocation, plausible, receipts):
+
+        @plant.instead_of(module, "fewest", always=False)
+        def fewest(shipped: Any, redundancy: Any, degraded: bool) -> int:
+            if degraded and redundancy.tolerates:
+                plant.differs()
+                return int(redundancy.needed)
+            return int(shipped(redundancy, degraded))
 
 
 # --- letting go: three lines count ------------------------------------------------------------------------------------
@@ -282,6 +299,7 @@ PLANTED: list[tuple[str, Plant, Scenario]] = [
     ("believed listing", listing_is_believed, SWAPPED),
     ("no horizon", orphans_have_no_horizon, LATE_LISTING),
     ("drops again", drops_are_carried_out_again, removing.AGAIN),
+    ("no loss to spare", the_next_loss_is_the_last, degraded.DEGRADED),
     ("nobody counts", nobody_counts, removing.LOST),
     ("keepers not asked", keepers_are_not_asked, removing.ROTTEN),
     ("keepers not read", keepers_are_not_read, removing.ROTTEN),

@@ -11,6 +11,7 @@ import json
 import sys
 import types
 import typing
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,11 @@ from dsa_zmq.protocol.operations import Operation, Result
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "protocol_v2.json"
 GOLDEN_1 = GOLDEN.with_name("protocol_v1.json")
+APPENDED_SINCE_1 = {
+    ("Register", "node"), ("Register", "software"), ("NodeInfo", "software"), ("NodeInfo", "protocol"),
+    ("Allocate", "degraded"), ("Stage", "degraded"), ("Commit", "degraded"),
+    ("HealthReport", "catalog"), ("HealthReport", "catalog_at_risk"),
+}  # fmt: skip
 MESSAGES: tuple[type[Message], ...] = typing.get_args(AnyMessage)
 OPERATIONS: tuple[type[values.Value], ...] = typing.get_args(Operation)
 RESULTS: tuple[type[values.Value], ...] = typing.get_args(Result)
@@ -69,8 +75,10 @@ def fields(cls: Any) -> tuple[msgspec.structs.FieldInfo, ...]:
 class Examples:
     """Instances with a different value in each field, the same in every run."""
 
-    def __init__(self) -> None:
+    def __init__(self, without: Collection[tuple[str, str]] = ()) -> None:
+        """``without``: fields, by type and name, that are left at their defaults."""
         self._count = 0
+        self._without = without
 
     def of(self, kind: Any) -> Any:
         if kind in (int, str, bytes, bool):
@@ -82,20 +90,21 @@ class Examples:
             return [self.of(arguments[0])]
         if origin in (typing.Union, types.UnionType):
             return self.of(arguments[0])
-        return kind(**{field.name: self.of(field.type) for field in fields(kind)})
+        left = [field for field in fields(kind) if (kind.__name__, field.name) not in self._without]
+        return kind(**{field.name: self.of(field.type) for field in left})
 
 
-def golden_instances() -> dict[str, Message]:
+def golden_instances(without: Collection[tuple[str, str]] = ()) -> dict[str, Message]:
+    def example(cls: type[Any]) -> Any:
+        return Examples(without).of(cls)
+
     plain: dict[str, Message] = {
-        cls.__name__: Examples().of(cls) for cls in MESSAGES if cls not in (messages.Calls, messages.Answers)
+        cls.__name__: example(cls) for cls in MESSAGES if cls not in (messages.Calls, messages.Answers)
     }
     calls = {
-        f"Calls/{cls.__name__}": messages.Calls(300, 200, [messages.Call(201, Examples().of(cls))])
-        for cls in OPERATIONS
+        f"Calls/{cls.__name__}": messages.Calls(300, 200, [messages.Call(201, example(cls))]) for cls in OPERATIONS
     }
-    answers = {
-        f"Answers/{cls.__name__}": messages.Answers(7, [messages.Answer(201, Examples().of(cls))]) for cls in RESULTS
-    }
+    answers = {f"Answers/{cls.__name__}": messages.Answers(7, [messages.Answer(201, example(cls))]) for cls in RESULTS}
     return {**plain, **calls, **answers}
 
 
@@ -124,22 +133,17 @@ def test_the_bytes_of_every_message_are_those_of_version_2() -> None:
     assert golden_bytes() == json.loads(GOLDEN.read_text())
 
 
-def _as_in_version_1(message: Message) -> Message:
-    """Without what was appended to values inside since."""
-    match message:
-        case messages.Answers(answers=[messages.Answer(result=operations.HealthReport() as report) as answer]):
-            report = msgspec.structs.replace(report, catalog="", catalog_at_risk=False)
-            return msgspec.structs.replace(message, answers=[msgspec.structs.replace(answer, result=report)])
-    return message
-
-
 def test_the_bytes_of_version_1_mean_what_they_meant() -> None:
-    now = golden_instances()
-    for name, text in json.loads(GOLDEN_1.read_text()).items():
-        data = bytes.fromhex(text)
-        appended = fields(type(now[name]))[len(msgspec.msgpack.decode(data)) - 1 :]
-        then = msgspec.structs.replace(now[name], **{each.name: each.default for each in appended})
-        assert CODEC.decode(data) == _as_in_version_1(then)
+    meant = golden_instances(APPENDED_SINCE_1)
+    written = {name: CODEC.decode(bytes.fromhex(text)) for name, text in json.loads(GOLDEN_1.read_text()).items()}
+    assert written == {name: meant[name] for name in written}
+
+
+def test_an_operation_says_since_which_version_it_is_there() -> None:
+    """Older masters are not asked for it."""
+    first = {name.removeprefix("Calls/") for name in json.loads(GOLDEN_1.read_text()) if name.startswith("Calls/")}
+    assert {cls.__name__ for cls in OPERATIONS if cls.since == 1} == first
+    assert max(cls.since for cls in OPERATIONS) <= messages.PROTOCOL_VERSION
 
 
 @pytest.mark.parametrize("name", sorted(golden_instances()))

@@ -153,6 +153,31 @@ def test_equal_chunks_have_equal_shards_whatever_buffer_they_are_in(name: str) -
             assert erasure.rebuild(left, 0, code, length) == shards[0]
 
 
+@given(code=codes, length=st.integers(1, 3000))
+def test_one_shard_made_alone_is_that_of_all(code: Redundancy, length: int) -> None:
+    chunk = content("alone", length)
+    assert [bytes(erasure.shard(chunk, index, code)) for index in range(code.shards)] == shards_of(chunk, code)
+
+
+def test_to_make_a_shard_with_the_chunks_own_bytes_nothing_is_coded(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = parse_redundancy("ec=4+2")
+    chunk = content("own", 1000)
+    shards = shards_of(chunk, code)
+    monkeypatch.setattr(erasure, "_driver", None)
+    assert [bytes(erasure.shard(chunk, index, code)) for index in range(4)] == shards[:4]
+
+
+@pytest.mark.parametrize("name", ["ec=2+1", "ec=3+4", "ec=11+3", "ec=12+4"])
+def test_what_is_coded_step_by_step_is_what_is_coded_at_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = parse_redundancy(name)
+    for length in (122_880, 122_881, 300_001, 1 << 20):
+        chunk = content(f"steps {length}", length)
+        shards = shards_of(chunk, code)
+        with monkeypatch.context() as patch:
+            patch.setattr(erasure, "_STEP_BYTES", 1 << 30)
+            assert shards_of(chunk, code) == shards
+
+
 def test_no_header_of_the_library_is_in_a_shard() -> None:
     """It would make the shards of equal bytes differ from one version of the library to another."""
     code = parse_redundancy("ec=4+2")

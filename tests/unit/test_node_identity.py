@@ -155,7 +155,7 @@ def test_any_flipped_byte_is_noticed(disk: SimDisk) -> None:
     data = disk.read_bytes(FILE)
     for at in range(len(data) - 1):
         disk.replace_bytes(FILE, data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
-        with pytest.raises((Corrupt, ConfigError)) as raised:
+        with pytest.raises((Corrupt, Incompatible)) as raised:
             open_(disk)
         assert raised.value.remedy
     disk.replace_bytes(FILE, data)
@@ -176,7 +176,8 @@ def test_a_newer_format_is_refused_by_name(disk: SimDisk) -> None:
     document = json.loads(disk.read_bytes(FILE))
     document["version"] = 2
     disk.replace_bytes(FILE, json.dumps(document).encode())
-    with pytest.raises(ConfigError, match="format 2, this program reads format 1"):
+    said = r"node\.json has format 2, this build reads up to format 1; upgrade the node to a build that reads format 2"
+    with pytest.raises(Incompatible, match=said):
         open_(disk)
 
 

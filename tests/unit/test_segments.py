@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.sim.disk import SimDisk, SimFile
-from dsa_zmq.errors import ConfigError
+from dsa_zmq.errors import Incompatible
 from dsa_zmq.node import segments
 from dsa_zmq.node.segments import (
     ALIGN,
@@ -186,7 +186,10 @@ def test_a_file_header_comes_back_and_a_damaged_one_does_not() -> None:
 
 def test_a_segment_of_a_newer_format_is_refused_by_name() -> None:
     body = segments._FILE.pack(b"DSASEGMT", 2, 0, 1, GENERATION, 4096)
-    with pytest.raises(ConfigError, match=r"segments/00000001\.seg has segment format 2"):
+    said = (
+        r"segments/00000001\.seg has segment format 2, this build reads format 1; upgrade the node .* segment format 2"
+    )
+    with pytest.raises(Incompatible, match=said):
         decode_file_header(segments._sealed(body), "segments/00000001.seg")
 
 

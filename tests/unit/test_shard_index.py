@@ -94,7 +94,7 @@ def test_an_index_of_the_version_before_is_made_anew() -> None:
     index.complete()
     index._db.execute("UPDATE meta SET value = 1 WHERE name = 'version'")
     index.close()
-    with pytest.raises(IndexDamaged, match="another version"):
+    with pytest.raises(IndexDamaged, match="it has version 1, this build uses version 2"):
         Index(disk, wal_pages=100)
 
 

@@ -15,7 +15,9 @@ def test_it_is_made_of_a_path_and_the_attributes_that_travel() -> None:
         chunk_count=1, redundancy="copies=2", created_ns=5,
     )  # fmt: skip
     stat = Stat(path="/a/b.csv", **msgspec.structs.asdict(attributes))
-    assert {**msgspec.structs.asdict(attributes), "path": "/a/b.csv"} == msgspec.structs.asdict(stat)
+    assert {**msgspec.structs.asdict(attributes), "path": "/a/b.csv", "missing_shards": 0} == msgspec.structs.asdict(
+        stat
+    )
     assert stat.name == "b.csv"
     assert stat.is_file
     assert not stat.is_dir

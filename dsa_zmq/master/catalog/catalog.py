@@ -191,8 +191,9 @@ def migrate(database: Database, path: str) -> None:
         found = MetaRow._make(rows[0]).number
     if found > schema.NEWEST_FORMAT:
         raise Incompatible(
-            f"catalog '{path}' has format {found}, this software knows formats up to {schema.NEWEST_FORMAT}",
-            "install the newer software again",
+            f"catalog '{path}' has format {found}, this build knows formats up to {schema.NEWEST_FORMAT}",
+            f"upgrade the master to a build that knows format {found}, such as the last one that ran on it; the way back to"
+            " this one is a backup that was made before",
             path,
         )
     if found == schema.NEWEST_FORMAT:

@@ -17,18 +17,22 @@ from dsa_zmq.master.catalog.rows import Rows
 from dsa_zmq.master.catalog.tables import CHUNKS, HORIZON, NODES, ChunkRow, PlaceRow
 from dsa_zmq.model.hashes import hashes_bytes, shard_hash
 from dsa_zmq.model.macs import receipt_mac, same
-from dsa_zmq.model.redundancy import Redundancy
+from dsa_zmq.model.redundancy import Redundancy, fewest
 from dsa_zmq.protocol.values import PlacedShard, Receipt, StagedChunk
 
 
 def check_chunks(
-    rows: Rows, facts: Facts, upload: int, chunks: Sequence[StagedChunk], redundancy: Redundancy
+    rows: Rows, facts: Facts, upload: int, chunks: Sequence[StagedChunk], redundancy: Redundancy, *, degraded: bool
 ) -> list[PlacedShard]:
     """The shards whose receipts have to be confirmed by the node's present process; empty if all is proved.
+
+    ``degraded``: the request says that fewer shards will do. Even so no chunk is taken of which one more loss would be the
+    last: an acknowledged write survives at least one, or what it was asked for with, whatever is said.
 
     Raises Denied for a receipt that proves nothing, Conflict for a chunk that may not be taken (any more).
     """
     horizon = rows.number(HORIZON)
+    least = fewest(redundancy, degraded)
     ids = [chunk.chunk for chunk in chunks]
     known = rows.get_all(CHUNKS, ids)
     if len(set(ids)) != len(ids):
@@ -39,9 +43,10 @@ def check_chunks(
             raise Conflict(f"chunk {chunk.chunk} belongs to a content already", "upload the file again")
         if chunk.chunk < horizon:
             raise Outdated(f"chunk {chunk.chunk} is from too long ago", "upload the file again")
-        if len(chunk.receipts) != redundancy.shards:
+        if not least <= len(chunk.receipts) <= redundancy.shards:
             raise Denied(
-                f"chunk {chunk.chunk} has {len(chunk.receipts)} receipts, {redundancy.name} needs {redundancy.shards}",
+                f"chunk {chunk.chunk} has {len(chunk.receipts)} receipts, {redundancy.name} needs {redundancy.shards}"
+                + (f", and at least {least} where fewer will do" if degraded else ""),
                 "store every shard before the commit",
             )
         _distinct(chunk)

@@ -65,7 +65,7 @@ def stage(rows: Rows, facts: Facts, job: Request, op: Stage) -> Staged | Confirm
         if not _is_same_page(rows, page, op.chunks):
             raise Conflict(f"page {op.page} of this upload is staged with other chunks", "upload the file again")
         return Staged(op.upload, op.page)
-    confirm = check_chunks(rows, facts, op.upload, op.chunks, redundancy)
+    confirm = check_chunks(rows, facts, op.upload, op.chunks, redundancy, degraded=op.degraded)
     if confirm:
         return Confirm(confirm, [], [], 0)
     next_seq(rows)
@@ -112,7 +112,7 @@ def commit(rows: Rows, facts: Facts, job: Request, op: Commit) -> Found | Confir
     length = check_form(op.chunks, op.chunk_bytes, redundancy, may_be_short=True)
     staged = upload or UploadRow(op.upload, op.chunk_bytes, name, 0, 0, 0, 0)
     _check_complete(op, staged, length)
-    confirm = check_chunks(rows, facts, op.upload, op.chunks, redundancy)
+    confirm = check_chunks(rows, facts, op.upload, op.chunks, redundancy, degraded=op.degraded)
     if confirm:
         return Confirm(confirm, [], [], 0)
     add_chunks(rows, op.chunks, redundancy)

@@ -8,6 +8,7 @@ from dsa_zmq.sim.scenarios.answers import ANSWER
 from dsa_zmq.sim.scenarios.calm import CALM, MEETING
 from dsa_zmq.sim.scenarios.codes import CODES
 from dsa_zmq.sim.scenarios.counted import COMMIT, COUNT
+from dsa_zmq.sim.scenarios.degraded import DEGRADED
 from dsa_zmq.sim.scenarios.disks import ROT, SYNC
 from dsa_zmq.sim.scenarios.everything import EVERYTHING
 from dsa_zmq.sim.scenarios.growing import GROWING
@@ -33,6 +34,6 @@ SCENARIOS: tuple[Scenario, ...] = (
     CALM, MEETING, STORM, POWER, ANSWER, COMMIT, COUNT, NODE, MASTER, LINK, INCARNATION, OLDER, EMPTY, STALE, LYING, ROT,
     SYNC, UNMOUNTED, AHEAD, COMPACTION, FULL, LATE, *REPAIR, *INVENTORIES,
     *NOTICED, *ROTTING, *GROWING, *SPREADING, *REMOVING, *MOVING, *HELD, *RESUMING, ZONES, EVERYTHING, TRICKLE,
-    *CODES, *LOST_MASTER,
+    *CODES, DEGRADED, *LOST_MASTER,
 )  # fmt: skip
 """All of them."""

@@ -55,6 +55,9 @@ def test_one_file_serves_all_kinds(tmp_path: Path) -> None:
         ('[node]\npath = "/n"\n[node.care]\nscrub_bytes_s = "fast"\n', r"line 4: .*scrub_bytes_s: 'fast' is not a"),
         ("[node]\ncare = 5\n", r"line 2: care: expected object"),
         ("[master.healing]\nprobe_s = inf\n", r"line 2: .*probe_s: 'inf' is not a number"),
+        ("[master.catalog]\nlevel = 3\n", r"line 2: \[master\.catalog\]: there is no 'level'"),
+        ('[master.catalog]\ncopies = "yes"\n', r"line 2: .*no way to keep copies"),
+        ("[master.catalog]\nlag_s = 0\n", r"line 2: .*lag_s must be more than 0"),
         ("[master.healing]\nprobe_s = nan\n", r"line 2: .*probe_s: 'nan' is not a number"),
     ],
 )
@@ -89,11 +92,13 @@ def test_files_that_are_no_configuration_are_refused(tmp_path: Path) -> None:
 def test_every_option_can_be_given_in_a_file(tmp_path: Path, kind: type[Options]) -> None:
     section = {MasterOptions: "master", NodeOptions: "node", LocalOptions: "cluster"}[kind]
     known = {"dir": "/d", "path": "/d", "bind": "127.0.0.1", "advertise": "h:1", "redundancy": "copies=2"}
+    known |= {"catalog_copies": "async", "catalog_history": "2h"}
     known |= {"placement": "chained", "master": "h", "capacity": "1GB", "reserve": "1GB", "nodes": 4}
+    known |= {"catalog_copies": "async", "catalog_history": "2h"}
     known |= {"insecure": True, "metrics": 0, "heartbeat_s": 1.0, "suspect_s": 2.0, "down_s": 3.0}
     lines = [f"[{section}]"]
     for name in kind.__struct_fields__:
-        if name in ("healing", "care"):  # sections of their own
+        if name in ("healing", "care", "catalog"):  # sections of their own
             continue
         value = known.get(name, 7 if "port" in name or name.endswith(("_s", "_bytes")) else "x")
         lines.append(f"{name} = {msgspec.json.encode(value).decode()}")
@@ -107,6 +112,23 @@ def test_times_and_limits_of_healing_are_those_of_the_file_and_else_go_with_the_
     assert (got.storm_hold_s, got.node_bytes_s) == (7.0, 50_000_000)
     assert got.degraded_delay_s == HealingPace().degraded_delay_s / 2
     assert got.move_bytes == HealingPace().move_bytes
+
+
+def test_how_the_catalog_is_kept_is_as_the_file_and_first_the_line_say(tmp_path: Path) -> None:
+    text = '[master]\ndir = "/d"\n[master.catalog]\ncopies = "async"\nlag_s = 0.5\nhistory = "2d"\n'
+    file = write(tmp_path / "dsa.toml", text)
+    got = options(MasterOptions, {}, file).care()
+    assert (got.copies, got.lag_s, got.history, got.unprotected_after_s) == ("async", 0.5, 172_800.0, 5.0)
+    got = options(MasterOptions, {"catalog_copies": "off", "catalog_history": "15 min"}, file).care()
+    assert (got.copies, got.lag_s, got.history) == ("off", 0.5, 900.0)
+    assert options(LocalOptions, {"catalog_copies": "async"}).care().copies == "async"
+
+
+@pytest.mark.parametrize("option", [{"catalog_copies": "always"}, {"catalog_history": "an hour"}])
+@pytest.mark.parametrize("kind", [MasterOptions, LocalOptions])
+def test_nonsense_about_the_catalog_is_refused(kind: type[Options], option: dict[str, str]) -> None:
+    with pytest.raises(Invalid, match=r"no way to keep copies|is not a time"):
+        options(kind, {"dir": "/d", **option})
 
 
 def test_how_a_node_looks_after_its_disk_is_as_the_file_says(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dsa_zmq.directory import MARKER, open_directory, owner_of
-from dsa_zmq.errors import ConfigError
+from dsa_zmq.errors import ConfigError, Incompatible
 
 
 def test_a_missing_directory_is_made_and_locked(tmp_path: Path) -> None:
@@ -91,7 +91,9 @@ def test_a_damaged_marker_says_how_to_mend_it(tmp_path: Path) -> None:
 
 def test_a_layout_from_the_future_asks_for_a_newer_version(tmp_path: Path) -> None:
     (tmp_path / MARKER).write_text('{"kind": "node", "format": 99}')
-    with pytest.raises(ConfigError, match="layout 99"):
+    with pytest.raises(
+        Incompatible, match="layout 99, this build reads up to layout 1; upgrade the node to a build that"
+    ):
         open_directory(tmp_path, "node")
 
 

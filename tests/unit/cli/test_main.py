@@ -161,9 +161,12 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
     import dsa_zmq
+    from dsa_zmq.master.catalog.schema import NEWEST_FORMAT
+    from dsa_zmq.protocol.messages import PROTOCOL_VERSION
 
     assert main(["--version"]) == 0
-    assert capsys.readouterr().out == f"dsa {dsa_zmq.__version__}\n"
+    speaks = f"protocol {PROTOCOL_VERSION}, catalog format {NEWEST_FORMAT}"
+    assert capsys.readouterr().out == f"dsa {dsa_zmq.__version__} ({speaks})\n"
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from blake3 import blake3
 from actors.core import Message
 from dsa_zmq.model import erasure
 from dsa_zmq.model.hashes import chunk_hash, hashes_bytes, shard_hash
-from dsa_zmq.model.redundancy import Redundancy, kept_as, parse_redundancy
+from dsa_zmq.model.redundancy import Redundancy, fewest, kept_as, parse_redundancy
 from dsa_zmq.protocol import operations as op
 from dsa_zmq.protocol.messages import Answer, Answers, Calls, Hello, Welcome
 from dsa_zmq.protocol.values import (
@@ -62,6 +62,7 @@ class ModelMaster:
         self.slots_last_ms = 60_000
         self.given: set[int] = set()  # slots
         self.returned: set[int] = set()
+        self.down: set[int] = set()  # nodes that it knows to be
 
     def handle(self, message: Message, payload: list[bytes]) -> tuple[Message, list[bytes]] | None:
         if isinstance(message, Hello):
@@ -119,7 +120,7 @@ class ModelMaster:
         return [NodeAddress(node.number, node.address, node.incarnation, f"n{node.number}") for node in nodes]
 
     def choose(self, count: int, barred: set[int], avoid: list[int]) -> list[int]:
-        usable = [number for number in self.world.nodes if number not in barred]
+        usable = [number for number in self.world.nodes if number not in barred | self.down]
         good = [number for number in usable if number not in avoid]
         rest = [number for number in usable if number in avoid]
         self.world.rng.shuffle(good)
@@ -132,11 +133,11 @@ class ModelMaster:
             name = kept_as(name, operation.lengths[0], operation.chunk_bytes)
         upload = self.uploads.setdefault(number, _Upload(redundancy=name))
         assert upload.redundancy == name, "the redundancy changed within an upload"
-        shards = parse_redundancy(name).shards
+        redundancy = parse_redundancy(name)
         plans = []
         for length in operation.lengths:
-            chosen = self.choose(shards, set(), operation.avoid)
-            if len(chosen) < shards:
+            chosen = self.choose(redundancy.shards, set(), operation.avoid)
+            if len(chosen) < fewest(redundancy, operation.degraded):
                 return Failure("too-few-nodes", "too few nodes")
             chunk = next(self.ids)
             upload.plans[chunk], upload.lengths[chunk] = dict(enumerate(chosen)), length
@@ -187,15 +188,18 @@ class ModelMaster:
         answer = [Place(node, shard.index, b"m" * 16) for shard, node in places]
         return op.Reallocated(answer, self.addresses(), 0)
 
-    def check(self, number: int, name: str, chunks: list[StagedChunk]) -> op.Result | None:
+    def check(self, number: int, operation: op.Stage | op.Commit) -> op.Result | None:
         """Confirm if receipts are of earlier incarnations; Denied if they are wrong."""
         assert number not in self.returned, "a slot was used that had been returned"
         assert number not in self.contents, "an upload is published twice"
         stale: list[PlacedShard] = []
-        redundancy = parse_redundancy(name)
-        for chunk in chunks:
-            assert len({receipt.node for receipt in chunk.receipts}) == len(chunk.receipts) == redundancy.shards
-            assert {receipt.index for receipt in chunk.receipts} == set(range(redundancy.shards))
+        redundancy = parse_redundancy(operation.redundancy)
+        for chunk in operation.chunks:
+            assert len({receipt.node for receipt in chunk.receipts}) == len(chunk.receipts)
+            assert len(chunk.receipts) >= fewest(redundancy, operation.degraded)
+            indexes = {receipt.index for receipt in chunk.receipts}
+            assert len(indexes) == len(chunk.receipts)
+            assert indexes <= set(range(redundancy.shards))
             assert len(chunk.hash) == hashes_bytes(redundancy)
             for receipt in chunk.receipts:
                 node = self.world.nodes[receipt.node]
@@ -215,7 +219,7 @@ class ModelMaster:
             return Failure("conflict", "upload expired")
         assert len(operation.chunks) == PAGE_CHUNKS, "a staged page is full"
         if operation.page not in upload.pages:
-            confirm = self.check(operation.upload, operation.redundancy, operation.chunks)
+            confirm = self.check(operation.upload, operation)
             if confirm is not None:
                 return confirm
             upload.pages[operation.page] = operation.chunks
@@ -236,7 +240,7 @@ class ModelMaster:
             upload = self.uploads.get(operation.upload)
             if upload is None:
                 return Failure("outdated", "upload expired")
-            confirm = self.check(operation.upload, operation.redundancy, operation.chunks)
+            confirm = self.check(operation.upload, operation)
             if confirm is not None:
                 return confirm
             rows = [row for page in sorted(upload.pages) for row in upload.pages[page]] + operation.chunks

@@ -175,6 +175,94 @@ def test_a_shard_that_is_there_is_not_asked_for_at_another_node() -> None:
     assert go_on(code) == [2]
 
 
+def twice(*nodes_of: tuple[int, int], **options: tuple[int, int]) -> Gathering:
+    """A chunk whose shards are on these nodes: (node, shard index)."""
+    places = [Place(node, index, b"") for node, index in nodes_of]
+    return Gathering(1, 0, ChunkPlaces(7, LENGTH, HASHES, places), CODE, 0, **options)
+
+
+def read_of(code: Gathering, node: int, index: int) -> Read:
+    return Read(1, (0, index), node, code.shard_bytes, None)  # type: ignore[arg-type]
+
+
+def test_for_a_late_shard_another_holder_of_the_same_is_asked_before_parity() -> None:
+    code = twice((1, 0), (2, 1), (5, 1), (3, 2), (4, 3))
+    assert go_on(code) == [1, 2]
+    code.is_late(2)
+    assert go_on(code) == [5]
+    code.is_late(5)
+    assert go_on(code) == [3]
+    keep(code, 1)
+    (join,) = keep(code, 5)
+    assert isinstance(join, Join)
+    assert sorted(join.shards) == [0, 1]
+
+
+def test_a_shard_that_comes_twice_counts_once() -> None:
+    code = twice((1, 0), (2, 1), (5, 1), (3, 2))
+    go_on(code)
+    code.is_late(2)
+    assert go_on(code) == [5]
+    assert keep(code, 2) == []
+    code.fail(1, "unavailable")
+    assert go_on(code) == [3], "what the second holder has is here already"
+    again = read_of(code, 5, 1)
+    assert code.came(again, b"x") == [Release(again)]
+    assert code.at_work
+    code.fail(3, "unavailable")
+    assert not code.at_work
+
+
+WITHIN = {"within": (10, 20)}  #: bytes of the first of two shards
+
+
+def test_for_some_bytes_only_the_shards_that_have_them_are_asked() -> None:
+    code = twice((1, 0), (2, 1), (3, 2), (4, 3), **WITHIN)
+    assert go_on(code) == [1]
+    assert not code.has_own
+    assert keep(code, 1) == []
+    assert code.has_own
+    assert code.own() == (0, [b"\1"])
+    assert go_on(code) == []
+    last = twice((1, 0), (2, 1), (3, 2), (4, 3), within=(64, LENGTH))
+    assert go_on(last) == [2]
+    assert twice((1, 0), (2, 1), (3, 2), within=(63, 65)).go_on(Suspicion(), 0) != []
+    both = twice((1, 0), (2, 1), (3, 2), within=(63, 65))
+    assert go_on(both) == [1, 2]
+
+
+def test_if_such_a_shard_cannot_be_had_as_many_are_asked_as_make_the_chunk() -> None:
+    gone = twice((2, 1), (3, 2), (4, 3), **WITHIN)
+    assert go_on(gone) == [2, 3]
+    failed = twice((1, 0), (2, 1), (3, 2), (4, 3), **WITHIN)
+    go_on(failed)
+    failed.fail(1, "corrupt")
+    assert go_on(failed) == [2, 3]
+    keep(failed, 2)
+    (join,) = keep(failed, 3)
+    assert isinstance(join, Join)
+    suspicion = Suspicion()
+    suspicion.accuse(1, 0)
+    suspected = twice((1, 0), (2, 1), (3, 2), (4, 3), **WITHIN)
+    assert go_on(suspected, suspicion) == [2, 3]
+    behind = twice((2, 1), (3, 2), (4, 3), (1, 0), **WITHIN)
+    assert go_on(behind) == [2, 3], "the master takes that node for dead"
+
+
+def test_a_late_shard_with_the_bytes_may_still_be_the_first() -> None:
+    code = twice((1, 0), (2, 1), (3, 2), (4, 3), **WITHIN)
+    go_on(code)
+    code.is_late(1)
+    assert go_on(code) == [2, 3]
+    keep(code, 2)
+    assert keep(code, 1) == []
+    assert code.has_own
+    held = twice((1, 0), (5, 0), (2, 1), (3, 2), **WITHIN)
+    go_on(held)
+    held.is_late(1)
+    assert go_on(held) == [5]
+
+
 def test_shards_that_do_not_make_the_chunk_are_blamed_on_parity_and_others_asked() -> None:
     code = gathering(CODE, 1, 2, 3, 4)
     go_on(code)

@@ -10,9 +10,10 @@ import threading
 
 import pytest
 
-from dsa_zmq.client import store as store_module
+from dsa_zmq.client import connector
 from dsa_zmq.client.calls import Cancel, Consumed, StartUpload
-from dsa_zmq.client.store import Store, set_connector
+from dsa_zmq.client.connector import set_connector
+from dsa_zmq.client.store import Store
 from dsa_zmq.errors import AlreadyExists, Corrupt, Invalid, IsADirectory, LocalError, NotFound
 from dsa_zmq.model.limits import MIN_CHUNK_BYTES as CHUNK
 from tests.unit.client.world import content
@@ -329,7 +330,7 @@ def test_closed_store_says_so(store):
 
 
 def test_pickled_store_connects_anew(store, monkeypatch):
-    monkeypatch.setattr(store_module, "_connector", None)
+    monkeypatch.setattr(connector, "_connector", None)
     made = []
 
     def connect_lazily(url, options):

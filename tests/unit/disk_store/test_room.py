@@ -12,14 +12,15 @@ from actors.sim.disk import SimDisk
 from dsa_zmq.errors import Corrupt, Invalid, NoSpace
 from dsa_zmq.node.disk_store import DiskStore
 from dsa_zmq.node.index_file import PATH as INDEX
-from dsa_zmq.node.segments import FILE_HEADER_BYTES, TRAILER_BYTES, record_bytes
-from dsa_zmq.node.space import MIN_WAL_PAGES, PAGE_BYTES
+from dsa_zmq.node.segments import FILE_HEADER_BYTES, TRAILER_BYTES, largest_payload, record_bytes
+from dsa_zmq.node.space import MIN_WAL_PAGES, PAGE_BYTES, SPARES
 from dsa_zmq.node.store import ShardInfo, ShardKey
 from tests.unit.disk_store.conftest import (
     CAPACITY,
     SEGMENT,
     contents,
     crash,
+    drop,
     image,
     lose_index,
     open_store,
@@ -150,3 +151,45 @@ def test_a_store_opens_and_drops_on_a_full_disk(disk: SimDisk, power: bool) -> N
     assert store.drop(held) == held
     lose_index(disk)
     assert contents(crash(disk, power=power)) == {}
+
+
+@pytest.mark.parametrize(
+    "sizes", [(SEGMENT, 4 * SEGMENT), (4 * SEGMENT, SEGMENT), (SEGMENT, 4 * SEGMENT, 16 * SEGMENT)]
+)
+@pytest.mark.parametrize("power", [False, True])
+def test_segments_of_another_size_than_before_take_all_that_fits_into_them(
+    disk: SimDisk, sizes: tuple[int, ...], power: bool
+) -> None:
+    """The spares that the start before has preallocated are of its size."""
+    stored: dict[ShardKey, bytes] = {}
+    for turn, segment_bytes in enumerate(sizes):
+        store = open_store(disk, capacity=16 * CAPACITY, segment_bytes=segment_bytes)
+        large = largest_payload(segment_bytes)
+        new = [shard(10 * turn + at, size) for at, size in enumerate((large, 10, large // 2, large, 300), 1)]
+        put_all(store, *new[:2])
+        put_all(store, *new[2:])
+        stored |= {it.key: bytes(it.data) for it in new}
+        assert contents(store) == stored
+        if power:
+            disk.power_loss()
+        else:
+            store.close()
+    store = open_store(disk, capacity=16 * CAPACITY, segment_bytes=sizes[-1])
+    assert contents(store) == stored
+    drop(store, *(key.chunk for key in stored))
+    store.close()
+    open_store(disk, capacity=16 * CAPACITY, segment_bytes=sizes[-1]).close()
+    assert len(segments(disk)) <= SPARES + 1, "empty ones are unlinked"
+
+
+def test_spares_that_are_too_short_do_not_let_a_full_store_grow(disk: SimDisk) -> None:
+    store = open_store(disk)
+    fill(store)
+    store.close()
+    store = open_store(disk, segment_bytes=4 * SEGMENT)
+    before = contents(store)
+    (outcome,) = store.put([shard(99_999, 2 * SEGMENT)])
+    assert isinstance(outcome, NoSpace)
+    assert contents(store) == before
+    drop(store, *(key.chunk for key in before))
+    put_all(store, shard(99_999, 2 * SEGMENT))

@@ -87,7 +87,12 @@ def test_slots_where_a_code_is_asked_for_are_of_the_copies_that_small_files_are_
     ("nodes", "message", "remedy"),
     [
         (4, "ec=4+2 needs 6 nodes, 4 are up", "start 2 more nodes, or use ec=2+1 or copies=2"),
-        (5, "ec=4+2 needs 6 nodes, 5 are up", "start another node, or use ec=2+1 or copies=2"),
+        (
+            5,
+            "ec=4+2 needs 6 nodes, 5 are up",
+            "start another node, or use ec=2+1 or copies=2, or store it with 5 of its 6 shards for now: --degraded "
+            "(degraded=True)",
+        ),
         (2, "ec=4+2 needs 6 nodes, 2 are up", "start 4 more nodes, or use copies=2"),
         (1, "ec=4+2 needs 6 nodes, 1 is up", "start 5 more nodes, or use copies=1"),
         (0, "ec=4+2 needs 6 nodes, 0 are up", "start 6 more nodes"),

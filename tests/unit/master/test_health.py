@@ -44,6 +44,25 @@ def test_what_is_wrong_is_said_worst_first_with_a_remedy() -> None:
     assert "EIO on sync" in said[1]
 
 
+def test_builds_that_differ_are_said_for_as_long_as_they_do() -> None:
+    """A node that this master has not heard yet may run any."""
+    table = Members(3 * SECOND, 10 * SECOND)
+    rows = [node_row(node, incarnation=1, host=f"h{node}", path=f"/d{node}", disk=f"n{node}") for node in (1, 2, 3)]
+    table.load([rows[2]], 0)
+    for row in rows[:2]:
+        register(table, row, version=1)
+    table.heartbeat(Heartbeat(3, 1, 1, 0, 0, 0, 0), 0)
+    assert [(info.software, info.protocol) for info in table.describe(0)] == [("", 1), ("", 1), ("", 0)]
+    assert not any("builds" in sentence for sentence in notes(table, 0, "copies=2"))
+    register(table, rows[1], version=2, software="dsa-zmq 0.2.0")
+    said = [sentence for sentence in notes(table, 0, "copies=2") if "builds" in sentence]
+    assert len(said) == 1
+    assert "(n1: an earlier build, protocol 1; n2: dsa-zmq 0.2.0, protocol 2)" in said[0]
+    for row in rows:
+        register(table, row, version=2, software="dsa-zmq 0.2.0")
+    assert notes(table, 0, "copies=2") == []
+
+
 def test_zones_that_are_too_few_are_said() -> None:
     table = members("a", "b", "c")
     for state, zone in zip(table, ("east", "east", "west"), strict=True):

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
+import pytest
+
 from dsa_zmq.master.catalog.log_jobs import BeginVolume, ReadLog
 from dsa_zmq.protocol.values import Failure
+from dsa_zmq.protocol.volumes import Shipped
 from tests.unit.master.harbour import MS, SECOND, Harbour, Log
 
 
@@ -159,6 +163,18 @@ def test_nodes_that_come_and_go_do_not_make_a_storm_of_snapshots() -> None:
     assert harbour.count(BeginVolume) - begun <= 5 + 1200 // 30
 
 
+def test_copies_that_go_bad_again_and_again_do_not_make_a_storm_of_snapshots() -> None:
+    harbour = settled()
+    begun, seconds = harbour.count(BeginVolume), 600
+    for _ in range(seconds):  # each new volume is damaged as soon as it is there: the next is always wanted at once
+        for keeper in harbour.keepers.values():
+            for kept in keeper.volumes.values():
+                kept.damage = "a record is damaged"
+        harbour.change()
+        harbour.wait(1)
+    assert 10 < harbour.count(BeginVolume) - begun <= 5 + seconds // 30
+
+
 def test_a_damaged_copy_leads_to_a_new_volume() -> None:
     harbour = settled()
     for kept in harbour.keepers[2].volumes.values():
@@ -266,6 +282,21 @@ def test_copies_of_another_history_do_not_count() -> None:
     harbour.wait(5)
     assert harbour.count(BeginVolume) == 2
     assert harbour.ship.safe == position
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 1000])
+def test_two_nodes_that_tell_of_another_history_make_nothing_safe(ahead: int) -> None:
+    """As after a start on an old copy of the master's disk: they are ahead of it, or as far with other records."""
+    harbour = settled()
+    position = harbour.change()
+    safe = harbour.ship.safe
+    assert harbour.ship.current is not None
+    for node in (1, 2):
+        honest = harbour.keepers[node].state(harbour.ship.current.volume)
+        told = msgspec.structs.replace(honest, position=position + ahead, hash=b"x" * 32)
+        harbour.ship.shipped(node, Shipped(harbour.ship._number, told), harbour.at)
+        harbour.ship.check_invariants()
+    assert harbour.ship.safe == safe < position
 
 
 def test_after_a_restore_no_earlier_volume_goes_on() -> None:
