@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from actors.core import Actor, Channel, Context, Message, Peer, Token
-from dsa_zmq.errors import Conflict, DSAError, Invalid, NotFound, Unavailable
+from dsa_zmq.errors import Conflict, DSAError, Invalid, NotFound, Overloaded, Unavailable
 from dsa_zmq.master.calls import failure
 from dsa_zmq.master.catalog.rebuild import Preview, Rebuilt, Restoration
 from dsa_zmq.master.catalog.tables import StoreRow
@@ -113,7 +113,7 @@ class RestoreActor(Actor):
                 case Register():
                     self._on_register(ctx, sender, message)
                 case Hello():
-                    why = Unavailable("a lost master is being restored here", "try again when it has been started")
+                    why = Overloaded("a lost master is being restored here", "try again later")  # so clients wait
                     ctx.send(sender.address, Refused(message.number, failure(why)))
                 case Claimed():
                     self._on_claimed(message, ctx.now_ns())

@@ -81,7 +81,7 @@ def is_present(
     rows: Rows, facts: Facts, upload: int, chunk: StagedChunk, receipt: Receipt, redundancy: Redundancy
 ) -> bool:
     """Whether the receipt is of the present process of a node of the cluster; Denied unless the node wrote it, for exactly
-    this."""
+    this; Outdated if that cannot be told any more."""
     node = rows.get(NODES, receipt.node)
     if node is None:
         raise _denied(chunk, receipt, "that node is not in the cluster")
@@ -93,6 +93,8 @@ def is_present(
         shard_hash=shard_hash(chunk.hash, receipt.index),
     )  # fmt: skip
     if not same(receipt.mac, expected):
+        if facts.is_of_lost_key(chunk.chunk):
+            raise Outdated(f"chunk {chunk.chunk} was stored before the catalog was restored", "upload the file again")
         raise _denied(chunk, receipt, "the node did not write it for this")
     return receipt.incarnation == node.incarnation and not node.removed
 
