@@ -370,8 +370,10 @@ class Shipping:
         volume = self.next
         if volume is None:
             return
-        for node in volume.forget_parts(at.served_ns):
+        others = any(not each.why_not and node not in volume.copies for node, each in self.nodes.items())
+        for node in volume.give_up_slow(at.served_ns, others=others):
             self.pace.avoid(node, at)
+        volume.forget_parts()
         good = list(volume.good())
         before = len(list(self.current.good())) if self.current is not None else 0
         if not good or len(good) < min(self.enough, before):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from dsa_zmq.master.catalog.log_jobs import BeginVolume, ReadLog
 from dsa_zmq.protocol.values import Failure
 from tests.unit.master.harbour import MS, SECOND, Harbour, Log
@@ -345,3 +347,37 @@ def test_pauses_between_slices_of_a_large_snapshot() -> None:
     assert harbour.ship.next is None
     assert harbour.holding(harbour.log.position) == {1, 2, 3}
     assert harbour.now_ns < 10 * SECOND
+
+
+def begun_for_one(rows: int = 3) -> Harbour:
+    """A master that has begun its first volume, of which nothing has arrived at the only node there was; that one is gone,
+    and there are others."""
+    harbour = Harbour(1, Log(rows)).start()
+    harbour.cut.add(1)
+    while harbour.work():
+        pass
+    harbour.join(2)
+    harbour.join(3)
+    return harbour
+
+
+@pytest.mark.parametrize("is_noticed", [True, False])
+def test_a_snapshot_whose_nodes_take_nothing_is_given_up_for_others(is_noticed: bool) -> None:
+    harbour = begun_for_one()
+    if is_noticed:
+        harbour.leave(1)
+    harbour.come(2, 3)
+    position = harbour.change()
+    harbour.wait(20)
+    assert harbour.holding(position) == {2, 3}
+    assert harbour.ship.safe == position
+
+
+def test_a_snapshot_is_not_given_up_while_there_is_nobody_else() -> None:
+    harbour = Harbour(2).start()
+    harbour.cut |= {1, 2}  # a disk that takes half a minute for a sync, say
+    harbour.wait(30)
+    harbour.cut.clear()
+    harbour.wait(10)
+    assert harbour.count(BeginVolume) == 1
+    assert harbour.ship.current is not None
