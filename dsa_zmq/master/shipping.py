@@ -95,10 +95,15 @@ class Shipping:
         return len(self.holders()) < self.enough
 
     def is_settled(self) -> bool:
-        """Whether the current volume alone makes safe what was said to be, and no other is being begun."""
+        """Whether the current volume alone makes safe what was said to be, on nodes that can be reached, and no other is being
+        begun."""
         if self.current is None or self.next is not None or self._beginning is not None:
             return False
-        held = [copy for copy in self.current.good() if copy.usable and copy.state.position >= self._promoted]
+        held = [
+            copy
+            for copy in self.current.good()
+            if copy.usable and copy.state.position >= self._promoted and self._can(copy.node)
+        ]
         return 0 < self.enough <= len(held)
 
     def _can(self, node: int) -> bool:

@@ -381,3 +381,11 @@ def test_a_snapshot_is_not_given_up_while_there_is_nobody_else() -> None:
     harbour.wait(10)
     assert harbour.count(BeginVolume) == 1
     assert harbour.ship.current is not None
+
+
+def test_what_is_needed_is_only_there_for_sure_while_enough_can_be_reached() -> None:
+    harbour = settled(4)
+    assert harbour.ship.is_settled()
+    first, second, _ = sorted(harbour.members())
+    harbour.leave(first, second)
+    assert not harbour.ship.is_settled(), "other nodes must not remove what they have of earlier volumes"
