@@ -389,3 +389,23 @@ def test_what_is_needed_is_only_there_for_sure_while_enough_can_be_reached() -> 
     first, second, _ = sorted(harbour.members())
     harbour.leave(first, second)
     assert not harbour.ship.is_settled(), "other nodes must not remove what they have of earlier volumes"
+
+
+def test_a_node_that_has_room_again_gets_a_copy_again() -> None:
+    harbour = settled(3)
+    harbour.keepers[3].refusal = Failure("no-space", "full")
+    harbour.change()
+    harbour.wait(30)
+    harbour.keepers[3].refusal = None
+    position = harbour.change()
+    harbour.wait(600)
+    assert harbour.holding(position) == {1, 2, 3}
+
+
+@pytest.mark.slow
+def test_a_node_that_never_has_room_does_not_cause_a_snapshot_each_minute() -> None:
+    harbour = settled(3)
+    harbour.keepers[3].refusal = Failure("no-space", "full")
+    harbour.change()
+    harbour.wait(4 * 3600, 1)
+    assert harbour.count(BeginVolume) <= 12
