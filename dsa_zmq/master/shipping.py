@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dsa_zmq import __version__
 from dsa_zmq.master.catalog.log_jobs import BeginVolume, LogState, ReadLog, Slice, TrimLog, VolumeBegun
 from dsa_zmq.master.desk import Moment
-from dsa_zmq.master.ship_copy import MESSAGE_BYTES, RETRY_FIRST_NS, ShipCopy
+from dsa_zmq.master.ship_copy import MESSAGE_BYTES, NO_ROOM, RETRY_FIRST_NS, ShipCopy
 from dsa_zmq.master.ship_effects import Ask, Effect, Send, Wake
 from dsa_zmq.master.ship_pace import ShipPace
 from dsa_zmq.master.ship_set import ShipNode, choose, enough, wanted
@@ -95,10 +95,14 @@ class Shipping:
         return len(self.holders()) < self.enough
 
     def is_settled(self) -> bool:
-        """Whether the current volume alone makes safe what was said to be, and no other is being begun."""
+        """Whether the current volume alone makes safe what was said to be, on nodes in reach, and no other is begun."""
         if self.current is None or self.next is not None or self._beginning is not None:
             return False
-        held = [copy for copy in self.current.good() if copy.usable and copy.state.position >= self._promoted]
+        held = [
+            copy
+            for copy in self.current.good()
+            if copy.usable and copy.state.position >= self._promoted and self._can(copy.node)
+        ]
         return 0 < self.enough <= len(held)
 
     def _can(self, node: int) -> bool:
@@ -257,6 +261,8 @@ class Shipping:
             if copy is None or message.state.volume != volume.volume:
                 continue
             if copy.take(message, self.window.hash_at, self.position, at.served_ns):
+                if copy.trouble == NO_ROOM:
+                    self.pace.avoid(node, at)
                 self._pump(volume, copy, at.served_ns)
                 if copy.trouble or volume is self.next:
                     self._after(at)
@@ -370,22 +376,24 @@ class Shipping:
         volume = self.next
         if volume is None:
             return
-        for node in volume.forget_parts(at.served_ns):
+        others = any(not each.why_not and node not in volume.copies for node, each in self.nodes.items())
+        for node in volume.give_up_slow(at.served_ns, others=others):
             self.pace.avoid(node, at)
+        volume.forget_parts()
         good = list(volume.good())
         before = len(list(self.current.good())) if self.current is not None else 0
         if not good or len(good) < min(self.enough, before):
             self.next = None
         elif volume.is_read and all(copy.usable for copy in good):
             self.current, self.next = volume, None
-            self.pace.settled()
+            self.pace.settled(copy.node for copy in good)
             self._settle()
             self._promoted = self.safe
         elif volume.snapshot_bytes < UNPAUSED_BYTES or at.served_ns >= self._slice_ns or self.is_thin():
             self._read_slice(at)
 
     def _begin(self, at: Moment) -> None:
-        candidates = self.pace.candidates(self.nodes.values(), self.current, at)
+        candidates = self.pace.candidates(self.nodes.values(), at)
         self._beginning = choose(candidates, self.wanted, self.current.copies if self.current is not None else ())
         self._effects.append(Ask(("begin",), BeginVolume(at.wall_ns, f"dsa-zmq {__version__}")))
 
