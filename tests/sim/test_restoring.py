@@ -8,7 +8,7 @@ from actors.sim.faults import Faults
 from dsa_zmq.errors import Conflict, Unavailable
 from dsa_zmq.master import restore_reading
 from dsa_zmq.master.catalog.catalog import CATALOG_FILE, Catalog
-from dsa_zmq.master.restore_events import Came, Failed, Waiting
+from dsa_zmq.master.restore_events import Came, Failed, Planned, Waiting
 from dsa_zmq.master.restore_plan import TERM_MARGIN
 from tests.sim.inn import SECOND, TABLES, Inn, Lost, restored, state_of
 from tests.unit.catalog.scribe import busy
@@ -90,6 +90,34 @@ def test_another_holder_is_read_when_bytes_are_damaged(lost: Lost) -> None:
     assert restored(inn) == lost.rows()
 
 
+def test_nothing_older_is_restored_because_those_who_have_the_newest_are_silent(lost: Lost) -> None:
+    inn = lost.inn()
+    for guest in inn.guests.values():
+        guest.mute[2] = 0
+    inn.start()
+    failed = inn.failure()
+    assert "volume 2 cannot be read: n0, n1, n2 did not answer" in failed.error.message
+    assert all(guest.promised == [] for guest in inn.guests.values())
+
+
+def test_what_one_holder_had_damaged_does_not_count_against_the_next(
+    lost: Lost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(restore_reading, "PIECE_BYTES", 1000)
+    inn = lost.inn(faults=Faults(slow_batch=1.0, slow_batch_ns=9 * SECOND))
+    del inn.guests["n2"].volumes[2]
+    guest = inn.guests["n0"]
+    data = bytearray(guest.volumes[2])
+    guest.states[2], guest.mute[2] = state_of(bytes(data)), 4000
+    data[3500] ^= 4
+    guest.volumes[2] = bytes(data)
+    inn.start(wait_s=600)
+    inn.sim.run_until(lambda: inn.of(Planned) or inn.of(Failed), 3000 * SECOND)
+    assert "cannot be read from n0: it does not answer" in inn.notes
+    assert "from n1" not in inn.notes
+    assert inn.planned().preview.position == lost.scribe.position
+
+
 def test_what_is_before_the_damage_is_used_when_all_copies_have_one(lost: Lost) -> None:
     inn = lost.inn()
     last = lost.volume.log[-2].data
@@ -139,6 +167,45 @@ def test_what_a_node_got_between_plan_and_claim_is_restored_too(lost: Lost) -> N
     inn.go()
     assert "has got more meanwhile" in inn.notes
     assert restored(inn) == lost.rows()
+
+
+def test_a_node_that_is_known_only_now_has_to_promise_too(lost: Lost) -> None:
+    inn = lost.inn()
+    inn.start()
+    inn.planned()
+    row = lost.kit.register("n3")
+    lost.scribe.note()
+    busy(lost.kit, lost.scribe, 1)
+    newer = lost.volume.data()
+    guest = inn.guests["n1"]
+    guest.on_promise = lambda: guest.hold(newer) and None  # type: ignore[method-assign,func-returns-value]
+    new = inn.guest("n3", row.node, lost.cluster, store=row.store_id)
+    new.claims = False
+    inn.sim.run_until(lambda: Came("n3", 0) in inn.events)
+    with pytest.raises(Unavailable, match="do not answer any more: n3"):
+        inn.go()
+    assert "has got more meanwhile" in inn.notes
+    assert not inn.disk.exists(CATALOG_FILE)
+
+
+def test_no_less_is_restored_than_was_planned(lost: Lost) -> None:
+    inn = lost.inn()
+    older = lost.old.data()[: -len(b"".join(record.data for record in lost.old.log[-5:]))]
+    inn.start()
+    inn.planned()
+    busy(lost.kit, lost.scribe, 3)
+    newer = lost.volume.data()
+
+    def spoil() -> None:
+        for name, guest in inn.guests.items():
+            guest.states[2] = state_of(newer)
+            guest.volumes[2] = b"rot of " + name.encode() + newer[9:]
+            guest.hold(older)
+
+    inn.guests["n2"].on_promise = spoil  # type: ignore[method-assign]
+    with pytest.raises(Unavailable, match="can be read no more"):
+        inn.go()
+    assert not inn.disk.exists(CATALOG_FILE)
 
 
 # --- nodes that are missing -------------------------------------------------------------------------------------------
