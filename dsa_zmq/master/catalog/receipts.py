@@ -4,6 +4,9 @@ A receipt is a node's word, keyed to cluster, node, store, process start, upload
 none can be forged, or used for another upload, chunk, shard or node; a node whose disk was wiped is another store with
 another key; and the word of an earlier start of the node is asked for anew, since a crash may have taken the bytes back. So
 is that of a store which another one has replaced since: nobody can give it, and the client stores that shard elsewhere.
+
+Uploads go on over a restore of the master, too. Its secret is not restored, so nodes have other keys then: a receipt that does
+not match, for a chunk that an earlier start of the master has allocated, is asked for anew. The node verifies what it has.
 """
 
 from __future__ import annotations
@@ -14,8 +17,9 @@ from dsa_zmq.errors import Conflict, Denied, DSAError, Invalid, Outdated
 from dsa_zmq.master.catalog.facts import Facts
 from dsa_zmq.master.catalog.places import PlaceChange, change_places
 from dsa_zmq.master.catalog.rows import Rows
-from dsa_zmq.master.catalog.tables import CHUNKS, HORIZON, NODES, ChunkRow, PlaceRow
+from dsa_zmq.master.catalog.tables import CHUNKS, HORIZON, NODES, RESTORED_NS, ChunkRow, PlaceRow
 from dsa_zmq.model.hashes import hashes_bytes, shard_hash
+from dsa_zmq.model.ids import id_floor
 from dsa_zmq.model.macs import receipt_mac, same
 from dsa_zmq.model.redundancy import Redundancy, fewest
 from dsa_zmq.protocol.values import PlacedShard, Receipt, StagedChunk
@@ -32,6 +36,7 @@ def check_chunks(
     Raises Denied for a receipt that proves nothing, Conflict for a chunk that may not be taken (any more).
     """
     horizon = rows.number(HORIZON)
+    rekeyed = id_floor(facts.term) if rows.number(RESTORED_NS) else 0
     least = fewest(redundancy, degraded)
     ids = [chunk.chunk for chunk in chunks]
     known = rows.get_all(CHUNKS, ids)
@@ -51,7 +56,7 @@ def check_chunks(
             )
         _distinct(chunk)
         for receipt in chunk.receipts:
-            if not is_present(rows, facts, upload, chunk, receipt, redundancy):
+            if not is_present(rows, facts, upload, chunk, receipt, redundancy, any_key=chunk.chunk < rekeyed):
                 confirm.append(PlacedShard(chunk.chunk, receipt.index, receipt.node))
     return confirm
 
@@ -78,10 +83,17 @@ def _distinct(chunk: StagedChunk) -> None:
 
 
 def is_present(
-    rows: Rows, facts: Facts, upload: int, chunk: StagedChunk, receipt: Receipt, redundancy: Redundancy
+    rows: Rows,
+    facts: Facts,
+    upload: int,
+    chunk: StagedChunk,
+    receipt: Receipt,
+    redundancy: Redundancy,
+    *,
+    any_key: bool = False,
 ) -> bool:
     """Whether the receipt is of the present process of a node of the cluster; Denied unless the node wrote it, for exactly
-    this."""
+    this. ``any_key``: it may have been written under another key; such a one is not present."""
     node = rows.get(NODES, receipt.node)
     if node is None:
         raise _denied(chunk, receipt, "that node is not in the cluster")
@@ -93,6 +105,8 @@ def is_present(
         shard_hash=shard_hash(chunk.hash, receipt.index),
     )  # fmt: skip
     if not same(receipt.mac, expected):
+        if any_key:
+            return False
         raise _denied(chunk, receipt, "the node did not write it for this")
     return receipt.incarnation == node.incarnation and not node.removed
 
