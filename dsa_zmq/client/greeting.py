@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from actors.core import Address
 from actors.requests import Backoff
-from dsa_zmq.errors import DSAError, Incompatible, Overloaded, from_code
+from dsa_zmq.errors import DSAError, Incompatible, Overloaded, Unavailable, from_code
 from dsa_zmq.protocol.messages import OLDEST_VERSION, PROTOCOL_VERSION, Hello, Refused, Welcome
 from dsa_zmq.protocol.versions import check_versions
 
@@ -80,9 +80,11 @@ class Greeting:
         return None
 
     def refused(self, message: Refused) -> DSAError | None:
-        """The greeting was refused. Overload passes; anything else is final."""
+        """The greeting was refused. Overload passes, and so does it that a master that we had is being restored: what it was
+        asked may be done, and its successor knows. Anything else is final."""
         if self.done or message.number != self._number:
             return None
         failure = message.failure
         error = from_code(failure.code, failure.message, failure.remedy, failure.path)
-        return None if isinstance(error, Overloaded) else error
+        passes = isinstance(error, Overloaded) or (self.welcome is not None and isinstance(error, Unavailable))
+        return None if passes else error

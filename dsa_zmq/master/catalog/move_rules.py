@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from actors.core import Job
-from dsa_zmq.errors import Denied, Outdated
+from dsa_zmq.errors import Denied
 from dsa_zmq.master.catalog.facts import Facts
 from dsa_zmq.master.catalog.places import PlaceChange, change_places, view_of
 from dsa_zmq.master.catalog.receipts import is_present
@@ -228,7 +228,7 @@ def _apply(rows: Rows, facts: Facts, node: int, arrived: Arrived) -> Applied:
     try:
         if not is_present(rows, facts, move.move, word, arrived.receipt, redundancy):
             return Applied(STALE)
-    except (Denied, Outdated):
+    except Denied:
         return Applied(REFUSED)
     assert own is None or own.state == BAD_PLACE, "no move goes where a live place is"
     if hashes != chunk.hash:

@@ -4,6 +4,10 @@ A receipt is a node's word, keyed to cluster, node, store, process start, upload
 none can be forged, or used for another upload, chunk, shard or node; a node whose disk was wiped is another store with
 another key; and the word of an earlier start of the node is asked for anew, since a crash may have taken the bytes back. So
 is that of a store which another one has replaced since: nobody can give it, and the client stores that shard elsewhere.
+
+Uploads go on over a restore of the master, too. Its secret is not restored, so nodes have other keys then: a receipt that
+does not match, for a chunk that an earlier start of the master has allocated, is asked for anew. The node verifies what it
+has.
 """
 
 from __future__ import annotations
@@ -81,7 +85,7 @@ def is_present(
     rows: Rows, facts: Facts, upload: int, chunk: StagedChunk, receipt: Receipt, redundancy: Redundancy
 ) -> bool:
     """Whether the receipt is of the present process of a node of the cluster; Denied unless the node wrote it, for exactly
-    this; Outdated if that cannot be told any more."""
+    this. A word of before a restore, whose key is lost, proves nothing, and is asked for anew."""
     node = rows.get(NODES, receipt.node)
     if node is None:
         raise _denied(chunk, receipt, "that node is not in the cluster")
@@ -94,7 +98,7 @@ def is_present(
     )  # fmt: skip
     if not same(receipt.mac, expected):
         if facts.is_of_lost_key(chunk.chunk):
-            raise Outdated(f"chunk {chunk.chunk} was stored before the catalog was restored", "upload the file again")
+            return False
         raise _denied(chunk, receipt, "the node did not write it for this")
     return receipt.incarnation == node.incarnation and not node.removed
 

@@ -67,6 +67,30 @@ def test_refused_greeting_is_final_unless_it_is_overload():
     assert isinstance(talk.settled[1], Incompatible)
 
 
+def test_what_was_asked_waits_while_the_lost_master_is_restored_and_keeps_its_number(talk):
+    talk.ask(op.Stat("/a"))
+    (asked,) = talk.take()
+    talk.session.lost(talk.now)
+    talk.wait(0.5)
+    number = talk.take(Hello)[-1].number
+    talk.settle(talk.session.refused(Refused(number, Failure("unavailable", "a lost master is being restored here"))))
+    assert not talk.settled, "it may be done: only its repetition can tell"
+    talk.wait(5)
+    talk.welcome()
+    talk.wait(1)
+    again = talk.take()[-1]
+    assert [call.number for call in again.calls] == [call.number for call in asked.calls]
+
+
+def test_who_comes_while_a_lost_master_is_restored_hears_of_it_at_once():
+    talk = Talk()
+    talk.settle(talk.session.connect("me", 0, 5 * SECOND))
+    talk.flush()
+    number = talk.take(Hello)[-1].number
+    talk.settle(talk.session.refused(Refused(number, Failure("unavailable", "a lost master is being restored here"))))
+    assert "is being restored" in str(talk.settled["me"])
+
+
 def test_operations_gather_while_messages_are_under_way(talk):
     for number in range(100):
         talk.ask(op.Stat(f"/{number}"))
