@@ -80,6 +80,10 @@ class Gate:
         self._set_limit(at.served_ns)
         return bool(before) != bool(self.unprotected_ns)
 
+    def fence(self) -> None:
+        """Nothing passes from now on, until a look says otherwise."""
+        self.is_fenced, self.limit = True, NONE
+
     def _set_limit(self, served_ns: int) -> None:
         if self.is_fenced:
             self.limit = NONE
