@@ -8,7 +8,7 @@ from actors.sim.faults import Faults
 from dsa_zmq.errors import Conflict, Unavailable
 from dsa_zmq.master import restore_reading
 from dsa_zmq.master.catalog.catalog import CATALOG_FILE, Catalog
-from dsa_zmq.master.restore_events import Came, Failed, Waiting
+from dsa_zmq.master.restore_events import Came, Failed, Planned, Waiting
 from dsa_zmq.master.restore_plan import TERM_MARGIN
 from tests.sim.inn import SECOND, TABLES, Inn, Lost, restored, state_of
 from tests.unit.catalog.scribe import busy
@@ -88,6 +88,34 @@ def test_another_holder_is_read_when_bytes_are_damaged(lost: Lost) -> None:
     assert "cannot be read from n0: a record of the catalog is damaged" in inn.notes
     inn.go()
     assert restored(inn) == lost.rows()
+
+
+def test_nothing_older_is_restored_because_those_who_have_the_newest_are_silent(lost: Lost) -> None:
+    inn = lost.inn()
+    for guest in inn.guests.values():
+        guest.mute[2] = 0
+    inn.start()
+    failed = inn.failure()
+    assert "volume 2 cannot be read: n0, n1, n2 did not answer" in failed.error.message
+    assert all(guest.promised == [] for guest in inn.guests.values())
+
+
+def test_what_one_holder_had_damaged_does_not_count_against_the_next(
+    lost: Lost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(restore_reading, "PIECE_BYTES", 1000)
+    inn = lost.inn(faults=Faults(slow_batch=1.0, slow_batch_ns=9 * SECOND))
+    del inn.guests["n2"].volumes[2]
+    guest = inn.guests["n0"]
+    data = bytearray(guest.volumes[2])
+    guest.states[2], guest.mute[2] = state_of(bytes(data)), 4000
+    data[3500] ^= 4
+    guest.volumes[2] = bytes(data)
+    inn.start(wait_s=600)
+    inn.sim.run_until(lambda: inn.of(Planned) or inn.of(Failed), 3000 * SECOND)
+    assert "cannot be read from n0: it does not answer" in inn.notes
+    assert "from n1" not in inn.notes
+    assert inn.planned().preview.position == lost.scribe.position
 
 
 def test_what_is_before_the_damage_is_used_when_all_copies_have_one(lost: Lost) -> None:
