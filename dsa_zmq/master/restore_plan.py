@@ -8,7 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from dsa_zmq.errors import Conflict, Incompatible, NotFound, Unavailable
-from dsa_zmq.master.catalog.rebuild import NO_LIMIT
+from dsa_zmq.master.catalog.rebuild import NO_LIMIT, Preview
 from dsa_zmq.model.ids import TERM_BITS
 from dsa_zmq.model.limits import CATALOG_ENOUGH
 from dsa_zmq.protocol.volumes import VolumeState
@@ -150,6 +150,17 @@ def check_nothing_newer(copies: Iterable[Copy], term: int, position: int, moment
             f"node '{best.node}' holds a catalog that is newer by {best.state.position - position} changes"
             f" ({lag_s:.0f} s) than the file",
             "restore it with 'dsa cluster restore --from-nodes'; or give up what is newer with --older",
+        )
+
+
+def check_no_less(read: Preview | None, planned: Preview | None) -> None:
+    """Unavailable if what was read at last is less than what was planned."""
+    assert planned is not None, "all are claimed for a plan"
+    assert read is not None, "and what is claimed for was read"
+    if (read.term, read.position) < (planned.term, planned.position):
+        raise Unavailable(
+            f"what was planned can be read no more: change {read.position} instead of {planned.position}",
+            "begin again: the plan says then what there is",
         )
 
 

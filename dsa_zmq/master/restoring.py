@@ -37,6 +37,7 @@ from dsa_zmq.master.restore_events import (
 from dsa_zmq.master.restore_guests import Guest, Guests, why_strange
 from dsa_zmq.master.restore_plan import (
     Step,
+    check_no_less,
     check_nothing_newer,
     choose,
     have_not_come,
@@ -77,6 +78,7 @@ class RestoreActor(Actor):
             damaged_too=wanted.older,
         )
         self._claim: Claim | None = None
+        self._planned: Preview | None = None  #: what whoever runs this has agreed to
         self._master = b""
         self.refused: dict[str, str] = {}  #: strangers, by name, and why
 
@@ -277,7 +279,7 @@ class RestoreActor(Actor):
         copies = self._guests.copies()
         self._check_file()
         newest = max([copy.state for copy in copies if is_usable(copy.state)], key=newness, default=None)
-        self._state = "planned"
+        self._state, self._planned = "planned", self._preview
         planned = Planned(
             self._preview,
             copies,
@@ -325,12 +327,7 @@ class RestoreActor(Actor):
                 self._read(ctx, self._choose())
         elif copying.state == "read":
             self._forget_strangers()
-            if self._claim is None:
-                self._state = "gathering"
-            elif absent := self._absent():
-                self._fail_absent(ctx, absent)
-            else:
-                self._finish(ctx)
+            self._state = "gathering" if self._claim is None else "claiming"
 
     def _choose(self) -> list[Step]:
         return choose(self._guests.copies(), at_ns=self._wanted.at_ns, limits=self._copying.limits)
@@ -366,6 +363,9 @@ class RestoreActor(Actor):
             return
         if self._guests.highest_term > self._claim.term:
             raise Conflict("somebody else has claimed these nodes meanwhile", "restore in one place only")
+        if absent := self._absent():  # what was read again may name others
+            self._fail_absent(ctx, absent)
+            return
         if self._wanted.file_bytes >= 0:
             self._check_file()
         else:
@@ -374,10 +374,7 @@ class RestoreActor(Actor):
                 self._tell(Noted("a node has got more meanwhile: it is read again"))
                 self._read(ctx, steps)
                 return
-        self._finish(ctx)
-
-    def _finish(self, ctx: Context) -> None:
-        assert self._claim is not None, "nothing is finished before all are claimed"
+        check_no_less(self._preview, self._planned)
         self._state = "finishing"
         highest = max([guest.number for guest in self._guests], default=0)
         self._copying.finish(ctx, Restoration(self._claim.term, ctx.wall_ns(), highest))

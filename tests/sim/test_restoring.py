@@ -169,6 +169,45 @@ def test_what_a_node_got_between_plan_and_claim_is_restored_too(lost: Lost) -> N
     assert restored(inn) == lost.rows()
 
 
+def test_a_node_that_is_known_only_now_has_to_promise_too(lost: Lost) -> None:
+    inn = lost.inn()
+    inn.start()
+    inn.planned()
+    row = lost.kit.register("n3")
+    lost.scribe.note()
+    busy(lost.kit, lost.scribe, 1)
+    newer = lost.volume.data()
+    guest = inn.guests["n1"]
+    guest.on_promise = lambda: guest.hold(newer) and None  # type: ignore[method-assign,func-returns-value]
+    new = inn.guest("n3", row.node, lost.cluster, store=row.store_id)
+    new.claims = False
+    inn.sim.run_until(lambda: Came("n3", 0) in inn.events)
+    with pytest.raises(Unavailable, match="do not answer any more: n3"):
+        inn.go()
+    assert "has got more meanwhile" in inn.notes
+    assert not inn.disk.exists(CATALOG_FILE)
+
+
+def test_no_less_is_restored_than_was_planned(lost: Lost) -> None:
+    inn = lost.inn()
+    older = lost.old.data()[: -len(b"".join(record.data for record in lost.old.log[-5:]))]
+    inn.start()
+    inn.planned()
+    busy(lost.kit, lost.scribe, 3)
+    newer = lost.volume.data()
+
+    def spoil() -> None:
+        for name, guest in inn.guests.items():
+            guest.states[2] = state_of(newer)
+            guest.volumes[2] = b"rot of " + name.encode() + newer[9:]
+            guest.hold(older)
+
+    inn.guests["n2"].on_promise = spoil  # type: ignore[method-assign]
+    with pytest.raises(Unavailable, match="can be read no more"):
+        inn.go()
+    assert not inn.disk.exists(CATALOG_FILE)
+
+
 # --- nodes that are missing -------------------------------------------------------------------------------------------
 
 
