@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dsa_zmq.restore import Restore
 
 SECOND = 1_000_000_000
+LAST_NS = (1 << 63) - 1  #: in 2262; later moments are as good as none
 QUIET_S = DOWN_S  #: so long no node must have heard of a master: after that it would be missed by a cluster, too
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -51,13 +52,14 @@ def restore_options(function: _F) -> _F:
 
 
 def moment_of(text: str) -> int:
-    """Nanoseconds of ``2026-11-01T12:00``: local time, unless it ends with Z or an offset. Raises Invalid."""
+    """Nanoseconds of ``2026-11-01T12:00``: local time, unless it ends with Z or an offset; at most what a catalog can hold.
+    Raises Invalid."""
     try:
         moment = datetime.datetime.fromisoformat(text)
-    except ValueError:
+        local = moment.astimezone() if moment.tzinfo is None else moment
+    except (ValueError, OverflowError):
         raise Invalid(f"'{text}' is not a moment", "write it as in 2026-11-01T12:00 or 2026-11-01T11:00:30Z") from None
-    local = moment.astimezone() if moment.tzinfo is None else moment
-    return int(local.timestamp() * 1_000_000) * 1000
+    return min(LAST_NS, int(local.timestamp() * 1_000_000) * 1000)
 
 
 def shown_moment(ns: int) -> str:
