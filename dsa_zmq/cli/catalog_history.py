@@ -55,13 +55,17 @@ def show(session: Session, copies: CatalogCopies) -> int:
                 shown_moment(held.state.whole_ns) if is_usable(held.state) else "-",
                 shown_moment(held.state.wall_ns) if is_usable(held.state) else "-",
                 format_size(held.state.size),
-                output.shown(", ".join(held.nodes)) + (f" (damaged: {held.state.damage})" if held.state.damage else ""),
+                output.shown(", ".join(map(_holder, held.nodes, held.damages))),
             ]
             for held in copies.volumes
         ]
         for text in output.table(["VOLUME", "FROM", "TO", "SIZE", "NODES"], rows, frozenset(("SIZE",))):
             output.line(text)
     return 0
+
+
+def _holder(name: str, damage: str) -> str:
+    return f"{name} ({damage})" if damage else name
 
 
 def _as_json(held: HeldVolume) -> dict[str, object]:
@@ -73,9 +77,9 @@ def _as_json(held: HeldVolume) -> dict[str, object]:
         "to": output.iso_time(state.wall_ns) if is_usable(state) else None,
         "bytes": state.size,
         "nodes": [
-            {"name": name, "position": position} for name, position in zip(held.nodes, held.positions, strict=True)
+            {"name": name, "position": position, "damage": damage}
+            for name, position, damage in zip(held.nodes, held.positions, held.damages, strict=True)
         ],
-        "damage": state.damage,
     }
 
 

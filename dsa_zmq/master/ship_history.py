@@ -98,4 +98,9 @@ class ShipHistory:
 def _held(states: Mapping[int, VolumeState], names: Mapping[int, str]) -> HeldVolume:
     nodes = sorted(states, key=lambda node: names.get(node, str(node)))
     best = max(states.values(), key=lambda state: (is_usable(state), not state.damage, state.position))
-    return HeldVolume(best, [names.get(node, str(node)) for node in nodes], [states[node].position for node in nodes])
+    return HeldVolume(
+        best,
+        [names.get(node, str(node)) for node in nodes],
+        [states[node].position for node in nodes],
+        [states[node].damage for node in nodes],
+    )

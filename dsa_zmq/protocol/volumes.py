@@ -37,6 +37,7 @@ class HeldVolume(Value, frozen=True):
     state: VolumeState  #: of the one that holds most
     nodes: list[str]
     positions: list[int]  #: of each
+    damages: list[str]  #: of each, why what follows there cannot be used; "" while it is sound
 
 
 # --- messages between nodes and the master, or who restores it --------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from contextlib import suppress
 
 import pytest
 
@@ -19,12 +20,15 @@ def test_a_moment_without_one_is_of_this_machine() -> None:
     assert moment_of("2026-11-01T12:00") == int(here.timestamp()) * 1_000_000_000
 
 
-@pytest.mark.parametrize("text", ["", "noon", "2026-13-01", "0001-01-01T00:00", "9999-12-31T23:59:59.9999999999"])
-def test_what_is_no_moment_is_refused_or_out_of_reach(text: str) -> None:
-    try:
-        assert not 0 <= moment_of(text) < LAST_NS
-    except Invalid as error:
-        assert "2026-11-01T12:00" in error.remedy
+@pytest.mark.parametrize("text", ["", "noon", "2026-13-01"])
+def test_what_is_no_moment_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(Invalid, match="2026-11-01T12:00"):
+        moment_of(text)
+
+
+def test_a_moment_at_the_edge_of_the_calendar_is_no_crash() -> None:
+    with suppress(Invalid):  # in some time zones it cannot be told
+        assert moment_of("0001-01-01T00:00") < 0
 
 
 @pytest.mark.parametrize("text", ["2300-01-01T00:00Z", "9999-12-31T00:00Z"])
