@@ -1,13 +1,14 @@
 """Volumes of the catalog that nodes hold, and which of them the history still needs. Pure.
 
 A volume is *needed* while it is the newest that the catalog can be made of, or is shipped; or while there is a moment in
-the history that no later volume reaches back to. After a restore all older ones are needed for some days: whoever chose
-the wrong moment can choose again. Beyond a budget of bytes the history is cut, and that is said.
+the history that no later volume reaches back to. Beyond a budget of bytes the history is cut, and that is said. After a
+restore all volumes that were begun before it are needed for some days: whoever chose the wrong moment can choose again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from itertools import pairwise
 
 from dsa_zmq.model.limits import CATALOG_HOLDERS
 from dsa_zmq.protocol.volumes import HeldVolume, VolumeState
@@ -47,22 +48,23 @@ class ShipHistory:
     def needed(self, shipped: Collection[int], wall_ns: int) -> list[int]:
         """Numbers of the volumes that are to be kept; those that are shipped are."""
         usable = self._usable()
+        numbers = list(usable)
         since_ns = wall_ns - self._history_ns
-        for_days = self.restored_ns and wall_ns - self.restored_ns < KEPT_AFTER_RESTORE_NS
-        kept = {*shipped, *list(usable)[-1:]}
-        budget = max(
-            LEAST_BUDGET_BYTES, BUDGET_VOLUMES * max((each.size for each in list(usable.values())[-1:]), default=0)
-        )
+        before_ns = self.restored_ns if wall_ns - self.restored_ns < KEPT_AFTER_RESTORE_NS else 0
+        kept = {*shipped, *numbers[-1:]}
+        budget = max(LEAST_BUDGET_BYTES, BUDGET_VOLUMES * max((usable[number].size for number in numbers[-1:]), default=0))
         self.cut_ns = 0
-        for number, later in reversed(list(zip(list(usable), list(usable.values())[1:], strict=False))):
+        for number, following in reversed(list(pairwise(numbers))):
+            state, whole_ns = usable[number], usable[following].whole_ns
             if number in kept:
                 continue
-            if not (for_days or later.whole_ns > since_ns):
-                break
-            budget -= usable[number].size
-            if budget < 0 and not for_days:
-                self.cut_ns = later.whole_ns
-                break
+            if state.begun_ns >= before_ns:
+                if whole_ns <= since_ns or self.cut_ns:
+                    continue
+                budget -= state.size
+                if budget < 0:
+                    self.cut_ns = whole_ns
+                    continue
             kept.add(number)
         return sorted(kept)
 
