@@ -52,7 +52,9 @@ class ShipHistory:
         since_ns = wall_ns - self._history_ns
         before_ns = self.restored_ns if wall_ns - self.restored_ns < KEPT_AFTER_RESTORE_NS else 0
         kept = {*shipped, *numbers[-1:]}
-        budget = max(LEAST_BUDGET_BYTES, BUDGET_VOLUMES * max((usable[number].size for number in numbers[-1:]), default=0))
+        budget = max(
+            LEAST_BUDGET_BYTES, BUDGET_VOLUMES * max((usable[number].size for number in numbers[-1:]), default=0)
+        )
         self.cut_ns = 0
         for number, following in reversed(list(pairwise(numbers))):
             state, whole_ns = usable[number], usable[following].whole_ns
