@@ -287,6 +287,7 @@ class RestoreActor(Actor):
             sorted(row.name for row in self._missing()),
             max(newest.wall_ns if newest else 0, self._preview.moment_ns),
             max(newest.position if newest else 0, self._preview.position),
+            self._guests.term_of_none(self._preview.term),
         )
         self._tell(planned)
 
