@@ -17,7 +17,7 @@ from dsa_zmq.client.risks import Ask
 from dsa_zmq.errors import AlreadyExists, Conflict, Corrupt, DSAError, NotFound
 from dsa_zmq.model.records import Record, read_record
 from dsa_zmq.model.volumes import VolumeChain
-from dsa_zmq.protocol.volumes import CatalogCopies, CatalogData, CatalogHistory, HeldVolume, ReadCatalog, VolumeState
+from dsa_zmq.protocol.volumes import CatalogCopies, CatalogData, CatalogHistory, HeldVolume, ReadCatalog
 
 PIECE_TIMEOUT_S = 10.0  #: for some hundred KiB
 
@@ -36,11 +36,6 @@ class CatalogBackup:
     moment_ns: int  #: of that change, by the master's clock
     nodes: list[str]  #: that it was read from
     passed_over: list[str]  #: what could not be used, in words
-
-
-def is_usable(state: VolumeState) -> bool:
-    """A catalog can be made of it."""
-    return state.complete and state.position >= state.whole >= 0
 
 
 def read_copy(ask: Ask, volume: int, node: str, chain: VolumeChain) -> Iterator[Record]:
@@ -95,7 +90,7 @@ def backup(ask: Ask, file: str | os.PathLike[str], *, overwrite: bool, progress:
     if not overwrite and os.path.lexists(target):
         raise AlreadyExists(f"{target} exists", "name another file, or say that it is to be overwritten", str(target))
     passed_over: list[str] = []
-    for held in reversed([held for held in copies(ask).volumes if is_usable(held.state)]):
+    for held in reversed([held for held in copies(ask).volumes if held.state.usable]):
         try:
             return _write(ask, held, target, overwrite=overwrite, progress=progress, passed_over=passed_over)
         except (Corrupt, Conflict) as error:

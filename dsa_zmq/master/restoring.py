@@ -42,7 +42,6 @@ from dsa_zmq.master.restore_plan import (
     choose,
     have_not_come,
     history_of,
-    is_usable,
     key_of,
     newness,
     term_above,
@@ -278,7 +277,7 @@ class RestoreActor(Actor):
             )
         copies = self._guests.copies()
         self._check_file()
-        newest = max([copy.state for copy in copies if is_usable(copy.state)], key=newness, default=None)
+        newest = max([copy.state for copy in copies if copy.state.usable], key=newness, default=None)
         self._state, self._planned = "planned", self._preview
         planned = Planned(
             self._preview,

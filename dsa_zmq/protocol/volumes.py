@@ -30,6 +30,11 @@ class VolumeState(Value, frozen=True):
     size: int = 0  #: bytes of its file, as far as they count
     damage: str = ""  #: why what follows cannot be used; "" while it is sound
 
+    @property
+    def usable(self) -> bool:
+        """The catalog can be made of it."""
+        return self.complete and self.position >= self.whole >= 0
+
 
 class HeldVolume(Value, frozen=True):
     """A volume, and the nodes that hold it, by name, each with how far."""
