@@ -43,7 +43,6 @@ from dsa_zmq.master.restore_plan import (
     have_not_come,
     history_of,
     key_of,
-    newness,
     term_above,
     unusable,
 )
@@ -277,7 +276,9 @@ class RestoreActor(Actor):
             )
         copies = self._guests.copies()
         self._check_file()
-        newest = max([copy.state for copy in copies if copy.state.usable], key=newness, default=None)
+        newest = max(
+            [copy.state for copy in copies if copy.state.usable], key=lambda state: state.newness, default=None
+        )
         self._state, self._planned = "planned", self._preview
         planned = Planned(
             self._preview,

@@ -35,6 +35,11 @@ class VolumeState(Value, frozen=True):
         """The catalog can be made of it."""
         return self.complete and self.position >= self.whole >= 0
 
+    @property
+    def newness(self) -> tuple[int, int]:
+        """Of two copies the newer one has the larger one, whichever volume was begun later."""
+        return self.term, self.position
+
 
 class HeldVolume(Value, frozen=True):
     """A volume, and the nodes that hold it, by name, each with how far."""
