@@ -13,7 +13,7 @@ from actors.disk import OsDisk
 from dsa_zmq.cli import output
 from dsa_zmq.cli.restoring import shown_moment
 from dsa_zmq.cli.session import Session
-from dsa_zmq.client.catalog_copies import is_usable, read_copy, read_volume
+from dsa_zmq.client.catalog_copies import newest_first, read_copy, read_volume
 from dsa_zmq.client.local_file import local_error
 from dsa_zmq.errors import Conflict, Corrupt, DSAError, NotFound, Unavailable
 from dsa_zmq.model.sizes import counted, format_size
@@ -29,15 +29,15 @@ DAMAGED = Corrupt.exit_status
 def verify_copies(session: Session, store: Store) -> int:
     """All copies on nodes. The exit status."""
     held = store.admin.catalog_copies().volumes
-    if not any(is_usable(each.state) for each in held):
+    usable = newest_first(held)
+    if not usable:
         raise NotFound("no node holds a copy of the catalog that can be used", "see 'dsa health' for why")
     status = 0
     for volume in held:
         for node, damage in zip(volume.nodes, volume.damages, strict=True):
             status = max(status, _verify_copy(session, store, volume.state.volume, node, damage))
-    newest = next(each for each in reversed(held) if is_usable(each.state))
     passed_over: list[str] = []
-    pieces = (record.data for record in read_volume(store.admin.ask, newest, passed_over, []))
+    pieces = (record.data for record in read_volume(store.admin.ask, usable[0], passed_over, []))
     return max(_rebuild(session, pieces), status)
 
 

@@ -172,7 +172,7 @@ def _show(session: Session, plan: Planned, at_ns: int) -> None:
             plan="restore", cluster=preview.cluster, moment=output.iso_time(preview.moment_ns), files=preview.files,
             bytes=preview.content_bytes, position=preview.position, term=preview.term, volumes=plan.volumes,
             nodes=[node.name for node in preview.nodes], absent=plan.absent, given_up_changes=lost,
-            given_up_seconds=lost_s,
+            given_up_seconds=lost_s, later_term=plan.later_term,
         )  # fmt: skip
         return
     output.line(f"cluster {preview.cluster[:8]} as of {shown_moment(preview.moment_ns)}")
@@ -182,6 +182,11 @@ def _show(session: Session, plan: Planned, at_ns: int) -> None:
     )
     if lost:
         output.line(f"  {counted(lost, 'later change')} are given up: {format_duration(lost_s)}")
+    if plan.later_term:
+        output.line(
+            f"  a master of term {plan.later_term} came after it (this is of term {preview.term}), and no node here has a"
+            " copy of what it did: look for nodes that have"
+        )
     if plan.absent:
         output.line(f"  without {output.shown(', '.join(plan.absent))}: {loss_of(plan.absent, preview.moment_ns)}")
 

@@ -67,6 +67,7 @@ class Planned:
     absent: list[str]  #: nodes that were named as absent, and are
     newest_ns: int  #: moment of the newest change that any copy has
     newest_position: int
+    later_term: int = 0  #: of a master that nodes here have obeyed, and of which no copy here has anything; 0: none
 
 
 @dataclass(frozen=True, slots=True)

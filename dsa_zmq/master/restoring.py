@@ -42,9 +42,7 @@ from dsa_zmq.master.restore_plan import (
     choose,
     have_not_come,
     history_of,
-    is_usable,
     key_of,
-    newness,
     term_above,
     unusable,
 )
@@ -278,7 +276,9 @@ class RestoreActor(Actor):
             )
         copies = self._guests.copies()
         self._check_file()
-        newest = max([copy.state for copy in copies if is_usable(copy.state)], key=newness, default=None)
+        newest = max(
+            [copy.state for copy in copies if copy.state.usable], key=lambda state: state.newness, default=None
+        )
         self._state, self._planned = "planned", self._preview
         planned = Planned(
             self._preview,
@@ -287,6 +287,7 @@ class RestoreActor(Actor):
             sorted(row.name for row in self._missing()),
             max(newest.wall_ns if newest else 0, self._preview.moment_ns),
             max(newest.position if newest else 0, self._preview.position),
+            self._guests.term_of_none(self._preview.term),
         )
         self._tell(planned)
 

@@ -18,11 +18,6 @@ LEAST_BUDGET_BYTES = 1 << 30  #: of older volumes on one node
 BUDGET_VOLUMES = 8  #: or so many times the newest one
 
 
-def is_usable(state: VolumeState) -> bool:
-    """The catalog can be made of what this node holds of it."""
-    return state.complete and state.position >= state.whole >= 0
-
-
 class ShipHistory:
     """See the module."""
 
@@ -79,7 +74,7 @@ class ShipHistory:
         found: dict[int, VolumeState] = {}
         for held in self._held.values():
             for number, state in held.items():
-                if is_usable(state) and (number not in found or state.position > found[number].position):
+                if state.usable and (number not in found or state.position > found[number].position):
                     found[number] = state
         return dict(sorted(found.items()))
 
@@ -101,7 +96,7 @@ class ShipHistory:
 
 def _held(states: Mapping[int, VolumeState], names: Mapping[int, str]) -> HeldVolume:
     nodes = sorted(states, key=lambda node: names.get(node, str(node)))
-    best = max(states.values(), key=lambda state: (is_usable(state), not state.damage, state.position))
+    best = max(states.values(), key=lambda state: (state.usable, not state.damage, state.position))
     return HeldVolume(
         best,
         [names.get(node, str(node)) for node in nodes],

@@ -234,6 +234,17 @@ def test_a_node_that_comes_late_is_waited_for(lost: Lost) -> None:
     assert inn.planned().absent == []
 
 
+def test_a_plan_says_that_nodes_have_obeyed_a_master_of_which_there_is_no_copy(lost: Lost) -> None:
+    """All who hold the newest may be nodes that nobody here knows of."""
+    for obeyed, said in ((lost.kit.catalog.term, 0), (7, 7)):
+        inn = lost.inn()
+        for guest in inn.guests.values():
+            guest.seen_term = lost.kit.catalog.term
+        inn.guests["n1"].seen_term = obeyed
+        inn.start()
+        assert inn.planned().later_term == said
+
+
 def test_a_name_that_no_node_has_is_refused(lost: Lost) -> None:
     inn = lost.inn()
     inn.start(without=("n7",))
