@@ -238,21 +238,15 @@ class Shipping:
 
     def _found(self, node: int, state: VolumeState, at: Moment) -> None:
         """It holds the volume that is shipped, or that an earlier master shipped."""
-        usable = state.complete and not state.damage and state.position >= state.whole >= 0
-        if not usable or not self._trimming.below - 1 <= state.position <= self.position:
+        if state.damage or not state.usable or not self._trimming.below - 1 <= state.position <= self.position:
             return
         if self.current is None:
-            self.current = ShipVolume.resumed(state, self._bytes_each())
+            self.current = ShipVolume.resumed(state, self.window.bytes_each(self._trimming.below))
             self.resume = 0
         if node not in self.current.copies:
             copy = self.current.add(node, state)
             copy.judge(state, self.window.hash_at, self.position)
             self._pump(self.current, copy, at.served_ns)
-
-    def _bytes_each(self) -> int:
-        """Of a record of the log, by those that the catalog still has; at least 1 KiB."""
-        below = self._trimming.below
-        return max(1024, self.window.bytes_behind(below - 1) // max(1, self.position + 1 - below))
 
     def shipped(self, node: int, message: Shipped, at: Moment) -> None:
         """A node's word about one of its copies."""
@@ -281,7 +275,7 @@ class Shipping:
         self.next = ShipVolume.new(result, [node for node in nodes if node in self.nodes], at.served_ns)
         for copy in self.next.copies.values():
             self._pump(self.next, copy, at.served_ns)
-        self._read_slice(at)
+        self.wake(at)
         self._after(at)
 
     def slice_read(self, volume: int, result: Slice | None, at: Moment) -> None:
@@ -295,20 +289,17 @@ class Shipping:
         for copy in self.next.copies.values():
             self._pump(self.next, copy, at.served_ns)
         if self.next.snapshot_bytes < UNPAUSED_BYTES or self.is_thin():
-            self._read_slice(at)
+            self.wake(at)
         else:
             self._slice_ns = at.served_ns + SLICE_PAUSE_NS
             self._effects.append(Wake(SLICE_PAUSE_NS))
 
-    def _read_slice(self, at: Moment) -> None:
+    def wake(self, at: Moment) -> None:
+        """Read the next slice: it is wanted, or the time of a :class:`Wake` has come."""
         if self.next is not None and (job := self.next.next_slice(at.wall_ns)) is not None:
             self._effects.append(Ask(("slice", self.next.volume), job))
 
     # --- time -----------------------------------------------------------------------------------------------------
-
-    def wake(self, at: Moment) -> None:
-        """The time of a :class:`Wake` has come."""
-        self._read_slice(at)
 
     def tick(self, at: Moment) -> None:
         """Some time has passed."""
@@ -390,7 +381,7 @@ class Shipping:
             self._settle()
             self._promoted = self.safe
         elif volume.snapshot_bytes < UNPAUSED_BYTES or at.served_ns >= self._slice_ns or self.is_thin():
-            self._read_slice(at)
+            self.wake(at)
 
     def _begin(self, at: Moment) -> None:
         candidates = self.pace.candidates(self.nodes.values(), at)
