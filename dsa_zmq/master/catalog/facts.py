@@ -19,7 +19,9 @@ class Facts:
     cluster: bytes
     secret: bytes
     term: int
-    restored: bool = False  #: the catalog was made from copies once, and the secret with which nodes wrote before is lost
+    restored: bool = (
+        False  #: the catalog was made from copies once, and the secret with which nodes wrote before is lost
+    )
     _keys: dict[tuple[int, int], bytes] = field(default_factory=dict, repr=False)
 
     def is_of_lost_key(self, number: int) -> bool:
