@@ -372,7 +372,7 @@ class Shipping:
             self.pace.avoid(node, at)
         volume.forget_parts()
         good = list(volume.good())
-        before = len(list(self.current.good())) if self.current is not None else 0
+        before = sum(self._can(copy.node) for copy in self.current.good()) if self.current is not None else 0
         if not good or len(good) < min(self.enough, before):
             self.next = None
         elif volume.is_read and all(copy.usable for copy in good):

@@ -110,3 +110,19 @@ def test_a_node_that_never_has_room_does_not_cause_a_snapshot_each_minute() -> N
     harbour.change()
     harbour.wait(4 * 3600, 1)
     assert harbour.count(BeginVolume) <= 12
+
+
+def test_when_all_members_are_away_the_last_node_gets_a_copy_for_itself() -> None:
+    harbour = settled(4)
+    (spare,) = {1, 2, 3, 4} - harbour.members()
+    gone = harbour.members()
+    harbour.leave(*gone)
+    position = harbour.change()
+    harbour.wait(10)
+    assert harbour.holding(position) == {spare}
+    assert harbour.ship.safe < position
+    assert harbour.count(BeginVolume) == 2
+    harbour.come(*gone)
+    harbour.wait(10)
+    assert harbour.ship.safe == position
+    assert len(harbour.members()) == 3
