@@ -81,20 +81,34 @@ def _steps(held: Mapping[int, Sequence[Copy]], limits: Mapping[int, int] | None)
 
 
 def _as_of(steps: Sequence[Step], at_ns: int) -> list[Step]:
-    """The last snapshot that was whole by then, its log, and the logs of the volumes that were begun until then."""
+    """Of the snapshots that were whole by then the one whose log, with those of the volumes that were begun until then,
+    leads nearest to that moment; of equals, the last. The last of all may not do: its volume may have been given up soon."""
     usable = [step for step in steps if step.best.usable]
     if not usable:
         raise NotFound("no node that is here has a usable copy of the catalog", "start the other nodes too")
     whole = [step for step in usable if step.best.whole_ns <= at_ns]
     if not whole:
         raise Conflict("the copies of the catalog do not reach back to that moment", "name a later one")
-    chain = [max(whole, key=lambda step: (step.best.whole_ns, step.best.newness))]
-    for later in steps[steps.index(chain[0]) + 1 :]:
+    chains = [chain for first in whole if (chain := _chain_from(first, steps, at_ns))]
+    if not chains:
+        raise Conflict("the copies of the catalog have a gap around that moment", "name an earlier or a later one")
+    return max(chains, key=lambda chain: (min(at_ns, _moment(chain[-1].best)), _snapshot_of(chain)))
+
+
+def _snapshot_of(chain: Sequence[Step]) -> tuple[int, tuple[int, int]]:
+    """When it was whole."""
+    return chain[0].best.whole_ns, chain[0].best.newness
+
+
+def _chain_from(first: Step, steps: Sequence[Step], at_ns: int) -> list[Step]:
+    """That volume, and those that lead on from it; [] if something is missing between."""
+    chain = [first]
+    for later in steps[steps.index(first) + 1 :]:
         last, next_one = chain[-1].best, later.best
         if next_one.begun_ns > at_ns:
             break
         if next_one.begun > last.position or _is_fork(last, next_one):
-            raise Conflict("the copies of the catalog have a gap around that moment", "name an earlier or a later one")
+            return []
         if next_one.position > last.position:
             chain.append(later)
     return chain

@@ -8,7 +8,6 @@ restore all volumes that were begun before it are needed for some days: whoever 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from itertools import pairwise
 
 from dsa_zmq.model.limits import CATALOG_HOLDERS
 from dsa_zmq.protocol.volumes import HeldVolume, VolumeState
@@ -51,8 +50,12 @@ class ShipHistory:
             LEAST_BUDGET_BYTES, BUDGET_VOLUMES * max((usable[number].size for number in numbers[-1:]), default=0)
         )
         self.cut_ns = 0
-        for number, following in reversed(list(pairwise(numbers))):
-            state, whole_ns = usable[number], usable[following].whole_ns
+        following = usable[numbers[-1]] if numbers else None
+        for number in reversed(numbers[:-1]):
+            assert following is not None, "the last of them"
+            state, whole_ns = usable[number], following.whole_ns
+            if state.position >= following.whole:  # else it was given up, and another one leads up to there
+                following = state
             if number in kept:
                 continue
             if state.begun_ns >= before_ns:

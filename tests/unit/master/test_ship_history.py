@@ -11,11 +11,11 @@ DAY = 24 * HOUR
 NOW = 1000 * DAY
 
 
-def volume(number: int, whole_ns: int, size: int = 1000) -> VolumeState:
+def volume(number: int, whole_ns: int, size: int = 1000, position: int = 0) -> VolumeState:
     """One that was begun, and whole, at that moment."""
     return VolumeState(
         number, begun=number, begun_ns=whole_ns - SECOND, parts=2, complete=True, whole=number, whole_ns=whole_ns,
-        position=number + 5, wall_ns=whole_ns + SECOND, size=size,
+        position=position or number + 5, wall_ns=whole_ns + SECOND, size=size,
     )  # fmt: skip
 
 
@@ -32,6 +32,14 @@ def test_the_history_begins_in_the_last_volume_that_was_whole_by_then() -> None:
     assert history.needed([4], NOW) == [2, 3, 4]
     assert history.surplus([2, 3, 4]) == [1]
     assert history_of(*volumes, history_ns=0).needed([4], NOW) == [4]
+
+
+def test_a_volume_that_was_given_up_takes_nothing_from_the_history() -> None:
+    first, given_up = volume(1, NOW - 9 * HOUR, position=80), volume(20, NOW - 5 * HOUR, position=25)
+    last = volume(70, NOW - HOUR // 2)
+    history = history_of(first, given_up, last)
+    assert history.needed([70], NOW) == [1, 20, 70], "between the second and the last, only the first knows"
+    assert history.needed([70], NOW + HOUR) == [70]
 
 
 def test_volumes_from_before_a_restore_are_kept_for_days_and_those_since_for_as_long_as_ever() -> None:
