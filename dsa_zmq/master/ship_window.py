@@ -77,10 +77,6 @@ class ShipWindow:
         at = position + 1 - self.first
         return chain_of(self._records[at])[1] if 0 <= at < len(self._records) else None
 
-    def bytes_each(self, first: int) -> int:
-        """Of the records from that position on, on average; at least 1 KiB."""
-        return max(1024, self.bytes_behind(first - 1) // max(1, self.position + 1 - first))
-
     def bytes_behind(self, position: int) -> int:
         """Of the records after that position: about, and rather too many."""
         if position >= self.position:
@@ -91,6 +87,10 @@ class ShipWindow:
                 break
             before = total
         return self._total - before
+
+    def bytes_each(self, first: int) -> int:
+        """Of a record, about, by those from that position on; at least 1 KiB."""
+        return max(1024, self.bytes_behind(first - 1) // max(1, self.position + 1 - first))
 
     def trim(self, below: int) -> None:
         """Nobody needs what is before that position, or asks for its size."""

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from dsa_zmq.master.catalog.log_jobs import BeginVolume, ReadLog
+from dsa_zmq.protocol.values import Failure
 from dsa_zmq.protocol.volumes import Shipped
 from tests.unit.master.harbour import MS, SECOND, Harbour, Log, settled
 
@@ -121,6 +122,58 @@ def test_older_records_are_read_from_the_catalog() -> None:
     assert harbour.count(BeginVolume) == 1
 
 
+def test_a_member_that_stays_away_is_replaced() -> None:
+    harbour = settled(4)
+    gone = min(harbour.members())
+    harbour.leave(gone)
+    harbour.wait(20)
+    assert gone not in harbour.members()
+    assert len(harbour.members()) == 3
+    assert harbour.holding(harbour.log.position) >= {1, 2, 3, 4} - {gone}
+
+
+def test_when_too_few_are_left_a_spare_node_is_taken_soon() -> None:
+    harbour = settled(4)
+    spare = ({1, 2, 3, 4} - harbour.members()).pop()
+    harbour.leave(*sorted(harbour.members())[:2])
+    position = harbour.change()
+    harbour.wait(2)
+    assert harbour.ship.safe < position
+    harbour.wait(3)
+    assert harbour.ship.safe == position
+    assert spare in harbour.members()
+
+
+def test_nodes_that_come_and_go_do_not_make_a_storm_of_snapshots() -> None:
+    harbour = settled(6)
+    begun = harbour.count(BeginVolume)
+    for second in range(600):
+        harbour.leave(1 + second % 6, 1 + (second + 3) % 6)
+        harbour.wait(2)
+        harbour.come(1 + second % 6, 1 + (second + 3) % 6)
+    assert harbour.count(BeginVolume) - begun <= 5 + 1200 // 30
+
+
+def test_a_damaged_copy_leads_to_a_new_volume() -> None:
+    harbour = settled()
+    for kept in harbour.keepers[2].volumes.values():
+        kept.damage = "a record is damaged"
+    harbour.change()
+    harbour.wait(10)
+    assert harbour.count(BeginVolume) == 2
+    assert harbour.holding(harbour.log.position) == {1, 2, 3}
+
+
+def test_a_node_without_room_is_replaced_and_not_asked_again_soon() -> None:
+    harbour = settled(4)
+    full = min(harbour.members())
+    harbour.keepers[full].refusal = Failure("no-space", "full")
+    harbour.change()
+    harbour.wait(10)
+    assert full not in harbour.members()
+    assert len(harbour.members()) == 3
+
+
 def test_a_volume_whose_log_has_outgrown_its_snapshot_is_followed_by_another() -> None:
     harbour = settled()
     for _ in range(40):
@@ -210,21 +263,6 @@ def test_copies_of_another_history_do_not_count() -> None:
     assert harbour.ship.safe == position
 
 
-@pytest.mark.parametrize("ahead", [0, 1, 1000])
-def test_two_nodes_that_tell_of_another_history_make_nothing_safe(ahead: int) -> None:
-    """As after a start on an old copy of the master's disk: they are ahead of it, or as far with other records."""
-    harbour = settled()
-    position = harbour.change()
-    safe = harbour.ship.safe
-    assert harbour.ship.current is not None
-    for node in (1, 2):
-        honest = harbour.keepers[node].state(harbour.ship.current.volume)
-        told = msgspec.structs.replace(honest, position=position + ahead, hash=b"x" * 32)
-        harbour.ship.shipped(node, Shipped(harbour.ship._number, told), harbour.at)
-        harbour.ship.check_invariants()
-    assert harbour.ship.safe == safe < position
-
-
 def test_after_a_restore_no_earlier_volume_goes_on() -> None:
     harbour = settled()
     harbour.log.volume = 0
@@ -269,6 +307,25 @@ def test_a_late_answer_counts() -> None:
     assert harbour.ship.safe == position
 
 
+def test_draining_members_are_replaced() -> None:
+    harbour = settled(4)
+    leaving = min(harbour.members())
+    harbour.seen[leaving] = harbour.seen[leaving]._replace(draining=True)
+    harbour.wait(20)
+    assert leaving not in harbour.members()
+
+
+def test_a_removed_node_counts_no_more() -> None:
+    harbour = settled(3)
+    del harbour.seen[3]
+    harbour.see()
+    assert harbour.members() == {1, 2}
+    assert harbour.ship.enough == 2
+    position = harbour.change()
+    harbour.run()
+    assert harbour.ship.safe == position
+
+
 def test_pauses_between_slices_of_a_large_snapshot() -> None:
     harbour = settled()
     harbour.log.rows, harbour.log.part_bytes = 40, 100_000
@@ -285,43 +342,16 @@ def test_pauses_between_slices_of_a_large_snapshot() -> None:
     assert harbour.now_ns < 10 * SECOND
 
 
-def begun_for_one(rows: int = 3) -> Harbour:
-    """A master that has begun its first volume, of which nothing has arrived at the only node there was; that one is gone,
-    and there are others."""
-    harbour = Harbour(1, Log(rows)).start()
-    harbour.cut.add(1)
-    while harbour.work():
-        pass
-    harbour.join(2)
-    harbour.join(3)
-    return harbour
-
-
-@pytest.mark.parametrize("is_noticed", [True, False])
-def test_a_snapshot_whose_nodes_take_nothing_is_given_up_for_others(is_noticed: bool) -> None:
-    harbour = begun_for_one()
-    if is_noticed:
-        harbour.leave(1)
-    harbour.come(2, 3)
+@pytest.mark.parametrize("ahead", [0, 1, 1000])
+def test_two_nodes_that_tell_of_another_history_make_nothing_safe(ahead: int) -> None:
+    """As after a start on an old copy of the master's disk: they are ahead of it, or as far with other records."""
+    harbour = settled()
     position = harbour.change()
-    harbour.wait(20)
-    assert harbour.holding(position) == {2, 3}
-    assert harbour.ship.safe == position
-
-
-def test_a_snapshot_is_not_given_up_while_there_is_nobody_else() -> None:
-    harbour = Harbour(2).start()
-    harbour.cut |= {1, 2}  # a disk that takes half a minute for a sync, say
-    harbour.wait(30)
-    harbour.cut.clear()
-    harbour.wait(10)
-    assert harbour.count(BeginVolume) == 1
+    safe = harbour.ship.safe
     assert harbour.ship.current is not None
-
-
-def test_what_is_needed_is_only_there_for_sure_while_enough_can_be_reached() -> None:
-    harbour = settled(4)
-    assert harbour.ship.is_settled()
-    first, second, _ = sorted(harbour.members())
-    harbour.leave(first, second)
-    assert not harbour.ship.is_settled(), "other nodes must not remove what they have of earlier volumes"
+    for node in (1, 2):
+        honest = harbour.keepers[node].state(harbour.ship.current.volume)
+        told = msgspec.structs.replace(honest, position=position + ahead, hash=b"x" * 32)
+        harbour.ship.shipped(node, Shipped(harbour.ship._number, told), harbour.at)
+        harbour.ship.check_invariants()
+    assert harbour.ship.safe == safe < position
