@@ -238,7 +238,7 @@ class NodeActor(Actor):
         if self._office.identity != result:
             ctx.log("master-not-obeyed", reason="this node was claimed meanwhile, for a restore")
             return  # asks again
-        self._data.authority = authority
+        self._data.authority, self._data.is_claimed = authority, False
         self._registration.settled()
         ctx.cancel_timer("register")
         self._interval_ns = max(1, message.heartbeat_ms) * 1_000_000

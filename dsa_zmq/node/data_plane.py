@@ -40,6 +40,9 @@ SHARD_OVERHEAD_BYTES = (
 
 Request = PutShards | GetShards | ConfirmShards
 
+_LATER = Unavailable("this node waits for a restored master, and cannot tell whether that one allows it", "try again")
+"""Instead of a denial."""
+
 
 @dataclass(slots=True)
 class _Conversation:
@@ -59,6 +62,7 @@ class DataPlane:
 
     limit_bytes: int = PENDING_BYTES
     authority: Authority | None = None  #: None: not registered yet
+    is_claimed: bool = False  #: by who restores a lost master: the next one will give this node another key
     pending: dict[str, int] = field(default_factory=lambda: {WRITE: 0, READ: 0})  #: bytes under way, by lane
     refused: int = 0  #: shards that were refused without asking the store
     when_damaged: list[Callable[[Context], None]] = field(default_factory=list)  #: called when a read has met damage
@@ -85,6 +89,8 @@ class DataPlane:
         else:
             right = READ_RIGHT if isinstance(request, GetShards) else WRITE_RIGHT
             refused = [_refusal(authority, right, shard, now_s) for shard in request.shards]
+        if self.is_claimed:
+            refused = [_LATER if isinstance(error, Denied) else error for error in refused]
         accepted = [position for position, error in enumerate(refused) if error is None]
         self.refused += len(refused) - len(accepted)
         if not accepted:

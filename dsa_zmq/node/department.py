@@ -56,6 +56,7 @@ class NodeOffice:
         """This is on the disk now, or was before something newer."""
         if identity.seen_term >= self.identity.seen_term:
             self.identity = identity
+            self.data.is_claimed = self.authority is not None and not self.is_current
 
     def tell_master(self, ctx: Context, message: Message, payload: Payload = ()) -> None:
         """Send to the master. At most once, like everything."""

@@ -94,6 +94,7 @@ class SimCluster:
             ),
             **settings,
         )
+        self.patience_s = 4.0  #: of clients that start from now on, for one request
         self.advertise: dict[str, Address] = {}  #: by node: where it says it is, if not where it listens
         self.zones = {f"n{number}": zone for number, zone in enumerate(zones, 1)}  #: by node: said at its next start
         self.master = MasterMachine(self, "master")
@@ -140,8 +141,8 @@ class SimCluster:
         return ClientSettings(
             hosts=(str(self.master_settings.listen),),
             name=name,
-            request_timeout_s=4.0,
-            progress_timeout_s=6.0,
+            request_timeout_s=self.patience_s,
+            progress_timeout_s=1.5 * self.patience_s,
             node_timeout_s=1.0,
             hedge_s=0.2,
             slots_after=2 if self.seed % 2 else BURST_FILES,  # so that a few files are enough in every other world

@@ -70,6 +70,16 @@ def test_bytes_on_the_disks_are_told_by_what_they_are_for(tmp_path: Path) -> Non
     assert "all that grows" in table
 
 
+def test_the_rebuilding_of_a_lost_catalog_is_measured(tmp_path: Path) -> None:
+    figures, table = run(tmp_path, "--budget", "1000000", module="bench.rebuild")
+    assert figures["files"] == 500
+    assert figures["volume_bytes"] > 0
+    spent = ("read_and_verify", "insert", "feed", "finish", "open", "first_read")
+    assert all(figures[name] > 0 for name in spent)
+    assert figures["files_per_second"] == pytest.approx(500 / (figures["feed"] + figures["finish"]))
+    assert "times the limit" in table
+
+
 def test_scrubbing_is_measured_with_and_without_a_foreground(tmp_path: Path) -> None:
     (figures,), table = run(tmp_path, "--kind", "scrub", "--only", "large", module="bench.upkeep")
     assert (figures["files"], figures["kind"]) == ("1 MiB files", "scrub")

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace as replaced
 
 from actors.core import Message
 from dsa_zmq.model.macs import WRITE
@@ -315,3 +316,13 @@ def test_data_is_served_meanwhile(world: Restored, data: bytes) -> None:
     assert world.get(world.grant(10, 5000))[1] == [data]
     answer, _ = world.ask(ConfirmShards(7, [world.grant(10, 5000, WRITE)]))
     assert answer.outcomes[0].receipt == world.receipt(10, data)
+
+
+def test_a_claimed_node_does_not_deny_what_its_next_master_may_allow(world: Restored, data: bytes) -> None:
+    """That one will give it another key, and clients have grants of it before the node has."""
+    world.put((10, data))
+    strange = replaced(world.grant(10, 5000), mac=b"?" * 16)
+    assert [shard.failure.code for shard in world.get(strange)[0].shards if shard.failure] == ["denied"]
+    world.claimed()
+    assert [shard.failure.code for shard in world.get(strange)[0].shards if shard.failure] == ["unavailable"]
+    assert world.get(world.grant(10, 5000))[1] == [data]

@@ -123,7 +123,7 @@ class Catalog:
             if take_over:
                 remove_mark(disk)
             ballast.restore(database.unused_bytes())
-            facts = Facts(meta[CLUSTER].body, secret, meta[TERM].number)
+            facts = Facts(meta[CLUSTER].body, secret, meta[TERM].number, meta[RESTORED_NS].number != 0)
             shown = database.load(INODES.select, [(ROOT_INODE,)])
             if not shown:
                 raise Corrupt(f"catalog '{file}' has no root directory", "restore the catalog from its backup", file)

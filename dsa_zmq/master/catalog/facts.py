@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from dsa_zmq.errors import DSAError
 from dsa_zmq.master.catalog.rows import Rows
 from dsa_zmq.master.catalog.tables import SEQ, StoreRow
+from dsa_zmq.model.ids import id_floor
 from dsa_zmq.model.macs import node_key
 from dsa_zmq.protocol.values import Failure
 
@@ -18,7 +19,14 @@ class Facts:
     cluster: bytes
     secret: bytes
     term: int
+    restored: bool = (
+        False  #: the catalog was made from copies once, and the secret with which nodes wrote before is lost
+    )
     _keys: dict[tuple[int, int], bytes] = field(default_factory=dict, repr=False)
+
+    def is_of_lost_key(self, number: int) -> bool:
+        """Whether a receipt for this chunk, drawn by an earlier master, may have been written with a key that is lost."""
+        return self.restored and number < id_floor(self.term)
 
     def key_of(self, node: StoreRow) -> bytes:
         """The node's key. Derived once: a node keeps its store id, and another generation is another entry."""

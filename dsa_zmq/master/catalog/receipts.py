@@ -5,8 +5,8 @@ none can be forged, or used for another upload, chunk, shard or node; a node who
 another key; and the word of an earlier start of the node is asked for anew, since a crash may have taken the bytes back. So
 is that of a store which another one has replaced since: nobody can give it, and the client stores that shard elsewhere.
 
-Uploads go on over a restore of the master, too. Its secret is not restored, so nodes have other keys then: a receipt that does
-not match, for a chunk that an earlier start of the master has allocated, is asked for anew. The node verifies what it has.
+Uploads go on over a restore of the master, too. Its secret is not restored, so nodes have other keys then: a receipt that
+does not match, for a chunk that an earlier start of the master has allocated, is asked for anew. The node verifies it.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from dsa_zmq.errors import Conflict, Denied, DSAError, Invalid, Outdated
 from dsa_zmq.master.catalog.facts import Facts
 from dsa_zmq.master.catalog.places import PlaceChange, change_places
 from dsa_zmq.master.catalog.rows import Rows
-from dsa_zmq.master.catalog.tables import CHUNKS, HORIZON, NODES, RESTORED_NS, ChunkRow, PlaceRow
+from dsa_zmq.master.catalog.tables import CHUNKS, HORIZON, NODES, ChunkRow, PlaceRow
 from dsa_zmq.model.hashes import hashes_bytes, shard_hash
-from dsa_zmq.model.ids import id_floor
 from dsa_zmq.model.macs import receipt_mac, same
 from dsa_zmq.model.redundancy import Redundancy, fewest
 from dsa_zmq.protocol.values import PlacedShard, Receipt, StagedChunk
@@ -36,7 +35,6 @@ def check_chunks(
     Raises Denied for a receipt that proves nothing, Conflict for a chunk that may not be taken (any more).
     """
     horizon = rows.number(HORIZON)
-    rekeyed = id_floor(facts.term) if rows.number(RESTORED_NS) else 0
     least = fewest(redundancy, degraded)
     ids = [chunk.chunk for chunk in chunks]
     known = rows.get_all(CHUNKS, ids)
@@ -55,8 +53,9 @@ def check_chunks(
                 "store every shard before the commit",
             )
         _distinct(chunk)
+        lost = facts.is_of_lost_key(chunk.chunk)
         for receipt in chunk.receipts:
-            if not is_present(rows, facts, upload, chunk, receipt, redundancy, any_key=chunk.chunk < rekeyed):
+            if not is_present(rows, facts, upload, chunk, receipt, redundancy, any_key=lost):
                 confirm.append(PlacedShard(chunk.chunk, receipt.index, receipt.node))
     return confirm
 

@@ -15,6 +15,7 @@ from dsa_zmq.sim.scenarios.growing import GROWING
 from dsa_zmq.sim.scenarios.held import HELD
 from dsa_zmq.sim.scenarios.inventories import INVENTORIES
 from dsa_zmq.sim.scenarios.lies import LYING
+from dsa_zmq.sim.scenarios.lost_master import LOST_MASTER
 from dsa_zmq.sim.scenarios.moving import MOVING
 from dsa_zmq.sim.scenarios.noticed import NOTICED
 from dsa_zmq.sim.scenarios.removing import REMOVING
@@ -33,6 +34,6 @@ SCENARIOS: tuple[Scenario, ...] = (
     CALM, MEETING, STORM, POWER, ANSWER, COMMIT, COUNT, NODE, MASTER, LINK, INCARNATION, OLDER, EMPTY, STALE, LYING, ROT,
     SYNC, UNMOUNTED, AHEAD, COMPACTION, FULL, LATE, *REPAIR, *INVENTORIES,
     *NOTICED, *ROTTING, *GROWING, *SPREADING, *REMOVING, *MOVING, *HELD, *RESUMING, ZONES, EVERYTHING, TRICKLE,
-    *CODES, DEGRADED,
+    *CODES, DEGRADED, *LOST_MASTER,
 )  # fmt: skip
 """All of them."""

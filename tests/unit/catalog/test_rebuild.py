@@ -16,7 +16,9 @@ from dsa_zmq.errors import Conflict, Corrupt, DSAError, Incompatible, NoSpace
 from dsa_zmq.master.catalog.catalog import Catalog
 from dsa_zmq.master.catalog.log_jobs import BeginVolume, LoadLog, ReadLog, TakeSlice
 from dsa_zmq.master.catalog.rebuild import Rebuilder, Restoration
+from dsa_zmq.model.ids import id_floor
 from dsa_zmq.model.records import BEGIN, CHANGES, pack_runs, read_record, seal
+from dsa_zmq.protocol.operations import Confirm
 from tests.unit.catalog.scribe import Scribe, Volume, busy, dump, rebuild
 
 
@@ -309,3 +311,18 @@ def test_what_an_earlier_attempt_left_is_removed(volume: Volume) -> None:
         file.close()
     _, rebuilt = rebuild(volume.data(), disk)
     assert rebuilt.odd == []
+
+
+def test_receipts_of_the_lost_keys_are_asked_for_anew_and_the_upload_goes_on(
+    kit: Any, scribe: Scribe, volume: Volume
+) -> None:
+    """A restored master has another secret. What its own nodes have not written at all is denied as ever."""
+    disk, _ = rebuild(volume.data(), restoration=Restoration(70, 5))
+    begun_before = kit.request(kit.commit("/begun/before"))
+    catalog = Catalog.open(disk, rng=random.Random(1), secret=b"another" * 4, path="made.sqlite", ballast_bytes=0)
+    (answer,) = catalog.run([begun_before])
+    assert isinstance(answer, Confirm)
+    kit.ids = id_floor(catalog.term)
+    (answer,) = catalog.run([kit.request(kit.commit("/forged"))])
+    assert answer.code == "denied"
+    catalog.close()

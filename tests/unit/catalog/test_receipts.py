@@ -180,6 +180,7 @@ def test_receipts_of_before_a_restore_are_confirmed_under_the_new_keys_and_later
     forged = with_receipt(commit, msgspec.structs.replace(chunk.receipts[0], mac=bytes(16)))
     refuse(kit, forged)
     kit.decide(lambda rows: rows.set_number(RESTORED_NS, 1))
+    kit.reopen()
     wanted = [PlacedShard(chunk.chunk, chunk.receipts[0].index, chunk.receipts[0].node)]
     assert kit.good(forged) == Confirm(wanted, [], [], 0)
     assert kit.bad(Stat("/f")) == "not-found"
