@@ -149,13 +149,13 @@ class Copying:
         left = reading.holder.node if reading.holder is not None else "any node"
         volume = reading.volume
         if reading.next_holder():
-            self._tell(Noted(f"volume {volume} cannot be read from {left}: {why}"))
+            self._tell(Noted(f"volume {volume:x} cannot be read from {left}: {why}"))
             self._run(ctx, Again())
         elif self._fed.usable and self._fed.position >= self.limits.get(volume, NO_LIMIT):
             self._fed = Fed(self._fed.position, usable=True, reached=True)  # as far as was known to go
             self.step(ctx)
         else:
-            self._tell(Noted(f"volume {volume} cannot be read from {left}: {why}; no other node has more of it"))
+            self._tell(Noted(f"volume {volume:x} cannot be read from {left}: {why}; no other node has more of it"))
             self.limits[volume] = self._fed.position if self._fed.usable else -1
             self.state = "exhausted"
 

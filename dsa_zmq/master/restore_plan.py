@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from dsa_zmq.errors import Conflict, Incompatible, NotFound, Unavailable
+from dsa_zmq.errors import Conflict, Corrupt, Incompatible, NotFound, Unavailable
 from dsa_zmq.master.catalog.rebuild import NO_LIMIT
+from dsa_zmq.master.ship_set import enough
 from dsa_zmq.model.ids import TERM_BITS
 from dsa_zmq.model.limits import CATALOG_ENOUGH
 from dsa_zmq.protocol.volumes import VolumeState
@@ -110,6 +111,32 @@ def _as_of(steps: Sequence[Step], at_ns: int) -> list[Step]:
     return chain
 
 
+def doubtful(copies: Iterable[Copy], last: Step, at_ns: int, limits: Mapping[int, int]) -> list[str]:
+    """Nodes that may have held later changes than ``last`` gives: their copy of that volume, or of a later one, is damaged.
+    None if the moment that is wanted was reached."""
+    if last.best.wall_ns >= at_ns and last.volume not in limits:
+        return []
+    return sorted(
+        {
+            copy.node
+            for copy in copies
+            if copy.state.volume >= last.volume
+            and copy.state.begun_ns <= at_ns
+            and (copy.state.damage or copy.state.position > limits.get(copy.state.volume, NO_LIMIT))
+        }
+    )
+
+
+def check_end_is_known(damaged: Collection[str], absent: Collection[str], members: int, position: int) -> None:
+    """Corrupt if all of those nodes, that may have held later changes, may together have made such a change safe."""
+    if damaged and len({*damaged, *absent}) >= enough(members):
+        raise Corrupt(
+            f"the copies of the catalog on {', '.join(damaged)} are damaged: changes behind {position} may have been"
+            " acknowledged, and cannot be read",
+            "'dsa salvage' also uses what lies behind damage; to give that up, and restore what is before it, say --older",
+        )
+
+
 def key_of(steps: Sequence[Step]) -> list[tuple[int, int, int]]:
     """What is read, and how far: two plans with one key give one catalog."""
     return [(step.volume, step.upto, step.best.position) for step in steps]
@@ -163,7 +190,7 @@ def unusable(copies: Iterable[Copy]) -> list[str]:
     said = []
     for node, state, _ in copies:
         if state.damage:
-            said.append(f"volume {state.volume} on {node} is damaged behind change {state.position}: {state.damage}")
+            said.append(f"volume {state.volume:x} on {node} is damaged behind change {state.position}: {state.damage}")
         elif not is_usable(state):
-            said.append(f"volume {state.volume} on {node} is incomplete")
+            said.append(f"volume {state.volume:x} on {node} is incomplete")
     return said

@@ -37,8 +37,10 @@ from dsa_zmq.master.restore_events import (
 from dsa_zmq.master.restore_guests import Guest, Guests, why_strange
 from dsa_zmq.master.restore_plan import (
     Step,
+    check_end_is_known,
     check_nothing_newer,
     choose,
+    doubtful,
     have_not_come,
     history_of,
     is_usable,
@@ -274,8 +276,11 @@ class RestoreActor(Actor):
             raise Invalid(
                 f"there is no node '{unknown[0]}' to leave out", f"the nodes are: {', '.join(sorted(names)) or 'none'}"
             )
+        if here := sorted(set(self._wanted.without) - {row.name for row in self._missing()}):
+            self._tell(Noted(f"{', '.join(here)} came after all, and counts like the others"))
         copies = self._guests.copies()
         self._check_file()
+        damaged = self._check_damage()
         newest = max([copy.state for copy in copies if is_usable(copy.state)], key=newness, default=None)
         self._state = "planned"
         planned = Planned(
@@ -285,6 +290,7 @@ class RestoreActor(Actor):
             sorted(row.name for row in self._missing()),
             max(newest.wall_ns if newest else 0, self._preview.moment_ns),
             max(newest.position if newest else 0, self._preview.position),
+            damaged,
         )
         self._tell(planned)
 
@@ -292,6 +298,17 @@ class RestoreActor(Actor):
         if self._wanted.file_bytes >= 0 and not self._wanted.older and self._preview is not None:
             read = self._preview
             check_nothing_newer(self._guests.copies(), read.term, read.position, read.moment_ns)
+
+    def _check_damage(self) -> list[str]:
+        """Nodes that may have held more than was read. Corrupt if that may have been acknowledged, and is wanted."""
+        copying = self._copying
+        if not copying.steps:
+            return []
+        damaged = doubtful(self._guests.copies(), copying.steps[-1], self._wanted.at_ns, copying.limits)
+        if not self._wanted.older and self._preview is not None:
+            absent = [row.name for row in self._missing()]
+            check_end_is_known(damaged, absent, len(self._members()), self._preview.position)
+        return damaged
 
     # --- reading --------------------------------------------------------------------------------------------------
 
@@ -378,6 +395,7 @@ class RestoreActor(Actor):
 
     def _finish(self, ctx: Context) -> None:
         assert self._claim is not None, "nothing is finished before all are claimed"
+        self._check_damage()  # it may have been found since
         self._state = "finishing"
         highest = max([guest.number for guest in self._guests], default=0)
         self._copying.finish(ctx, Restoration(self._claim.term, ctx.wall_ns(), highest))
