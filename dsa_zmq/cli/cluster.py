@@ -32,12 +32,14 @@ def cluster() -> None:
     """,
 )
 @click.option("--from-nodes", is_flag=True, help="From the copies of the catalog that the nodes hold.")
+@click.option("--older", is_flag=True, help="Although copies are damaged: what they had behind that is given up.")
 @restore_options
 @pass_session
 def restore(
     session: Session,
     /,
     from_nodes: bool,
+    older: bool,
     at: str | None,
     without: tuple[str, ...],
     wait: float,
@@ -56,6 +58,6 @@ def restore(
             "it was not said what to restore from", "say --from-nodes; or use 'dsa catalog restore FILE' with a backup"
         )
     return run_restore(
-        session, file=None, older=False, at=at, without=without, wait=wait, cluster_id=cluster_id, dry_run=dry_run,
+        session, file=None, older=older, at=at, without=without, wait=wait, cluster_id=cluster_id, dry_run=dry_run,
         yes=yes, given=given,
     )  # fmt: skip

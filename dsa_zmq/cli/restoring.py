@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from dsa_zmq.restore import Restore
 
 SECOND = 1_000_000_000
-LAST_NS = (1 << 63) - 1  #: in 2262; later moments are as good as none
+LAST_NS = (1 << 63) - 2  #: the last moment that a record can have; in 2262
 QUIET_S = DOWN_S  #: so long no node must have heard of a master: after that it would be missed by a cluster, too
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -31,8 +32,9 @@ def restore_options(function: _F) -> _F:
     """What both commands take."""
     for option in reversed(
         [
+            click.option("--dir", metavar="DIR", help="The new master's directory; made if it is missing."),
             click.option(
-                "--dir", metavar="DIR", required=True, help="The new master's directory; made if it is missing."
+                "--config", metavar="FILE", help="Read options from [master] of a TOML file, as the master did."
             ),
             click.option("--bind", metavar="ADDRESS", help="Wait for nodes at this address, as the master did."),
             click.option("--port", type=click.IntRange(0, 65_535), metavar="N", help="And at this port."),
@@ -55,11 +57,10 @@ def moment_of(text: str) -> int:
     """Nanoseconds of ``2026-11-01T12:00``: local time, unless it ends with Z or an offset; at most what a catalog can hold.
     Raises Invalid."""
     try:
-        moment = datetime.datetime.fromisoformat(text)
-        local = moment.astimezone() if moment.tzinfo is None else moment
-    except (ValueError, OverflowError):
+        seconds = datetime.datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError, OSError):  # the others: a year that this machine's time zone does not reach
         raise Invalid(f"'{text}' is not a moment", "write it as in 2026-11-01T12:00 or 2026-11-01T11:00:30Z") from None
-    return min(LAST_NS, int(local.timestamp() * 1_000_000) * 1000)
+    return min(max(0, int(seconds * 1_000_000) * 1000), LAST_NS)
 
 
 def shown_moment(ns: int) -> str:
@@ -90,13 +91,14 @@ def run_restore(
     from dsa_zmq.process import stop_signals
     from dsa_zmq.restore import Restore
 
-    options = config.options(config.MasterOptions, given, None)
+    file_of_options = given.pop("config")
+    options = config.options(config.MasterOptions, given, file_of_options)
     wanted = Wanted(
         at_ns=NO_LIMIT if at is None else moment_of(at),
         without=without,
         cluster=cluster_id.lower(),
         wait_s=wait,
-        quiet_s=QUIET_S,
+        quiet_s=QUIET_S * max(1.0, options.down_s / DOWN_S),
         older=older,
     )
     session.start_log()
@@ -123,7 +125,16 @@ def run_restore(
             _explain(session, restore, wanted)
             raise
         told.end_line()
-    return _tell(session, done, options.dir)
+    return _tell(session, done, _start_of(given, file_of_options))
+
+
+def _start_of(given: Mapping[str, Any], file: str | None) -> str:
+    """The line that starts the master where it was restored."""
+    words = ["dsa", "master", *(["--config", file] if file is not None else [])]
+    for name in ("dir", "bind", "port"):
+        if given[name] is not None:
+            words += [f"--{name}", str(given[name])]
+    return shlex.join([*words, *(["--insecure"] if given["insecure"] else [])])
 
 
 class _Told:
@@ -164,6 +175,8 @@ class _Told:
 
 
 def _show(session: Session, plan: Planned, at_ns: int) -> None:
+    from dsa_zmq.master.catalog.rebuild import NO_LIMIT
+
     preview = plan.preview
     lost_s = max(0, plan.newest_ns - preview.moment_ns) / SECOND
     lost = max(0, plan.newest_position - preview.position)
@@ -172,7 +185,7 @@ def _show(session: Session, plan: Planned, at_ns: int) -> None:
             plan="restore", cluster=preview.cluster, moment=output.iso_time(preview.moment_ns), files=preview.files,
             bytes=preview.content_bytes, position=preview.position, term=preview.term, volumes=plan.volumes,
             nodes=[node.name for node in preview.nodes], absent=plan.absent, given_up_changes=lost,
-            given_up_seconds=lost_s, later_term=plan.later_term,
+            given_up_seconds=lost_s, later_term=plan.later_term, damaged=plan.damaged,
         )  # fmt: skip
         return
     output.line(f"cluster {preview.cluster[:8]} as of {shown_moment(preview.moment_ns)}")
@@ -187,6 +200,10 @@ def _show(session: Session, plan: Planned, at_ns: int) -> None:
             f"  a master of term {plan.later_term} came after it (this is of term {preview.term}), and no node here has a"
             " copy of what it did: look for nodes that have"
         )
+    if plan.damaged:
+        output.line(f"  damaged on {output.shown(', '.join(plan.damaged))}: what they had behind that is not used")
+    if plan.newest_ns < at_ns < NO_LIMIT:
+        output.line(f"  that is the newest there is; nothing is known of {shown_moment(at_ns)}")
     if plan.absent:
         output.line(f"  without {output.shown(', '.join(plan.absent))}: {loss_of(plan.absent, preview.moment_ns)}")
 
@@ -224,7 +241,7 @@ def _explain(session: Session, restore: Restore, wanted: Wanted) -> None:
         click.echo(f"{names} obey no master below term {failed.term} any more: repeat this", err=True)
 
 
-def _tell(session: Session, done: Restored, directory: str) -> int:
+def _tell(session: Session, done: Restored, start: str) -> int:
     rebuilt = done.rebuilt
     if session.json:
         output.emit(
@@ -240,7 +257,7 @@ def _tell(session: Session, done: Restored, directory: str) -> int:
         )
         for text in rebuilt.odd:
             output.line(f"does not agree: {output.shown(text)}")
-        output.line(f"start the master now: dsa master --dir {directory}")
+        output.line(f"start the master now: {start}")
         output.line(
             "then look at 'dsa health': what nodes hold is compared with the catalog before anything is dropped"
         )

@@ -160,7 +160,7 @@ class Copying:
         left = reading.holder.node if reading.holder is not None else "any node"
         volume = reading.volume
         if reading.next_holder():
-            self._tell(Noted(f"volume {volume} cannot be read from {left}: {why}"))
+            self._tell(Noted(f"volume {volume:x} cannot be read from {left}: {why}"))
             self._turn += 1
             self._run(ctx, Again())
         elif self._fed.usable and self._fed.position >= self.limits.get(volume, NO_LIMIT):
@@ -168,11 +168,11 @@ class Copying:
             self.step(ctx)
         elif self._silent:  # they may have what is missing
             raise Unavailable(
-                f"volume {volume} cannot be read: {', '.join(self._silent)} did not answer",
+                f"volume {volume:x} cannot be read: {', '.join(self._silent)} did not answer",
                 "look at their logs, then begin again; without them something older would be restored",
             )
         else:
-            self._tell(Noted(f"volume {volume} cannot be read from {left}: {why}; no other node has more of it"))
+            self._tell(Noted(f"volume {volume:x} cannot be read from {left}: {why}; no other node has more of it"))
             self.limits[volume] = self._fed.position if self._fed.usable else -1
             self.state = "exhausted"
 

@@ -20,7 +20,7 @@ class Wanted:
     quiet_s: float = 10.0  #: so long nobody must have heard of a master
     settle_s: float = 2.0  #: more nodes may come, before the copies of those that came are compared
     file_bytes: int = -1  #: of the file that it is restored from; -1: from the nodes' copies
-    older: bool = False  #: the file's state is wanted although a node holds a newer one
+    older: bool = False  #: what there is will do: although a node holds a newer one than the file, or behind damage
 
 
 class Go:
@@ -67,6 +67,7 @@ class Planned:
     absent: list[str]  #: nodes that were named as absent, and are
     newest_ns: int  #: moment of the newest change that any copy has
     newest_position: int
+    damaged: list[str]  #: nodes that may have held later changes, behind the damage of their copies
     later_term: int = 0  #: of a master that nodes here have obeyed, and of which no copy here has anything; 0: none
 
 

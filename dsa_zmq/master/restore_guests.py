@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from actors.core import Address
-from dsa_zmq.errors import DSAError, Invalid, Unavailable
+from dsa_zmq.errors import Conflict, DSAError, Invalid, Unavailable
 from dsa_zmq.master.restore_plan import TERM_MARGIN, Copy
 from dsa_zmq.model.ids import TERM_BITS
 from dsa_zmq.protocol.messages import Register
@@ -79,12 +79,15 @@ class Guests:
             guest.volumes = list(message.volumes)
         return guest
 
-    def alive(self) -> Guest | None:
-        """A node that has heard of a master since it first spoke to us, give or take what was on its way."""
+    def check_no_master(self, now_ns: int) -> None:
+        """Conflict if a node has heard of a master since it first spoke to us, give or take what was on its way."""
         for guest in self.by_store.values():
             if guest.heard_ns is not None and guest.has_told and guest.heard_ns > guest.told_ns + self._quiet_ns // 5:
-                return guest
-        return None
+                ago_s = max(0.0, (now_ns - guest.heard_ns) / 1_000_000_000)
+                raise Conflict(
+                    f"a master of term {guest.seen_term} is alive: {guest.name} heard it {ago_s:.1f} s ago",
+                    "nothing has to be restored: point nodes and clients at it, or stop it first",
+                )
 
     def restless(self, now_ns: int) -> Guest | None:
         """A node that heard of one a short while ago, or has not told anything yet."""

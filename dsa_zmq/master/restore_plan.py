@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from dsa_zmq.errors import Conflict, Incompatible, NotFound, Unavailable
+from dsa_zmq.errors import Conflict, Corrupt, Incompatible, Invalid, NotFound, Unavailable
 from dsa_zmq.master.catalog.rebuild import NO_LIMIT, Preview
+from dsa_zmq.master.ship_set import enough
 from dsa_zmq.model.ids import TERM_BITS
 from dsa_zmq.model.limits import CATALOG_ENOUGH
 from dsa_zmq.protocol.volumes import VolumeState
@@ -114,6 +115,32 @@ def _chain_from(first: Step, steps: Sequence[Step], at_ns: int) -> list[Step]:
     return chain
 
 
+def doubtful(copies: Iterable[Copy], last: Step, at_ns: int, limits: Mapping[int, int]) -> list[str]:
+    """Nodes that may have held later changes than ``last`` gives: their copy of that volume, or of a later one, is damaged.
+    None if the moment that is wanted was reached."""
+    if last.best.wall_ns >= at_ns and last.volume not in limits:
+        return []
+    return sorted(
+        {
+            copy.node
+            for copy in copies
+            if copy.state.volume >= last.volume
+            and copy.state.begun_ns <= at_ns
+            and (copy.state.damage or copy.state.position > limits.get(copy.state.volume, NO_LIMIT))
+        }
+    )
+
+
+def check_end_is_known(damaged: Collection[str], absent: Collection[str], members: int, position: int) -> None:
+    """Corrupt if all of those nodes, that may have held later changes, may together have made such a change safe."""
+    if damaged and len({*damaged, *absent}) >= enough(members):
+        raise Corrupt(
+            f"the copies of the catalog on {', '.join(damaged)} are damaged: changes behind {position} may have been"
+            " acknowledged, and cannot be read",
+            "'dsa salvage' also uses what lies behind damage; to give that up, and restore what is before it, say --older",
+        )
+
+
 def key_of(steps: Sequence[Step]) -> list[tuple[int, int, int]]:
     """What is read, and how far: two plans with one key give one catalog."""
     return [(step.volume, step.upto, step.best.position) for step in steps]
@@ -173,12 +200,26 @@ def may_be_lost(absent: Collection[str]) -> bool:
     return len(absent) >= CATALOG_ENOUGH
 
 
+def check_left_out(without: Collection[str], members: Collection[str]) -> None:
+    """Invalid if one of these, which are said to be gone, was never a node."""
+    if unknown := sorted(set(without) - set(members)):
+        raise Invalid(
+            f"there is no node '{unknown[0]}' to leave out", f"the nodes are: {', '.join(sorted(members)) or 'none'}"
+        )
+
+
+def newest_of(copies: Iterable[Copy]) -> VolumeState | None:
+    """Of the copies that can be used."""
+    usable = [copy.state for copy in copies if copy.state.usable]
+    return max(usable, key=lambda state: state.newness, default=None)
+
+
 def unusable(copies: Iterable[Copy]) -> list[str]:
     """Copies that cannot be used, or not to their end, in words."""
     said = []
     for node, state, _ in copies:
         if state.damage:
-            said.append(f"volume {state.volume} on {node} is damaged behind change {state.position}: {state.damage}")
+            said.append(f"volume {state.volume:x} on {node} is damaged behind change {state.position}: {state.damage}")
         elif not state.usable:
-            said.append(f"volume {state.volume} on {node} is incomplete")
+            said.append(f"volume {state.volume:x} on {node} is incomplete")
     return said

@@ -14,11 +14,11 @@ is final. It is restored only if it is what was read before; else it is read aga
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from actors.core import Actor, Channel, Context, Message, Peer, Token
-from dsa_zmq.errors import Conflict, DSAError, Invalid, NotFound, Overloaded, Unavailable
+from dsa_zmq.errors import Conflict, DSAError, NotFound, Unavailable
 from dsa_zmq.master.calls import failure
 from dsa_zmq.master.catalog.rebuild import Preview, Rebuilt, Restoration
 from dsa_zmq.master.catalog.tables import StoreRow
@@ -37,12 +37,16 @@ from dsa_zmq.master.restore_events import (
 from dsa_zmq.master.restore_guests import Guest, Guests, why_strange
 from dsa_zmq.master.restore_plan import (
     Step,
+    check_end_is_known,
+    check_left_out,
     check_no_less,
     check_nothing_newer,
     choose,
+    doubtful,
     have_not_come,
     history_of,
     key_of,
+    newest_of,
     term_above,
     unusable,
 )
@@ -68,13 +72,9 @@ class RestoreActor(Actor):
         self._came_ns = 0  #: when the last new node came
         self._said = ""
         self._copying = Copying(
-            tell,
-            self._next_number,
-            self._guests.where,
-            at_ns=wanted.at_ns,
-            file_bytes=wanted.file_bytes,
-            damaged_too=wanted.older,
-        )
+            tell, self._next_number, self._guests.where,
+            at_ns=wanted.at_ns, file_bytes=wanted.file_bytes, damaged_too=wanted.older,
+        )  # fmt: skip
         self._claim: Claim | None = None
         self._planned: Preview | None = None  #: what whoever runs this has agreed to
         self._master = b""
@@ -113,7 +113,7 @@ class RestoreActor(Actor):
                 case Register():
                     self._on_register(ctx, sender, message)
                 case Hello():
-                    why = Overloaded("a lost master is being restored here", "try again later")  # so clients wait
+                    why = Unavailable("a lost master is being restored here", "try again when it has been started")
                     ctx.send(sender.address, Refused(message.number, failure(why)))
                 case Claimed():
                     self._on_claimed(message, ctx.now_ns())
@@ -194,12 +194,8 @@ class RestoreActor(Actor):
         for guest in self._guests:
             if now >= guest.asked_ns + ASK_NS:
                 self._ask(ctx, guest)
-        if (hearer := self._guests.alive()) is not None and self._claim is None:
-            ago = max(0.0, (now - (hearer.heard_ns or now)) / SECOND)
-            raise Conflict(
-                f"a master of term {hearer.seen_term} is alive: {hearer.name} heard it {ago:.1f} s ago",
-                "nothing has to be restored: point nodes and clients at it, or stop it first",
-            )
+        if self._claim is None:
+            self._guests.check_no_master(now)
         if self._state == "gathering":
             self._gather(ctx, now)
         elif self._state == "reading":
@@ -243,7 +239,7 @@ class RestoreActor(Actor):
         if absent := self._absent():
             self._wait_for(", ".join(absent))
             if late:
-                self._fail_absent(ctx, absent)
+                self._fail(ctx, have_not_come(absent, len(self._members())), tuple(absent))
             return
         self._plan(ctx)
 
@@ -264,37 +260,39 @@ class RestoreActor(Actor):
     def _missing(self) -> list[StoreRow]:
         return [row for row in self._members() if row.store_id not in self._guests.by_store]
 
-    def _fail_absent(self, ctx: Context, absent: Collection[str]) -> None:
-        self._fail(ctx, have_not_come(absent, len(self._members())), tuple(absent))
-
     def _plan(self, ctx: Context) -> None:
         assert self._preview is not None, "it was read"
-        names = {row.name for row in self._members()}
-        if unknown := sorted(set(self._wanted.without) - names):
-            raise Invalid(
-                f"there is no node '{unknown[0]}' to leave out", f"the nodes are: {', '.join(sorted(names)) or 'none'}"
-            )
+        check_left_out(self._wanted.without, {row.name for row in self._members()})
+        if here := sorted(set(self._wanted.without) - {row.name for row in self._missing()}):
+            self._tell(Noted(f"{', '.join(here)} came after all, and counts like the others"))
         copies = self._guests.copies()
         self._check_file()
-        newest = max(
-            [copy.state for copy in copies if copy.state.usable], key=lambda state: state.newness, default=None
-        )
+        damaged = self._check_damage()
+        newest = newest_of(copies)
         self._state, self._planned = "planned", self._preview
         planned = Planned(
-            self._preview,
-            copies,
-            [step.volume for step in self._copying.steps],
+            self._preview, copies, [step.volume for step in self._copying.steps],
             sorted(row.name for row in self._missing()),
             max(newest.wall_ns if newest else 0, self._preview.moment_ns),
             max(newest.position if newest else 0, self._preview.position),
-            self._guests.term_of_none(self._preview.term),
-        )
+            damaged, self._guests.term_of_none(self._preview.term),
+        )  # fmt: skip
         self._tell(planned)
 
     def _check_file(self) -> None:
-        if self._wanted.file_bytes >= 0 and not self._wanted.older and self._preview is not None:
-            read = self._preview
+        if self._wanted.file_bytes >= 0 and not self._wanted.older and (read := self._preview) is not None:
             check_nothing_newer(self._guests.copies(), read.term, read.position, read.moment_ns)
+
+    def _check_damage(self) -> list[str]:
+        """Nodes that may have held more than was read. Corrupt if that may have been acknowledged, and is wanted."""
+        copying = self._copying
+        if not copying.steps:
+            return []
+        damaged = doubtful(self._guests.copies(), copying.steps[-1], self._wanted.at_ns, copying.limits)
+        if not self._wanted.older and self._preview is not None:
+            absent = [row.name for row in self._missing()]
+            check_end_is_known(damaged, absent, len(self._members()), self._preview.position)
+        return damaged
 
     # --- reading --------------------------------------------------------------------------------------------------
 
@@ -365,7 +363,7 @@ class RestoreActor(Actor):
         if self._guests.highest_term > self._claim.term:
             raise Conflict("somebody else has claimed these nodes meanwhile", "restore in one place only")
         if absent := self._absent():  # what was read again may name others
-            self._fail_absent(ctx, absent)
+            self._fail(ctx, have_not_come(absent, len(self._members())), tuple(absent))
             return
         if self._wanted.file_bytes >= 0:
             self._check_file()
@@ -375,7 +373,12 @@ class RestoreActor(Actor):
                 self._tell(Noted("a node has got more meanwhile: it is read again"))
                 self._read(ctx, steps)
                 return
+        self._finish(ctx)
+
+    def _finish(self, ctx: Context) -> None:
+        assert self._claim is not None, "nothing is finished before all are claimed"
         check_no_less(self._preview, self._planned)
+        self._check_damage()  # it may have been found since
         self._state = "finishing"
         highest = max([guest.number for guest in self._guests], default=0)
         self._copying.finish(ctx, Restoration(self._claim.term, ctx.wall_ns(), highest))
@@ -383,8 +386,7 @@ class RestoreActor(Actor):
     def _done(self, ctx: Context, rebuilt: Rebuilt) -> None:
         assert self._claim is not None, "nothing is finished before all are claimed"
         self._state = "ended"
-        claimed = sorted(guest.name for guest in self._guests if guest.claimed)
-        self._tell(Restored(rebuilt, self._claim.term, claimed))
+        self._tell(Restored(rebuilt, self._claim.term, sorted(guest.name for guest in self._guests if guest.claimed)))
         ctx.stop(0)
 
     # --- ends -----------------------------------------------------------------------------------------------------

@@ -151,7 +151,7 @@ class VolumeFiles:
         with self._lock:
             state = self._states.get(volume)
         if state is None:
-            raise NotFound(f"volume {volume} is not on this node")
+            raise NotFound(f"volume {volume:x} is not on this node")
         size = min(limit, state.size - offset)
         if offset < 0 or size <= 0:
             return b""
@@ -162,10 +162,10 @@ class VolumeFiles:
             finally:
                 file.close()
         except FileNotFoundError as error:
-            raise NotFound(f"volume {volume} is not on this node any more") from error
+            raise NotFound(f"volume {volume:x} is not on this node any more") from error
         except OSError as error:
             raise Unavailable(
-                f"volume {volume} cannot be read: {plain(error)}", "use another copy of the catalog"
+                f"volume {volume:x} cannot be read: {plain(error)}", "use another copy of the catalog"
             ) from error
 
     def check(self, volume: int, offset: int, limit: int) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from dsa_zmq.cli import output
 from dsa_zmq.cli.remote_paths import local_name, local_target, remote, remote_target
+from dsa_zmq.cli.restoring import moment_of
 from dsa_zmq.cli.transfer_bar import summary
 from dsa_zmq.client.local_file import local_error
 from dsa_zmq.client.merging import TreeResult, as_final, beside, byte_order, ends_everything
@@ -122,3 +124,21 @@ def test_only_what_every_file_would_meet_ends_everything() -> None:
     assert as_final(unreadable) is unreadable
     assert all(map(ends_everything, (NoSpace("x"), TooFewNodes("x"), Unavailable("x"), Timeout("x"))))
     assert not any(map(ends_everything, (Corrupt("x"), Denied("x"), Invalid("x"))))
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00+14:00", "1969-12-31T23:00Z", "9999-12-31T23:59:59-14:00"])
+def test_a_moment_of_any_year_is_one_that_a_record_can_have(text: str) -> None:
+    assert 0 <= moment_of(text) < 1 << 63
+
+
+def test_a_moment_is_that_of_its_time_zone_or_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        assert moment_of("2026-11-01T12:00") == moment_of("2026-11-01T17:00Z") == moment_of("2026-11-01T18:00+01:00")
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    for text in ("yesterday", "0001-01-01", ""):
+        with pytest.raises(Invalid, match="is not a moment"):
+            moment_of(text)

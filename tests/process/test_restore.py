@@ -243,6 +243,49 @@ def test_the_command_says_what_it_would_do_and_does_it(
         assert os.listdir(directory)
 
 
+def test_the_line_that_starts_the_master_is_the_one_that_was_told(
+    small: Any, content: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with small.connect() as store:
+        store.write_bytes("/file", content(10))
+        shutil.rmtree(lose_master(small), ignore_errors=True)
+        port = small.url.rpartition(":")[2]
+        directory, file = tmp_path / "a new one", tmp_path / "dsa.toml"
+        file.write_text(f'[master]\ndir = "{directory}"\nport = {port}\n')
+        assert main(["cluster", "restore", "--from-nodes", "--config", str(file), "-n", "--at", "2199-01-01"]) == 0
+        assert "nothing is known of 2199-01-01" in capsys.readouterr().out
+        line = ["cluster", "restore", "--from-nodes", "--dir", str(directory), "--port", port, "--without", "node-1"]
+        assert main([*line, "-y"]) == 0
+        said = capsys.readouterr()
+        assert f"dsa master --dir '{directory}' --port {port}" in said.out
+        assert "node-1 came after all" in said.err
+
+
+def test_copies_that_are_damaged_on_all_nodes_are_not_restored_in_silence(
+    small: Any, content: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with small.connect() as store:
+        for number in range(30):
+            store.write_bytes(f"/{number}", content(10))
+        small.kill_master()
+        for number in range(3):
+            small.kill(number)
+        shutil.rmtree(small.directory / "master")
+        newest = max(file.name for file in small.directory.glob("node-*/catalog/*.volume"))
+        for file in small.directory.glob(f"node-*/catalog/{newest}"):
+            data = bytearray(file.read_bytes())
+            data[len(data.rstrip(b"\0")) // 2] ^= 1
+            file.write_bytes(data)
+        for number in range(3):
+            small.restart(number)
+        line = ["cluster", "restore", "--from-nodes", "--dir", str(small.directory / "master")]
+        line += ["--port", small.url.rpartition(":")[2], "-y"]
+        assert main(line) == 8
+        assert "say --older" in capsys.readouterr().err
+        assert main([*line, "--older"]) == 0
+        assert "damaged on node-1, node-2, node-3" in capsys.readouterr().out
+
+
 def test_a_backup_is_restored(small: Any, content: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with small.connect() as store:
         store.write_bytes("/old", b"old")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from actors.sim.faults import Faults
-from dsa_zmq.errors import Conflict, Unavailable
+from dsa_zmq.errors import Conflict, Corrupt, Unavailable
 from dsa_zmq.master import restore_reading
 from dsa_zmq.master.catalog.catalog import CATALOG_FILE, Catalog
 from dsa_zmq.master.restore_events import Came, Failed, Planned, Waiting
 from dsa_zmq.master.restore_plan import TERM_MARGIN
+from dsa_zmq.model.records import CHANGES
+from dsa_zmq.model.volumes import read_records
+from dsa_zmq.protocol.volumes import VolumeState
 from tests.sim.inn import SECOND, TABLES, Inn, Lost, restored, state_of
 from tests.unit.catalog.scribe import busy
 
@@ -128,7 +132,11 @@ def test_what_is_before_the_damage_is_used_when_all_copies_have_one(lost: Lost) 
         at = data.index(last)
         guest.volumes[2] = data[: at + 120] + b"\0" + data[at + 121 :]
     inn.start()
+    with pytest.raises(Corrupt, match="n0, n1, n2 are damaged"):
+        inn.planned()
+    inn.start(older=True)
     plan = inn.planned()
+    assert plan.damaged == ["n0", "n1", "n2"]
     positions = [position for position in lost.scribe.as_of if position < lost.volume.log[-2].position]
     assert plan.preview.position == max(positions)
     assert plan.newest_position == lost.scribe.position, "the plan tells of the loss"
@@ -137,6 +145,63 @@ def test_what_is_before_the_damage_is_used_when_all_copies_have_one(lost: Lost) 
     assert restored(inn) == {
         name: rows for name, rows in lost.scribe.as_of[max(positions)].items() if name not in TABLES
     }
+
+
+def damage(inn: Inn, name: str, back: int) -> int:
+    """The node has found so many records at the end of its copy to be unusable; the last position that is left."""
+    records = lost_records(inn)
+    data = inn.guests[name].volumes[2]
+    sound = data[: data.index(records[-back])]
+    inn.guests[name].volumes[2] = sound
+    inn.guests[name].states[2] = msgspec.structs.replace(state_of(sound), damage="damaged at byte 7")
+    return inn.guests[name].states[2].position
+
+
+def lost_records(inn: Inn) -> list[bytes]:
+    data = next(iter(inn.guests.values())).volumes[2]
+    return [record.data for _, record in read_records(data) if record.kind == CHANGES]
+
+
+def test_one_damaged_copy_of_three_is_no_loss(lost: Lost) -> None:
+    inn = lost.inn()
+    damage(inn, "n1", 4)
+    inn.start()
+    plan = inn.planned()
+    assert (plan.preview.position, plan.damaged) == (lost.scribe.position, ["n1"])
+
+
+def test_what_damaged_copies_may_have_had_is_not_given_up_in_silence(lost: Lost) -> None:
+    """Each says that there was more. Two together may have made it safe, and so may one with one that is absent."""
+    inn = lost.inn("n0", "n1")
+    inn.guests["n1"].volumes.clear()
+    damage(inn, "n0", 4)
+    inn.start(without=["n2"])
+    with pytest.raises(Corrupt, match=r"on n0 are damaged: changes behind .* may have been acknowledged") as error:
+        inn.planned()
+    assert "--older" in error.value.remedy
+    assert inn.guests["n0"].promised == []
+    inn.start(without=["n2"], older=True)
+    plan = inn.planned()
+    assert (plan.damaged, plan.absent) == (["n0"], ["n2"])
+    inn.go()
+
+
+def test_an_older_volume_is_not_taken_in_silence_for_newer_ones_that_are_damaged(lost: Lost) -> None:
+    inn = lost.inn()
+    for guest in inn.guests.values():
+        guest.volumes[2] = b""
+        guest.states[2] = VolumeState(2, damage="damaged at byte 0")
+    inn.start()
+    with pytest.raises(Corrupt, match="n0, n1, n2 are damaged"):
+        inn.planned()
+
+
+def test_damage_behind_the_moment_that_is_wanted_does_not_matter(lost: Lost) -> None:
+    inn = lost.inn()
+    left = [damage(inn, name, 4) for name in ("n0", "n1", "n2")]
+    position = max(position for position in lost.scribe.as_of if position < min(left))
+    inn.start(at_ns=lost.scribe.walls[position])
+    assert inn.planned().preview.position == position
 
 
 def test_a_moment_can_be_named(lost: Lost) -> None:
@@ -267,83 +332,3 @@ def test_nodes_without_a_usable_copy_do_not_do(lost: Lost) -> None:
     inn.start(wait_s=5)
     assert "no node that is here has a usable copy" in inn.failure().error.message
     assert "volume 2 on n0 is incomplete" in inn.notes
-
-
-def test_strangers_wait(lost: Lost) -> None:
-    inn = lost.inn()
-    newcomer = inn.guest("new", 0, b"")
-    old = inn.guest("old", 9, lost.cluster)
-    old.version = 1
-    inn.start()
-    inn.planned()
-    assert [failure.code for failure in newcomer.refusals[:1] + old.refusals[:1]] == ["unavailable", "unavailable"]
-    assert "never in a cluster" in inn.notes
-    assert "upgrade it" in old.refusals[0].remedy or "upgrade it" in old.refusals[0].message
-
-
-def test_nodes_of_two_clusters_are_told_apart_by_the_operator(lost: Lost) -> None:
-    inn = lost.inn()
-    inn.guest("x", 1, b"another cluster.").hold()
-    inn.start()
-    assert "nodes of 2 clusters come here" in inn.failure().error.message
-    inn.start(cluster=lost.cluster.hex()[:6])
-    assert [event.node for event in inn.of(Came)] == []
-    inn.planned()
-    assert "belongs to another cluster" in inn.notes
-
-
-# --- another master ---------------------------------------------------------------------------------------------------
-
-
-def test_beside_a_living_master_nobody_is_claimed(lost: Lost) -> None:
-    inn = lost.inn()
-    inn.guests["n1"].hears = True
-    inn.start()
-    assert "a master of term 5 is alive: n1 heard it" in inn.failure().error.message
-    assert all(guest.promised == [] for guest in inn.guests.values())
-    assert inn.disk.listdir("") == []
-
-
-def test_a_master_that_has_just_died_is_waited_out(lost: Lost) -> None:
-    inn = lost.inn()
-    for guest in inn.guests.values():
-        guest.heard_ns = inn.sim.now_ns
-    inn.start()
-    begun = inn.sim.now_ns
-    inn.planned()
-    assert inn.sim.now_ns - begun >= 4 * SECOND
-    inn.go()
-
-
-def test_a_node_that_another_restore_has_claimed_ends_this_one(lost: Lost) -> None:
-    inn = lost.inn()
-    inn.start()
-    inn.planned()
-    inn.guests["n2"].seen_term = 10_000
-    with pytest.raises(Conflict, match="node 'n2' cannot be claimed: seen term 10000"):
-        inn.go()
-    assert not inn.disk.exists(CATALOG_FILE)
-
-
-def test_a_second_attempt_is_above_the_first(lost: Lost) -> None:
-    inn = lost.inn()
-    inn.start()
-    inn.planned()
-    inn.guests["n1"].claims = False
-    with pytest.raises(Unavailable, match="do not answer any more: n1"):
-        inn.go()
-    failed = inn.of(Failed)[0]
-    assert (failed.claimed, failed.term) == (("n0", "n2"), 5 + TERM_MARGIN)
-    inn.guests["n1"].claims = True
-    inn.start()
-    inn.planned()
-    assert inn.go().term == 5 + 2 * TERM_MARGIN
-    assert restored(inn) == lost.rows()
-
-
-def test_a_term_that_nothing_can_follow_is_refused(lost: Lost) -> None:
-    inn = lost.inn()
-    inn.guests["n0"].seen_term = 1 << 60
-    inn.start(wait_s=5)
-    assert inn.failure().absent == ("n0",)
-    assert "n0: this node says that it has obeyed a master of term" in inn.notes

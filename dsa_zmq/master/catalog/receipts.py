@@ -6,8 +6,7 @@ another key; and the word of an earlier start of the node is asked for anew, sin
 is that of a store which another one has replaced since: nobody can give it, and the client stores that shard elsewhere.
 
 Uploads go on over a restore of the master, too. Its secret is not restored, so nodes have other keys then: a receipt that
-does not match, for a chunk that an earlier start of the master has allocated, is asked for anew. The node verifies what it
-has.
+does not match, for a chunk that an earlier start of the master has allocated, is asked for anew. The node verifies it.
 """
 
 from __future__ import annotations
