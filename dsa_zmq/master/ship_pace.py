@@ -19,6 +19,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Protocol
 
 from dsa_zmq.master.desk import Moment
+from dsa_zmq.master.ship_resume import ShipResume
 from dsa_zmq.master.ship_set import ShipNode
 from dsa_zmq.master.ship_volume import ShipVolume
 
@@ -39,9 +40,7 @@ class Situation(Protocol):
     @property
     def current(self) -> ShipVolume | None: ...
     @property
-    def resume(self) -> int: ...
-    @property
-    def told(self) -> set[int]: ...
+    def resuming(self) -> ShipResume: ...
     @property
     def wanted(self) -> int: ...
     @property
@@ -87,8 +86,8 @@ class ShipPace:
 
     def _is_first_due(self, now: Situation, candidates: Collection[ShipNode], at: Moment) -> bool:
         waits_ns = self._lasts(f"{len(candidates)} candidates", True, at)
-        if now.resume:  # a node that holds it may be about to come
-            return waits_ns >= self._suspect_ns or now.told >= now.nodes.keys()
+        if now.resuming.volume:  # a node that holds it may be about to come
+            return waits_ns >= self._suspect_ns or now.resuming.told.keys() >= now.nodes.keys()
         return waits_ns >= self._gather_ns or len(candidates) == len(now.nodes) >= now.wanted
 
     def _is_due(self, now: Situation, candidates: Collection[ShipNode], at: Moment) -> bool:
@@ -101,7 +100,7 @@ class ShipPace:
                 good.append(copy.node)
         fresh = [each for each in candidates if each.node not in good]
         thin_ns = self._lasts("thin", len(good) < now.enough and bool(fresh), at)
-        may_come = away or any(each.node not in now.told for each in fresh)  # with a copy that can go on
+        may_come = away or any(each.node not in now.resuming.told for each in fresh)  # with a copy that can go on
         if thin_ns >= (self._suspect_ns if may_come else 0):
             return True
         stays = sum(not now.nodes[node].draining for node in good)

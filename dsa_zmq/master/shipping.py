@@ -15,9 +15,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dsa_zmq import __version__
 from dsa_zmq.master.catalog.log_jobs import BeginVolume, LogState, ReadLog, Slice, TrimLog, VolumeBegun
 from dsa_zmq.master.desk import Moment
-from dsa_zmq.master.ship_copy import MESSAGE_BYTES, NO_ROOM, RETRY_FIRST_NS, ShipCopy
+from dsa_zmq.master.ship_copy import MESSAGE_BYTES, NO_ROOM, ShipCopy
 from dsa_zmq.master.ship_effects import Ask, Effect, Send, Wake
 from dsa_zmq.master.ship_pace import ShipPace
+from dsa_zmq.master.ship_resume import ShipResume
 from dsa_zmq.master.ship_set import ShipNode, choose, enough, wanted
 from dsa_zmq.master.ship_trim import BRIDGED_BYTES, ShipTrim
 from dsa_zmq.master.ship_volume import ShipVolume
@@ -44,12 +45,10 @@ class Shipping:
         self.is_loaded = False
         self.safe = -1  #: records up to this position are held by enough nodes, in copies that can be used
         self.begun = 0  #: volumes so far
-        self.resume = 0  #: number of the volume that an earlier master shipped, until one of its copies is found
+        self.resuming = ShipResume()
         self._beginning: list[int] | None = None  #: nodes of the volume that is being begun
-        self.told: set[int] = set()  #: nodes that have told what volumes they hold
         self._away: dict[int, int] = {}  #: since when a node that has a copy cannot be reached
         self._slice_ns = 0  #: when the next slice is due
-        self._asked_ns = 0  #: when nodes were asked again what they hold
         self._promoted = 0  #: what was safe when the current volume became that
         self._number = id_floor(term)  #: of messages; an earlier master's answers are told apart
         self._term = term
@@ -114,7 +113,7 @@ class Shipping:
     def loaded(self, state: LogState, at: Moment) -> None:
         """The catalog has told where its log ends."""
         self.window.begin(state.position, state.hash, state.first, state.size)
-        self.is_loaded, self.resume = True, state.volume
+        self.is_loaded, self.resuming.volume = True, state.volume
         self._trimming.begin(state.first, at)
         early, self._early = self._early, []
         self.committed([data for data in early if chain_of(data)[0] > state.position], at)
@@ -194,7 +193,8 @@ class Shipping:
         for volume in self.volumes():
             for node in [node for node in volume.copies if node not in self.nodes]:
                 del volume.copies[node]  # removed, or another store has its name
-        self.told &= self.nodes.keys()
+        self.resuming.keep_only(self.nodes.keys())
+        self._away = {node: since_ns for node, since_ns in self._away.items() if node in self.nodes}
         for node, each in self.nodes.items():
             if each.why_not:
                 self._away.setdefault(node, at.served_ns)
@@ -229,20 +229,23 @@ class Shipping:
         """A node has told which volumes it holds: one that goes on may be among them."""
         if node not in self.nodes:
             return
-        self.told.add(node)
-        number = self.current.volume if self.current is not None else self.resume
+        self.resuming.told[node] = message.volumes
+        number = self.current.volume if self.current is not None else self.resuming.volume
         found = next((state for state in message.volumes if state.volume == number), None)
-        if number and found is not None and self.is_loaded:
+        if number and found is not None and self._fits(found):
             self._found(node, found, at)
         self._after(at)
 
+    def _fits(self, state: VolumeState) -> bool:
+        """Whether the volume can go on from there, by what is still in the log."""
+        within = self.is_loaded and self._trimming.below - 1 <= state.position <= self.position
+        return within and state.usable and not state.damage
+
     def _found(self, node: int, state: VolumeState, at: Moment) -> None:
         """It holds the volume that is shipped, or that an earlier master shipped."""
-        if state.damage or not state.usable or not self._trimming.below - 1 <= state.position <= self.position:
-            return
         if self.current is None:
             self.current = ShipVolume.resumed(state, self.window.bytes_each(self._trimming.below))
-            self.resume = 0
+            self.resuming.volume = 0
         if node not in self.current.copies:
             copy = self.current.add(node, state)
             copy.judge(state, self.window.hash_at, self.position)
@@ -271,7 +274,7 @@ class Shipping:
         if result is None:
             return
         self.begun += 1
-        self.resume = 0
+        self.resuming.volume = 0
         self.next = ShipVolume.new(result, [node for node in nodes if node in self.nodes], at.served_ns)
         for copy in self.next.copies.values():
             self._pump(self.next, copy, at.served_ns)
@@ -312,23 +315,16 @@ class Shipping:
             if away_ns >= BRIDGED_NS or self.window.bytes_behind(copy.state.position) > BRIDGED_BYTES:
                 copy.trouble = "it was away for too long"
         if self.is_loaded:
-            self._ask_again(at)
+            for node in self.resuming.to_ask(self.nodes.keys(), at.served_ns):
+                self.ask_volumes_of(node)
             self._after(at)
             self._trim(at)
-
-    def _ask_again(self, at: Moment) -> None:
-        """Those that have not told what they hold; not at each tick."""
-        if self.told >= self.nodes.keys():
-            self._asked_ns = at.served_ns
-        elif at.served_ns - self._asked_ns >= RETRY_FIRST_NS:
-            self._asked_ns = at.served_ns
-            for node in self.nodes.keys() - self.told:
-                self.ask_volumes_of(node)
 
     def _trim(self, at: Moment) -> None:
         """Have the catalog remove the records that nobody needs any more."""
         if self._beginning is None:
-            below = self._trimming.due(self.volumes(), self.window, at, resumes=bool(self.resume), begun=self.begun)
+            resumes = bool(self.resuming.volume)
+            below = self._trimming.due(self.volumes(), self.window, at, resumes=resumes, begun=self.begun)
             if below:
                 self._effects.append(Ask(("trim",), TrimLog(below)))
 
@@ -346,7 +342,11 @@ class Shipping:
         self._settle()
         self._look_at_next(at)
         if self.next is None and self._beginning is None and self.pace.should_begin(self, at):
-            self._begin(at)
+            earlier = self.resuming.earlier(self._fits)
+            for node, state in earlier.items():
+                self._found(node, state, at)
+            if not earlier:
+                self._begin(at)
 
     def _settle(self) -> None:
         """How much is safe? It never becomes less: what was held by enough is held by them, wherever they are."""
