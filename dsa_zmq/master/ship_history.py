@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
+from dsa_zmq.master.reconciling import keeps_unknown
 from dsa_zmq.model.limits import CATALOG_HOLDERS
 from dsa_zmq.protocol.volumes import HeldVolume, VolumeState
 
-KEPT_AFTER_RESTORE_NS = 7 * 86_400 * 1_000_000_000
 LEAST_BUDGET_BYTES = 1 << 30  #: of older volumes on one node
 BUDGET_VOLUMES = 8  #: or so many times the newest one
 
@@ -44,7 +44,7 @@ class ShipHistory:
         usable = self._usable()
         numbers = list(usable)
         since_ns = wall_ns - self._history_ns
-        before_ns = self.restored_ns if wall_ns - self.restored_ns < KEPT_AFTER_RESTORE_NS else 0
+        before_ns = self.restored_ns if keeps_unknown(self.restored_ns, wall_ns) else 0
         kept = {*shipped, *numbers[-1:]}
         budget = max(
             LEAST_BUDGET_BYTES, BUDGET_VOLUMES * max((usable[number].size for number in numbers[-1:]), default=0)

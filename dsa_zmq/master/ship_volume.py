@@ -122,10 +122,6 @@ class ShipVolume:
         """Copies without trouble."""
         return (copy for copy in self.copies.values() if not copy.trouble)
 
-    def usable(self) -> list[ShipCopy]:
-        """Copies of which the catalog can be made."""
-        return [copy for copy in self.copies.values() if copy.usable]
-
     @property
     def size(self) -> int:
         """Bytes of its file, as far as it is known."""

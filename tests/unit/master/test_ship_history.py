@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dsa_zmq.master.ship_history import KEPT_AFTER_RESTORE_NS, LEAST_BUDGET_BYTES, ShipHistory
+from dsa_zmq.master.reconciling import UNKNOWN_KEEP_NS
+from dsa_zmq.master.ship_history import LEAST_BUDGET_BYTES, ShipHistory
 from dsa_zmq.protocol.volumes import VolumeState
 
 SECOND = 1_000_000_000
@@ -50,7 +51,7 @@ def test_volumes_from_before_a_restore_are_kept_for_days_and_those_since_for_as_
     last = since[-1].whole_ns
     assert history.needed([29], last + 2 * HOUR) == [1, 2, 3, 4, 29]
     assert history.needed([29], last + HOUR // 2) == [1, 2, 3, 4, 28, 29]
-    assert history.needed([29], restored_ns + KEPT_AFTER_RESTORE_NS) == [29]
+    assert history.needed([29], restored_ns + UNKNOWN_KEEP_NS) == [29]
 
 
 def test_a_history_that_takes_too_much_room_is_cut_aloud_and_what_is_older_than_a_restore_is_not() -> None:

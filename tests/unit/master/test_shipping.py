@@ -246,6 +246,26 @@ def test_the_next_master_begins_anew_if_no_node_has_the_volume() -> None:
     assert harbour.holding(harbour.log.position) == {1, 2, 3}
 
 
+def test_the_next_master_goes_on_with_the_volume_whose_successor_was_not_complete() -> None:
+    harbour = settled()
+    harbour.ship.pace.should_begin = lambda now, at: harbour.count(BeginVolume) < 2  # type: ignore[method-assign]
+    harbour.ship.tick(harbour.at)
+    harbour.take()
+    harbour.work()
+    harbour.carry()  # the beginning of another volume is everywhere; its master ends
+    position = harbour.change()
+    harbour.start()
+    harbour.wait(0)
+    assert harbour.ship.safe == position
+    assert harbour.holding(position) == {1, 2, 3}
+    assert harbour.count(BeginVolume) == 2
+    harbour.start()  # and once more: the catalog still names the volume that is nowhere
+    position = harbour.change()
+    harbour.wait(0)
+    assert harbour.ship.safe == position
+    assert harbour.count(BeginVolume) == 2
+
+
 def test_copies_of_another_history_do_not_count() -> None:
     harbour = settled()
     other = Log()
