@@ -77,6 +77,12 @@ def choose(copies: Sequence[Copy], *, at_ns: int = NO_LIMIT, limits: Mapping[int
     return _as_of(_steps(held, limits), at_ns)
 
 
+def newest_of(copies: Iterable[Copy]) -> VolumeState:
+    """The newest that can be used; of position -1 if there is none."""
+    usable = [copy.state for copy in copies if is_usable(copy.state)]
+    return max(usable, key=newness, default=VolumeState(0))
+
+
 def newness(state: VolumeState) -> tuple[int, int]:
     """Of two copies the newer one has the larger one."""
     return state.term, state.position

@@ -23,17 +23,7 @@ from dsa_zmq.master.calls import failure
 from dsa_zmq.master.catalog.rebuild import Preview, Rebuilt, Restoration
 from dsa_zmq.master.catalog.tables import StoreRow
 from dsa_zmq.master.restore_copying import Copying
-from dsa_zmq.master.restore_events import (
-    Came,
-    Event,
-    Failed,
-    Go,
-    Noted,
-    Planned,
-    Restored,
-    Waiting,
-    Wanted,
-)
+from dsa_zmq.master.restore_events import Came, Event, Failed, Go, Noted, Planned, Restored, Waiting, Wanted
 from dsa_zmq.master.restore_guests import Guest, Guests, why_strange
 from dsa_zmq.master.restore_plan import (
     Step,
@@ -43,9 +33,8 @@ from dsa_zmq.master.restore_plan import (
     doubtful,
     have_not_come,
     history_of,
-    is_usable,
     key_of,
-    newness,
+    newest_of,
     term_above,
     unusable,
 )
@@ -196,12 +185,8 @@ class RestoreActor(Actor):
         for guest in self._guests:
             if now >= guest.asked_ns + ASK_NS:
                 self._ask(ctx, guest)
-        if (hearer := self._guests.alive()) is not None and self._claim is None:
-            ago = max(0.0, (now - (hearer.heard_ns or now)) / SECOND)
-            raise Conflict(
-                f"a master of term {hearer.seen_term} is alive: {hearer.name} heard it {ago:.1f} s ago",
-                "nothing has to be restored: point nodes and clients at it, or stop it first",
-            )
+        if self._claim is None:
+            self._guests.check_no_master_lives(now)
         if self._state == "gathering":
             self._gather(ctx, now)
         elif self._state == "reading":
@@ -214,8 +199,7 @@ class RestoreActor(Actor):
         """Wait for nodes, and read the newest copy of those that are here: it says who has to be."""
         late = now >= self._deadline_ns
         if (guest := self._guests.restless(now)) is not None:
-            heard = f"silence: {guest.name} heard of a master a moment ago"
-            self._wait_for(heard if guest.has_told else f"{guest.name} to answer")
+            self._wait_for(guest.name + (" to answer" if not guest.has_told else ": it heard of a master a moment ago"))
             if not guest.has_told and late:
                 raise Unavailable(f"node '{guest.name}' does not answer", "look at its log, or stop it")
             return
@@ -281,15 +265,15 @@ class RestoreActor(Actor):
         copies = self._guests.copies()
         self._check_file()
         damaged = self._check_damage()
-        newest = max([copy.state for copy in copies if is_usable(copy.state)], key=newness, default=None)
+        newest = newest_of(copies)
         self._state = "planned"
         planned = Planned(
             self._preview,
             copies,
             [step.volume for step in self._copying.steps],
             sorted(row.name for row in self._missing()),
-            max(newest.wall_ns if newest else 0, self._preview.moment_ns),
-            max(newest.position if newest else 0, self._preview.position),
+            max(newest.wall_ns, self._preview.moment_ns),
+            max(newest.position, self._preview.position),
             damaged,
         )
         self._tell(planned)
@@ -302,12 +286,12 @@ class RestoreActor(Actor):
     def _check_damage(self) -> list[str]:
         """Nodes that may have held more than was read. Corrupt if that may have been acknowledged, and is wanted."""
         copying = self._copying
-        if not copying.steps:
+        if not copying.steps or self._preview is None:
             return []
         damaged = doubtful(self._guests.copies(), copying.steps[-1], self._wanted.at_ns, copying.limits)
-        if not self._wanted.older and self._preview is not None:
-            absent = [row.name for row in self._missing()]
-            check_end_is_known(damaged, absent, len(self._members()), self._preview.position)
+        if not self._wanted.older:
+            away = [row.name for row in self._missing()]
+            check_end_is_known(damaged, away, len(self._members()), self._preview.position)
         return damaged
 
     # --- reading --------------------------------------------------------------------------------------------------
@@ -356,10 +340,8 @@ class RestoreActor(Actor):
         """It is known only now of which cluster a file is."""
         assert self._preview is not None, "it was read"
         self._cluster = self._preview.cluster
-        for store, guest in list(self._guests.by_store.items()):
-            if not guest.register.cluster.hex().startswith(self._cluster):
-                del self._guests.by_store[store]
-                self._turn_away(guest.name, "this node belongs to another cluster")
+        for name in self._guests.forget_strangers(self._cluster):
+            self._turn_away(name, "this node belongs to another cluster")
 
     # --- claiming -------------------------------------------------------------------------------------------------
 
