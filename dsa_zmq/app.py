@@ -75,11 +75,9 @@ class Server:
     def endpoints(self) -> dict[str, str]:
         """All that are bound, by kind."""
         bound = {kind: str(at) for kind in _KINDS if (at := self.endpoint(kind)) is not None}
-        return (
-            bound
-            if self._metrics is None
-            else {**bound, "metrics": f"http://{self._metrics.host}:{self._metrics.port}"}
-        )
+        if self._metrics is not None:
+            bound["metrics"] = f"http://{self._metrics.host}:{self._metrics.port}"
+        return bound
 
     def statistics(self, timeout_s: float) -> Mapping[str, int] | None:
         """The actor's figures of one turn; None if it does not answer within that time."""

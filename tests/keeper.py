@@ -82,7 +82,10 @@ class Keeper:
         """Whether it was done."""
         if message.term < self.term:
             return False
-        self.volumes = {volume: kept for volume, kept in self.volumes.items() if volume in message.volumes}
+        newest = max(message.volumes, default=0)  # what is above was begun since
+        self.volumes = {
+            number: kept for number, kept in self.volumes.items() if number in message.volumes or number > newest
+        }
         return True
 
     def records(self, volume: int) -> list[Record]:

@@ -10,7 +10,6 @@ import click
 from dsa_zmq.cli import output
 from dsa_zmq.cli.restoring import shown_moment
 from dsa_zmq.cli.session import Session
-from dsa_zmq.client.catalog_copies import is_usable
 from dsa_zmq.model.sizes import counted, format_size
 from dsa_zmq.protocol.volumes import CatalogCopies, HeldVolume
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 def show(session: Session, copies: CatalogCopies) -> int:
     """All volumes, the oldest first."""
-    usable = [held for held in copies.volumes if is_usable(held.state)]
+    usable = [held for held in copies.volumes if held.state.usable]
     first = usable[0].state.whole_ns if usable else 0
     last = max((held.state.wall_ns for held in usable), default=0)
     if session.json:
@@ -52,10 +51,10 @@ def show(session: Session, copies: CatalogCopies) -> int:
         rows = [
             [
                 f"{held.state.volume:x}",
-                shown_moment(held.state.whole_ns) if is_usable(held.state) else "-",
-                shown_moment(held.state.wall_ns) if is_usable(held.state) else "-",
+                shown_moment(held.state.whole_ns) if held.state.usable else "-",
+                shown_moment(held.state.wall_ns) if held.state.usable else "-",
                 format_size(held.state.size),
-                output.shown(", ".join(held.nodes)) + (f" (damaged: {held.state.damage})" if held.state.damage else ""),
+                output.shown(", ".join(map(_holder, held.nodes, held.damages))),
             ]
             for held in copies.volumes
         ]
@@ -64,18 +63,22 @@ def show(session: Session, copies: CatalogCopies) -> int:
     return 0
 
 
+def _holder(name: str, damage: str) -> str:
+    return f"{name} ({damage})" if damage else name
+
+
 def _as_json(held: HeldVolume) -> dict[str, object]:
     state = held.state
     return {
         "volume": f"{state.volume:x}",
-        "usable": is_usable(state),
-        "from": output.iso_time(state.whole_ns) if is_usable(state) else None,
-        "to": output.iso_time(state.wall_ns) if is_usable(state) else None,
+        "usable": state.usable,
+        "from": output.iso_time(state.whole_ns) if state.usable else None,
+        "to": output.iso_time(state.wall_ns) if state.usable else None,
         "bytes": state.size,
         "nodes": [
-            {"name": name, "position": position} for name, position in zip(held.nodes, held.positions, strict=True)
+            {"name": name, "position": position, "damage": damage}
+            for name, position, damage in zip(held.nodes, held.positions, held.damages, strict=True)
         ],
-        "damage": state.damage,
     }
 
 

@@ -13,9 +13,9 @@ from actors.disk import OsDisk
 from dsa_zmq.cli import output
 from dsa_zmq.cli.restoring import shown_moment
 from dsa_zmq.cli.session import Session
-from dsa_zmq.client.catalog_copies import is_usable, read_copy, read_volume
+from dsa_zmq.client.catalog_copies import newest_first, read_copy, read_volume
 from dsa_zmq.client.local_file import local_error
-from dsa_zmq.errors import Corrupt, DSAError, NotFound
+from dsa_zmq.errors import Conflict, Corrupt, DSAError, NotFound, Unavailable
 from dsa_zmq.model.sizes import counted, format_size
 from dsa_zmq.model.volumes import READ_BYTES, VolumeChain
 
@@ -29,27 +29,33 @@ DAMAGED = Corrupt.exit_status
 def verify_copies(session: Session, store: Store) -> int:
     """All copies on nodes. The exit status."""
     held = store.admin.catalog_copies().volumes
-    if not any(is_usable(each.state) for each in held):
+    usable = newest_first(held)
+    if not usable:
         raise NotFound("no node holds a copy of the catalog that can be used", "see 'dsa health' for why")
-    bad = 0
+    status = 0
     for volume in held:
-        for node in volume.nodes:
-            bad += not _verify_copy(session, store, volume.state.volume, node)
-    newest = next(each for each in reversed(held) if is_usable(each.state))
+        for node, damage in zip(volume.nodes, volume.damages, strict=True):
+            status = max(status, _verify_copy(session, store, volume.state.volume, node, damage))
     passed_over: list[str] = []
-    pieces = (record.data for record in read_volume(store.admin.ask, newest, passed_over, []))
-    return max(_rebuild(session, pieces), DAMAGED if bad else 0)
+    pieces = (record.data for record in read_volume(store.admin.ask, usable[0], passed_over, []))
+    return max(_rebuild(session, pieces), status)
 
 
-def _verify_copy(session: Session, store: Store, volume: int, node: str) -> bool:
-    """One copy; whether it is sound. One that is not complete yet is no damage."""
-    chain, size, trouble = VolumeChain(), 0, ""
+def _verify_copy(session: Session, store: Store, volume: int, node: str, damage: str) -> int:
+    """One copy; the status that it is worth. ``damage`` is what its node has found: then only what is before it is read. One
+    that is not complete yet is no damage."""
+    chain, size, trouble = VolumeChain(), 0, damage
+    state, status = ("damaged", DAMAGED) if damage else ("", 0)
     try:
         for record in read_copy(store.admin.ask, volume, node, chain):
             size += len(record.data)
+    except (Corrupt, Conflict) as error:
+        state, status, trouble = "damaged", DAMAGED, error.message
+    except NotFound:
+        state = "removed by now"
     except DSAError as error:
-        trouble = error.message
-    state = "damaged" if trouble else "good" if chain.usable else "not complete"
+        state, status, trouble = "not read", Unavailable.exit_status, error.message
+    state = state or ("good" if chain.usable else "not complete")
     if session.json:
         output.emit(
             node=node, volume=f"{volume:x}", state=state, bytes=size, position=chain.ended,
@@ -59,7 +65,7 @@ def _verify_copy(session: Session, store: Store, volume: int, node: str) -> bool
         moment = f", as of {shown_moment(chain.ended_ns)}" if chain.usable else ""
         why = f": {output.shown(trouble)}" if trouble else ""
         output.line(f"{output.shown(node)}, volume {volume:x}: {state}{why}, {format_size(size)}{moment}")
-    return not trouble
+    return status
 
 
 def verify_file(session: Session, file: Path) -> int:

@@ -55,7 +55,8 @@ def restore_options(function: _F) -> _F:
 
 
 def moment_of(text: str) -> int:
-    """Nanoseconds of ``2026-11-01T12:00``: local time, unless it ends with Z or an offset. Raises Invalid."""
+    """Nanoseconds of ``2026-11-01T12:00``: local time, unless it ends with Z or an offset; at most what a catalog can hold.
+    Raises Invalid."""
     try:
         seconds = datetime.datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError, OSError):  # the others: a year that this machine's time zone does not reach
@@ -196,7 +197,7 @@ def _show(session: Session, plan: Planned, at_ns: int) -> None:
             plan="restore", cluster=preview.cluster, moment=output.iso_time(preview.moment_ns), files=preview.files,
             bytes=preview.content_bytes, position=preview.position, term=preview.term, volumes=plan.volumes,
             nodes=[node.name for node in preview.nodes], absent=plan.absent, given_up_changes=lost,
-            given_up_seconds=lost_s, damaged=plan.damaged,
+            given_up_seconds=lost_s, damaged=plan.damaged, later_term=plan.later_term,
         )  # fmt: skip
         return
     output.line(f"cluster {preview.cluster[:8]} as of {shown_moment(preview.moment_ns)}")
@@ -210,6 +211,11 @@ def _show(session: Session, plan: Planned, at_ns: int) -> None:
         output.line(f"  damaged on {output.shown(', '.join(plan.damaged))}: what they had behind that is not used")
     if plan.newest_ns < at_ns < NO_LIMIT:
         output.line(f"  that is the newest there is; nothing is known of {shown_moment(at_ns)}")
+    if plan.later_term:
+        output.line(
+            f"  a master of term {plan.later_term} came after it (this is of term {preview.term}), and no node here has a"
+            " copy of what it did: look for nodes that have"
+        )
     if plan.absent:
         output.line(f"  without {output.shown(', '.join(plan.absent))}: {loss_of(plan.absent, preview.moment_ns)}")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from dsa_zmq.client.risks import Ask
 from dsa_zmq.errors import AlreadyExists, Conflict, Corrupt, DSAError, NotFound
 from dsa_zmq.model.records import Record, read_record
 from dsa_zmq.model.volumes import VolumeChain
-from dsa_zmq.protocol.volumes import CatalogCopies, CatalogData, CatalogHistory, HeldVolume, ReadCatalog, VolumeState
+from dsa_zmq.protocol.volumes import CatalogCopies, CatalogData, CatalogHistory, HeldVolume, ReadCatalog
 
 PIECE_TIMEOUT_S = 10.0  #: for some hundred KiB
 
@@ -36,11 +36,6 @@ class CatalogBackup:
     moment_ns: int  #: of that change, by the master's clock
     nodes: list[str]  #: that it was read from
     passed_over: list[str]  #: what could not be used, in words
-
-
-def is_usable(state: VolumeState) -> bool:
-    """A catalog can be made of it."""
-    return state.complete and state.position >= state.whole >= 0
 
 
 def read_copy(ask: Ask, volume: int, node: str, chain: VolumeChain) -> Iterator[Record]:
@@ -89,13 +84,18 @@ def copies(ask: Ask) -> CatalogCopies:
     return ask(CatalogHistory(), CatalogCopies, PIECE_TIMEOUT_S)
 
 
+def newest_first(volumes: Iterable[HeldVolume]) -> list[HeldVolume]:
+    """Those that can be used. A volume that was begun later may have been given up, and end earlier."""
+    return sorted([held for held in volumes if held.state.usable], key=lambda held: held.state.newness, reverse=True)
+
+
 def backup(ask: Ask, file: str | os.PathLike[str], *, overwrite: bool, progress: Progress | None) -> CatalogBackup:
     """Write the newest volume that can be read to a file of this machine, whole or not at all."""
     target = Path(file)
     if not overwrite and os.path.lexists(target):
         raise AlreadyExists(f"{target} exists", "name another file, or say that it is to be overwritten", str(target))
     passed_over: list[str] = []
-    for held in reversed([held for held in copies(ask).volumes if is_usable(held.state)]):
+    for held in newest_first(copies(ask).volumes):
         try:
             return _write(ask, held, target, overwrite=overwrite, progress=progress, passed_over=passed_over)
         except (Corrupt, Conflict) as error:

@@ -70,6 +70,8 @@ class Copies(Department):
         self._reading = CopyReading(office)
         self._deliver: Callable[[Context, Any, Any], None] = _nowhere
         self._echoed_ns = -1  #: when (monotonic) a node was last heard under our term
+        self._missed_ns = 0  #: of our own time, when a node was last heard
+        self._woke_ns = -self._heartbeat_ns  #: when (monotonic) a long pause of ours was noticed last
         self._asking: dict[int, tuple[int, set[int]]] = {}  #: by serial: until when, and for which nodes, it waits
         self._beats = 0
         self._few_ns = -1  #: since when fewer nodes than wanted hold the catalog
@@ -106,6 +108,7 @@ class Copies(Department):
             self._gate.committed(committed.position, at.served_ns)
             self._ship.committed(committed.records, at)
             self._turn(ctx, at)
+        self._check_lease(ctx)
         if token[0] in FREE or type(committed.result) is AllocateChecked or self._gate.passes(committed.position):
             return True
         self._gate.keep(committed.position, token, committed.result)
@@ -123,10 +126,23 @@ class Copies(Department):
 
     def heard(self, ctx: Context, term: int) -> None:
         """A node has shown that it obeys the master of this term."""
-        if term == self.office.term:
+        if term == self.office.term and self._is_news(ctx):
             self._echoed_ns = ctx.now_ns()
             if self._gate.is_fenced:
                 self._look(ctx)
+
+    def _is_news(self, ctx: Context) -> bool:
+        """Whether what a node says now was said just now. Behind a long pause comes first what has waited all the time:
+        since then the node may have come to obey another master."""
+        missed_ns, self._missed_ns = self._missed_ns, self.office.clock.missed_ns
+        if self._missed_ns - missed_ns >= self._lease_ns // 2:
+            self._woke_ns = ctx.now_ns()
+        return ctx.now_ns() - self._woke_ns >= self._heartbeat_ns
+
+    def _check_lease(self, ctx: Context) -> None:
+        """Each time before something passes: a pause of ours may be over, in which no look was taken."""
+        if not self._gate.is_fenced and self._is_fenced(ctx):
+            self._gate.fence()
 
     # --- turns ----------------------------------------------------------------------------------------------------
 
@@ -148,6 +164,7 @@ class Copies(Department):
 
     def _release(self, ctx: Context) -> None:
         """Let those pass that may."""
+        self._check_lease(ctx)
         for _ in range(AT_ONCE):
             released = self._gate.release()
             if released is None:
@@ -163,7 +180,9 @@ class Copies(Department):
         at = self.office.at(ctx)
         self._ship.tick(at)
         self._turn(ctx, at)
-        changed = self._gate.look(at, is_thin=self._ship.is_thin(), is_fenced=self._is_fenced(ctx))
+        changed = self._gate.look(
+            at, is_thin=self._ship.is_thin(), is_fenced=self._is_fenced(ctx), is_vain=self._is_vain()
+        )
         if changed:
             self._say(ctx)
         self._release(ctx)
@@ -178,6 +197,11 @@ class Copies(Department):
         return bool(len(self.office.members)) and (
             self._echoed_ns < 0 or ctx.now_ns() - self._echoed_ns > self._lease_ns
         )
+
+    def _is_vain(self) -> bool:
+        """Too few nodes can ever keep copies, since the others run older software: so in the middle of an upgrade."""
+        able = [state for state in self.office.members if not 0 < state.protocol < SHIPPING_SINCE]
+        return len(able) < self._ship.enough
 
     def _say(self, ctx: Context) -> None:
         if self._gate.unprotected_ns:
@@ -275,7 +299,8 @@ class Copies(Department):
         return ""
 
     def _on_registered(self, ctx: Context, node: int) -> None:
-        self._echoed_ns = ctx.now_ns()
+        if self._is_news(ctx):
+            self._echoed_ns = ctx.now_ns()
         self._see(ctx)
         at = self.office.at(ctx)
         self._ship.registered(node, at)

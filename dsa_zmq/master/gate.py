@@ -64,21 +64,25 @@ class Gate:
             self._marks.popleft()
         self._set_limit(served_ns)
 
-    def look(self, at: Moment, *, is_thin: bool, is_fenced: bool) -> bool:
-        """Time has passed; whether there are too few copies, and nobody to be heard. Whether it has become protected, or is
-        it no more."""
+    def look(self, at: Moment, *, is_thin: bool, is_fenced: bool, is_vain: bool = False) -> bool:
+        """Time has passed; whether there are too few copies, whether waiting for more is in vain, and whether nobody is to
+        be heard. Returns whether it has become protected, or is it no more."""
         if not is_thin:
             self._thin_ns = NONE
         elif self._thin_ns == NONE:
             self._thin_ns = at.served_ns
         missing_ns = max(at.served_ns - self._thin_ns if is_thin else 0, self.lag_ns(at.served_ns))
         before, self.is_fenced = self.unprotected_ns, is_fenced
-        if not self.unprotected_ns and missing_ns >= self._unprotected_after_ns:
+        if not self.unprotected_ns and ((is_thin and is_vain) or missing_ns >= self._unprotected_after_ns):
             self.unprotected_ns = max(1, at.wall_ns - missing_ns)
         elif self.unprotected_ns and not is_thin and missing_ns < self._unprotected_after_ns // 2:
             self.unprotected_ns = 0
         self._set_limit(at.served_ns)
         return bool(before) != bool(self.unprotected_ns)
+
+    def fence(self) -> None:
+        """Nothing passes from now on, until a look says otherwise."""
+        self.is_fenced, self.limit = True, NONE
 
     def _set_limit(self, served_ns: int) -> None:
         if self.is_fenced:

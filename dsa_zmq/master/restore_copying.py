@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
+import msgspec
+
 from actors.core import Address, Context, Job
-from dsa_zmq.errors import Conflict, DSAError
+from dsa_zmq.errors import Conflict, DSAError, Unavailable
 from dsa_zmq.master.catalog.rebuild import NO_LIMIT, Preview, Rebuilt, Restoration
 from dsa_zmq.master.restore_events import Event, Noted, Reads
 from dsa_zmq.master.restore_jobs import RESTORE_LANE, Again, Begin, Fed, Feed, FeedFile, Finish, Look, Next
@@ -46,6 +48,8 @@ class Copying:
         self.preview: Preview | None = None  #: of what was read
         self.limits: dict[int, int] = {}  #: by volume: the last position that any holder could give
         self._serial = 0  #: of the reading: results of earlier ones are passed over
+        self._turn = 0  #: of a holder in it: what is unfit of an earlier one does not count against this one
+        self._silent: list[str] = []  #: holders of this volume that did not answer
         self._at = 0  #: index of the step
         self._reading: Reading | None = None
         self._working = 0  #: jobs without a result yet
@@ -64,7 +68,12 @@ class Copying:
         self._working = self._at = self._offset = 0
         self._fed = NOTHING
         self._run(ctx, Begin(self._at_ns, steps[0].upto if steps else NO_LIMIT))
-        self._reading = Reading(steps[0].volume, steps[0].holders, self._number) if steps else None
+        self._reading = self._begin_reading(steps[0]) if steps else None
+
+    def _begin_reading(self, step: Step) -> Reading:
+        self._turn += 1
+        self._silent = []
+        return Reading(step.volume, step.holders, self._number)
 
     def finish(self, ctx: Context, restoration: Restoration) -> None:
         """Make the catalog of what was read."""
@@ -72,7 +81,7 @@ class Copying:
 
     def _run(self, ctx: Context, job: Job) -> None:
         self._working += 1
-        ctx.run((self._serial, type(job).__name__), RESTORE_LANE, job)
+        ctx.run((self._serial, self._turn, type(job).__name__), RESTORE_LANE, job)
 
     # --- going on -------------------------------------------------------------------------------------------------
 
@@ -83,6 +92,8 @@ class Copying:
         if self._reading is None:
             self._step_file(ctx)
         elif self._reading.is_silent(ctx.now_ns()):
+            if self._reading.holder is not None:
+                self._silent.append(self._reading.holder.node)
             self._leave_holder(ctx, "it does not answer")
         elif not (self._reading.is_over or self._fed.reached):
             self._question(ctx, self._reading)
@@ -101,7 +112,7 @@ class Copying:
             self._run(ctx, Look())
             return
         step = self.steps[self._at]
-        self._reading = Reading(step.volume, step.holders, self._number)
+        self._reading = self._begin_reading(step)
         self._fed = NOTHING
         self._run(ctx, Next(step.upto))
 
@@ -150,10 +161,16 @@ class Copying:
         volume = reading.volume
         if reading.next_holder():
             self._tell(Noted(f"volume {volume:x} cannot be read from {left}: {why}"))
+            self._turn += 1
             self._run(ctx, Again())
         elif self._fed.usable and self._fed.position >= self.limits.get(volume, NO_LIMIT):
             self._fed = Fed(self._fed.position, usable=True, reached=True)  # as far as was known to go
             self.step(ctx)
+        elif self._silent:  # they may have what is missing
+            raise Unavailable(
+                f"volume {volume} cannot be read: {', '.join(self._silent)} did not answer",
+                "look at their logs, then begin again; without them something older would be restored",
+            )
         else:
             self._tell(Noted(f"volume {volume:x} cannot be read from {left}: {why}; no other node has more of it"))
             self.limits[volume] = self._fed.position if self._fed.usable else -1
@@ -176,11 +193,13 @@ class Copying:
             self.preview, self.state = result, "read"
             return None
         if self.state == "reading":
-            self._on_fed(ctx, result)
+            self._on_fed(ctx, result, is_past=token[1] != self._turn)
         return None
 
-    def _on_fed(self, ctx: Context, fed: Fed) -> None:
+    def _on_fed(self, ctx: Context, fed: Fed, *, is_past: bool) -> None:
         was_fit = self._fed.unfit is None
+        if is_past:  # of a holder that was left, for this or another reason
+            fed = msgspec.structs.replace(fed, unfit=None)
         self._fed = fed
         self._offset += fed.size
         if self._reading is None:

@@ -29,7 +29,8 @@ class Guest:
     asked_ns: int = 0  #: when it was asked last
     told_ns: int = 0  #: when it first answered; 0: it has not yet
     heard_ns: int | None = None  #: when it last heard of a master; None: it never did
-    seen_term: int = 0
+    seen_term: int = 0  #: the newest that it has heard of, claims included
+    obeyed_term: int = 0  #: of the newest master that had registered it
     number: int = 0
     volumes: list[VolumeState] = field(default_factory=list)
     claimed: bool = False  #: it has promised
@@ -73,6 +74,7 @@ class Guests:
             if message.heard_ms >= 0:
                 guest.heard_ns = max(guest.heard_ns or 0, now_ns - message.heard_ms * MS)
             guest.seen_term = max(guest.seen_term, message.seen_term)
+            guest.obeyed_term = message.seen_term
             guest.number = message.node
             guest.volumes = list(message.volumes)
         return guest
@@ -132,6 +134,13 @@ class Guests:
         terms = [guest.seen_term for guest in self.by_store.values()]
         terms += [state.term for guest in self.by_store.values() for state in guest.volumes]
         return max(terms, default=0)
+
+    def term_of_none(self, term: int) -> int:
+        """The term of the newest master that was obeyed here, if no copy here, nor what is of this term, has anything of it;
+        else 0."""
+        known = max([term, *(copy.state.term for copy in self.copies())])
+        obeyed = max((guest.obeyed_term for guest in self.by_store.values()), default=0)
+        return obeyed if obeyed > known else 0
 
 
 def why_strange(message: Register, cluster: str) -> DSAError | None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from dsa_zmq.errors import Conflict, Corrupt, Incompatible, NotFound, Unavailable
-from dsa_zmq.master.catalog.rebuild import NO_LIMIT
+from dsa_zmq.master.catalog.rebuild import NO_LIMIT, Preview
 from dsa_zmq.master.ship_set import enough
 from dsa_zmq.model.ids import TERM_BITS
 from dsa_zmq.model.limits import CATALOG_ENOUGH
@@ -45,14 +45,9 @@ class History(NamedTuple):
     last_ns: int
 
 
-def is_usable(state: VolumeState) -> bool:
-    """The catalog can be made of it alone."""
-    return state.complete and 0 <= state.whole <= state.position
-
-
 def history_of(copies: Iterable[Copy]) -> History | None:
     """From the earliest to the latest moment; None if there is no usable copy."""
-    usable = [copy.state for copy in copies if is_usable(copy.state)]
+    usable = [copy.state for copy in copies if copy.state.usable]
     if not usable:
         return None
     return History(min(state.whole_ns for state in usable), max(_moment(state) for state in usable))
@@ -70,48 +65,57 @@ def choose(copies: Sequence[Copy], *, at_ns: int = NO_LIMIT, limits: Mapping[int
             state = msgspec.structs.replace(copy.state, position=min(copy.state.position, limit))
             held.setdefault(copy.state.volume, []).append(copy._replace(state=state))
     if at_ns >= NO_LIMIT:
-        usable = [step for step in _steps(held, limits) if is_usable(step.best)]
+        usable = [step for step in _steps(held, limits) if step.best.usable]
         if not usable:
             raise NotFound("no node that is here has a usable copy of the catalog", "start the other nodes too")
-        return [max(usable, key=lambda step: (newness(step.best), step.best.begun))]  # of equals, the shorter log
+        return [max(usable, key=lambda step: (step.best.newness, step.best.begun))]  # of equals, the shorter log
     return _as_of(_steps(held, limits), at_ns)
 
 
 def newest_of(copies: Iterable[Copy]) -> VolumeState:
     """The newest that can be used; of position -1 if there is none."""
-    usable = [copy.state for copy in copies if is_usable(copy.state)]
-    return max(usable, key=newness, default=VolumeState(0))
-
-
-def newness(state: VolumeState) -> tuple[int, int]:
-    """Of two copies the newer one has the larger one."""
-    return state.term, state.position
+    usable = [copy.state for copy in copies if copy.state.usable]
+    return max(usable, key=lambda state: state.newness, default=VolumeState(0))
 
 
 def _steps(held: Mapping[int, Sequence[Copy]], limits: Mapping[int, int] | None) -> list[Step]:
     """Each volume alone, the oldest first."""
     steps = []
     for volume, copies in held.items():
-        best_first = sorted(copies, key=lambda copy: (is_usable(copy.state), newness(copy.state)), reverse=True)
+        best_first = sorted(copies, key=lambda copy: (copy.state.usable, copy.state.newness), reverse=True)
         steps.append(Step(volume, (limits or {}).get(volume, NO_LIMIT), tuple(best_first)))
     return sorted(steps, key=lambda step: (step.best.begun_ns, step.volume))
 
 
 def _as_of(steps: Sequence[Step], at_ns: int) -> list[Step]:
-    """The last snapshot that was whole by then, its log, and the logs of the volumes that were begun until then."""
-    usable = [step for step in steps if is_usable(step.best)]
+    """Of the snapshots that were whole by then the one whose log, with those of the volumes that were begun until then,
+    leads nearest to that moment; of equals, the last. The last of all may not do: its volume may have been given up soon."""
+    usable = [step for step in steps if step.best.usable]
     if not usable:
         raise NotFound("no node that is here has a usable copy of the catalog", "start the other nodes too")
     whole = [step for step in usable if step.best.whole_ns <= at_ns]
     if not whole:
         raise Conflict("the copies of the catalog do not reach back to that moment", "name a later one")
-    chain = [max(whole, key=lambda step: (step.best.whole_ns, newness(step.best)))]
-    for later in steps[steps.index(chain[0]) + 1 :]:
+    chains = [chain for first in whole if (chain := _chain_from(first, steps, at_ns))]
+    if not chains:
+        raise Conflict("the copies of the catalog have a gap around that moment", "name an earlier or a later one")
+    return max(chains, key=lambda chain: (min(at_ns, _moment(chain[-1].best)), _snapshot_of(chain)))
+
+
+def _snapshot_of(chain: Sequence[Step]) -> tuple[int, tuple[int, int]]:
+    """When it was whole."""
+    return chain[0].best.whole_ns, chain[0].best.newness
+
+
+def _chain_from(first: Step, steps: Sequence[Step], at_ns: int) -> list[Step]:
+    """That volume, and those that lead on from it; [] if something is missing between."""
+    chain = [first]
+    for later in steps[steps.index(first) + 1 :]:
         last, next_one = chain[-1].best, later.best
         if next_one.begun_ns > at_ns:
             break
         if next_one.begun > last.position or _is_fork(last, next_one):
-            raise Conflict("the copies of the catalog have a gap around that moment", "name an earlier or a later one")
+            return []
         if next_one.position > last.position:
             chain.append(later)
     return chain
@@ -175,14 +179,25 @@ def have_not_come(absent: Collection[str], members: int) -> Unavailable:
 
 def check_nothing_newer(copies: Iterable[Copy], term: int, position: int, moment_ns: int) -> None:
     """Conflict if a node holds a newer catalog than a file of that term, position and moment."""
-    newer = [copy for copy in copies if newness(copy.state) > (term, position)]
+    newer = [copy for copy in copies if copy.state.newness > (term, position)]
     if newer:
-        best = max(newer, key=lambda copy: newness(copy.state))
+        best = max(newer, key=lambda copy: copy.state.newness)
         lag_s = max(0, best.state.wall_ns - moment_ns) / 1_000_000_000
         raise Conflict(
             f"node '{best.node}' holds a catalog that is newer by {best.state.position - position} changes"
             f" ({lag_s:.0f} s) than the file",
             "restore it with 'dsa cluster restore --from-nodes'; or give up what is newer with --older",
+        )
+
+
+def check_no_less(read: Preview | None, planned: Preview | None) -> None:
+    """Unavailable if what was read at last is less than what was planned."""
+    assert planned is not None, "all are claimed for a plan"
+    assert read is not None, "and what is claimed for was read"
+    if (read.term, read.position) < (planned.term, planned.position):
+        raise Unavailable(
+            f"what was planned can be read no more: change {read.position} instead of {planned.position}",
+            "begin again: the plan says then what there is",
         )
 
 
@@ -197,6 +212,6 @@ def unusable(copies: Iterable[Copy]) -> list[str]:
     for node, state, _ in copies:
         if state.damage:
             said.append(f"volume {state.volume:x} on {node} is damaged behind change {state.position}: {state.damage}")
-        elif not is_usable(state):
+        elif not state.usable:
             said.append(f"volume {state.volume:x} on {node} is incomplete")
     return said

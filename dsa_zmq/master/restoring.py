@@ -28,6 +28,7 @@ from dsa_zmq.master.restore_guests import Guest, Guests, why_strange
 from dsa_zmq.master.restore_plan import (
     Step,
     check_end_is_known,
+    check_no_less,
     check_nothing_newer,
     choose,
     doubtful,
@@ -68,6 +69,7 @@ class RestoreActor(Actor):
             damaged_too=wanted.older,
         )
         self._claim: Claim | None = None
+        self._planned: Preview | None = None  #: what whoever runs this has agreed to
         self._master = b""
         self.refused: dict[str, str] = {}  #: strangers, by name, and why
 
@@ -266,7 +268,7 @@ class RestoreActor(Actor):
         self._check_file()
         damaged = self._check_damage()
         newest = newest_of(copies)
-        self._state = "planned"
+        self._state, self._planned = "planned", self._preview
         planned = Planned(
             self._preview,
             copies,
@@ -274,6 +276,7 @@ class RestoreActor(Actor):
             sorted(row.name for row in self._missing()),
             max(newest.wall_ns, self._preview.moment_ns),
             max(newest.position, self._preview.position),
+            self._guests.term_of_none(self._preview.term),
             damaged,
         )
         self._tell(planned)
@@ -326,12 +329,7 @@ class RestoreActor(Actor):
                 self._read(ctx, self._choose())
         elif copying.state == "read":
             self._forget_strangers()
-            if self._claim is None:
-                self._state = "gathering"
-            elif absent := self._absent():
-                self._fail_absent(ctx, absent)
-            else:
-                self._finish(ctx)
+            self._state = "gathering" if self._claim is None else "claiming"
 
     def _choose(self) -> list[Step]:
         return choose(self._guests.copies(), at_ns=self._wanted.at_ns, limits=self._copying.limits)
@@ -365,6 +363,9 @@ class RestoreActor(Actor):
             return
         if self._guests.highest_term > self._claim.term:
             raise Conflict("somebody else has claimed these nodes meanwhile", "restore in one place only")
+        if absent := self._absent():  # what was read again may name others
+            self._fail_absent(ctx, absent)
+            return
         if self._wanted.file_bytes >= 0:
             self._check_file()
         else:
@@ -373,10 +374,7 @@ class RestoreActor(Actor):
                 self._tell(Noted("a node has got more meanwhile: it is read again"))
                 self._read(ctx, steps)
                 return
-        self._finish(ctx)
-
-    def _finish(self, ctx: Context) -> None:
-        assert self._claim is not None, "nothing is finished before all are claimed"
+        check_no_less(self._preview, self._planned)
         self._check_damage()  # it may have been found since
         self._state = "finishing"
         highest = max([guest.number for guest in self._guests], default=0)

@@ -1,8 +1,8 @@
 """Volumes of the catalog that nodes hold, and which of them the history still needs. Pure.
 
 A volume is *needed* while it is the newest that the catalog can be made of, or is shipped; or while there is a moment in
-the history that no later volume reaches back to. After a restore all older ones are needed for some days: whoever chose
-the wrong moment can choose again. Beyond a budget of bytes the history is cut, and that is said.
+the history that no later volume reaches back to. Beyond a budget of bytes the history is cut, and that is said. After a
+restore all volumes that were begun before it are needed for some days: whoever chose the wrong moment can choose again.
 """
 
 from __future__ import annotations
@@ -15,11 +15,6 @@ from dsa_zmq.protocol.volumes import HeldVolume, VolumeState
 KEPT_AFTER_RESTORE_NS = 7 * 86_400 * 1_000_000_000
 LEAST_BUDGET_BYTES = 1 << 30  #: of older volumes on one node
 BUDGET_VOLUMES = 8  #: or so many times the newest one
-
-
-def is_usable(state: VolumeState) -> bool:
-    """The catalog can be made of what this node holds of it."""
-    return state.complete and state.position >= state.whole >= 0
 
 
 class ShipHistory:
@@ -47,22 +42,29 @@ class ShipHistory:
     def needed(self, shipped: Collection[int], wall_ns: int) -> list[int]:
         """Numbers of the volumes that are to be kept; those that are shipped are."""
         usable = self._usable()
+        numbers = list(usable)
         since_ns = wall_ns - self._history_ns
-        for_days = self.restored_ns and wall_ns - self.restored_ns < KEPT_AFTER_RESTORE_NS
-        kept = {*shipped, *list(usable)[-1:]}
+        before_ns = self.restored_ns if wall_ns - self.restored_ns < KEPT_AFTER_RESTORE_NS else 0
+        kept = {*shipped, *numbers[-1:]}
         budget = max(
-            LEAST_BUDGET_BYTES, BUDGET_VOLUMES * max((each.size for each in list(usable.values())[-1:]), default=0)
+            LEAST_BUDGET_BYTES, BUDGET_VOLUMES * max((usable[number].size for number in numbers[-1:]), default=0)
         )
         self.cut_ns = 0
-        for number, later in reversed(list(zip(list(usable), list(usable.values())[1:], strict=False))):
+        following = usable[numbers[-1]] if numbers else None
+        for number in reversed(numbers[:-1]):
+            assert following is not None, "the last of them"
+            state, whole_ns = usable[number], following.whole_ns
+            if state.position >= following.whole:  # else it was given up, and another one leads up to there
+                following = state
             if number in kept:
                 continue
-            if not (for_days or later.whole_ns > since_ns):
-                break
-            budget -= usable[number].size
-            if budget < 0 and not for_days:
-                self.cut_ns = later.whole_ns
-                break
+            if state.begun_ns >= before_ns:
+                if whole_ns <= since_ns or self.cut_ns:
+                    continue
+                budget -= state.size
+                if budget < 0:
+                    self.cut_ns = whole_ns
+                    continue
             kept.add(number)
         return sorted(kept)
 
@@ -75,7 +77,7 @@ class ShipHistory:
         found: dict[int, VolumeState] = {}
         for held in self._held.values():
             for number, state in held.items():
-                if is_usable(state) and (number not in found or state.position > found[number].position):
+                if state.usable and (number not in found or state.position > found[number].position):
                     found[number] = state
         return dict(sorted(found.items()))
 
@@ -97,5 +99,10 @@ class ShipHistory:
 
 def _held(states: Mapping[int, VolumeState], names: Mapping[int, str]) -> HeldVolume:
     nodes = sorted(states, key=lambda node: names.get(node, str(node)))
-    best = max(states.values(), key=lambda state: (is_usable(state), not state.damage, state.position))
-    return HeldVolume(best, [names.get(node, str(node)) for node in nodes], [states[node].position for node in nodes])
+    best = max(states.values(), key=lambda state: (state.usable, not state.damage, state.position))
+    return HeldVolume(
+        best,
+        [names.get(node, str(node)) for node in nodes],
+        [states[node].position for node in nodes],
+        [states[node].damage for node in nodes],
+    )

@@ -19,14 +19,15 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Protocol
 
 from dsa_zmq.master.desk import Moment
-from dsa_zmq.master.ship_copy import NO_ROOM
+from dsa_zmq.master.ship_resume import ShipResume
 from dsa_zmq.master.ship_set import ShipNode
 from dsa_zmq.master.ship_volume import ShipVolume
 
 GROWN_BYTES = 16 << 20  #: of log, before a volume is worth a new snapshot, however small the last one was
 REPLACE_NS_PER_BYTE = 1_000  #: a missing copy is replaced after so long: a snapshot costs all members
 REPLACE_MAX_NS = 600_000_000_000
-AVOID_NS = 60_000_000_000  #: a node that had no room, or was too slow, is not asked again
+AVOID_NS = 60_000_000_000  #: a node that had no room, or was too slow, is not chosen; twice as long each time
+AVOID_MAX_NS = 3_600_000_000_000
 MAX_BEGINS = 5  #: volumes begun in a row; then one in ``REFILL_SUSPECTS`` times the silence that makes a node suspect
 REFILL_SUSPECTS = 10
 
@@ -39,9 +40,7 @@ class Situation(Protocol):
     @property
     def current(self) -> ShipVolume | None: ...
     @property
-    def resume(self) -> int: ...
-    @property
-    def told(self) -> set[int]: ...
+    def resuming(self) -> ShipResume: ...
     @property
     def wanted(self) -> int: ...
     @property
@@ -56,29 +55,30 @@ class ShipPace:
         self._suspect_ns = suspect_ns
         self._gather_ns = gather_ns
         self._since: dict[str, int] = {}  #: since when something is so
-        self._avoided: dict[int, int] = {}  #: until when a node is not chosen
+        self._avoided: dict[int, tuple[int, int]] = {}  #: by node: until when it is not chosen, how long that is
         self._tokens: float = MAX_BEGINS
         self._tokens_ns = 0
 
     def avoid(self, node: int, at: Moment) -> None:
         """This node is not chosen for a while."""
-        self._avoided.setdefault(node, at.served_ns + AVOID_NS)
+        until_ns, pause_ns = self._avoided.get(node, (0, AVOID_NS // 2))
+        if until_ns <= at.served_ns:
+            pause_ns = min(2 * pause_ns, AVOID_MAX_NS)
+            self._avoided[node] = (at.served_ns + pause_ns, pause_ns)
 
-    def settled(self) -> None:
-        """There is a new volume: what is missing is missing from now on."""
+    def settled(self, nodes: Iterable[int]) -> None:
+        """There is a new volume, on these nodes: what is missing is missing from now on."""
         self._since.clear()
+        for node in nodes:
+            self._avoided.pop(node, None)
 
-    def candidates(self, nodes: Iterable[ShipNode], current: ShipVolume | None, at: Moment) -> list[ShipNode]:
+    def candidates(self, nodes: Iterable[ShipNode], at: Moment) -> list[ShipNode]:
         """Nodes that a new volume may go to."""
-        for copy in current.copies.values() if current is not None else ():
-            if copy.trouble == NO_ROOM:
-                self.avoid(copy.node, at)
-        self._avoided = {node: until_ns for node, until_ns in self._avoided.items() if until_ns > at.served_ns}
-        return [each for each in nodes if not each.why_not and each.node not in self._avoided]
+        return [each for each in nodes if not each.why_not and self._avoided.get(each.node, (0, 0))[0] <= at.served_ns]
 
     def should_begin(self, now: Situation, at: Moment) -> bool:
         """Whether it is time for a new volume; if so, it is taken to be begun."""
-        candidates = self.candidates(now.nodes.values(), now.current, at)
+        candidates = self.candidates(now.nodes.values(), at)
         if not candidates:
             return False
         due = self._is_first_due(now, candidates, at) if now.current is None else self._is_due(now, candidates, at)
@@ -86,8 +86,8 @@ class ShipPace:
 
     def _is_first_due(self, now: Situation, candidates: Collection[ShipNode], at: Moment) -> bool:
         waits_ns = self._lasts(f"{len(candidates)} candidates", True, at)
-        if now.resume:  # a node that holds it may be about to come
-            return waits_ns >= self._suspect_ns or now.told >= now.nodes.keys()
+        if now.resuming.volume:  # a node that holds it may be about to come
+            return waits_ns >= self._suspect_ns or now.resuming.told.keys() >= now.nodes.keys()
         return waits_ns >= self._gather_ns or len(candidates) == len(now.nodes) >= now.wanted
 
     def _is_due(self, now: Situation, candidates: Collection[ShipNode], at: Moment) -> bool:
@@ -100,7 +100,7 @@ class ShipPace:
                 good.append(copy.node)
         fresh = [each for each in candidates if each.node not in good]
         thin_ns = self._lasts("thin", len(good) < now.enough and bool(fresh), at)
-        may_come = away or any(each.node not in now.told for each in fresh)  # with a copy that can go on
+        may_come = away or any(each.node not in now.resuming.told for each in fresh)  # with a copy that can go on
         if thin_ns >= (self._suspect_ns if may_come else 0):
             return True
         stays = sum(not now.nodes[node].draining for node in good)

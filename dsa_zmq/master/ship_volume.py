@@ -18,7 +18,7 @@ from dsa_zmq.protocol.volumes import VolumeState
 
 SLICE_BYTES = 256 << 10  #: of rows: some ms of the catalog's worker
 PARTS_BYTES = 4 << 20  #: of parts that not all copies have: no more are read meanwhile
-PATIENCE_NS = 10_000_000_000  #: with a copy that takes nothing while others wait for it
+PATIENCE_NS = 10_000_000_000  #: with a copy that takes nothing, while others wait for it or could be in its place
 
 
 class ShipVolume:
@@ -89,19 +89,21 @@ class ShipVolume:
         self.snapshot_bytes += size
         self._next += len(records)
 
-    def forget_parts(self, served_ns: int) -> list[int]:
-        """Parts that all copies have are let go. Copies that others have waited for too long are given up: returns their
-        nodes."""
-        if not self._parts:
-            return []
-        waits = self._parts_bytes >= PARTS_BYTES or any(copy.usable for copy in self.copies.values())
-        slow = [
-            copy.node
-            for copy in self.copies.values()
-            if not copy.trouble and waits and not copy.usable and served_ns - copy.moved_ns >= PATIENCE_NS
-        ]
-        for node in slow:
-            self.copies[node].trouble = "it is too slow to take a copy"
+    def give_up_slow(self, served_ns: int, *, others: bool) -> list[int]:
+        """Copies that have taken nothing of what there is for them for too long are given up, if somebody is the better for
+        it: other copies, or ``others`` that could be taken instead. Returns their nodes."""
+        others = others or self._parts_bytes >= PARTS_BYTES or any(copy.usable for copy in self.copies.values())
+        slow = []
+        for copy in self.good():
+            if copy.usable or (copy.state.parts == self._next and not self.is_read):
+                copy.moved_ns = served_ns  # it has all that there is
+            elif others and served_ns - copy.moved_ns >= PATIENCE_NS:
+                copy.trouble = "it is too slow to take a copy"
+                slow.append(copy.node)
+        return slow
+
+    def forget_parts(self) -> None:
+        """Parts that all copies have are let go."""
         needed = min(
             (copy.state.parts for copy in self.copies.values() if not copy.trouble),
             default=self._first + len(self._parts),
@@ -109,7 +111,6 @@ class ShipVolume:
         while self._parts and self._first < needed:
             self._parts_bytes -= len(self._parts.popleft())
             self._first += 1
-        return slow
 
     def parts_from(self, first: int, limit: int, least: int) -> list[bytes]:
         """Parts from that one on, at most so many bytes, but ``least`` of them if there are."""

@@ -88,6 +88,10 @@ class ShipWindow:
             before = total
         return self._total - before
 
+    def bytes_each(self, first: int) -> int:
+        """Of a record, about, by those from that position on; at least 1 KiB."""
+        return max(1024, self.bytes_behind(first - 1) // max(1, self.position + 1 - first))
+
     def trim(self, below: int) -> None:
         """Nobody needs what is before that position, or asks for its size."""
         while len(self._marks) > 1 and self._marks[1][0] < below:

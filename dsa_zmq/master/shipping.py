@@ -15,9 +15,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dsa_zmq import __version__
 from dsa_zmq.master.catalog.log_jobs import BeginVolume, LogState, ReadLog, Slice, TrimLog, VolumeBegun
 from dsa_zmq.master.desk import Moment
-from dsa_zmq.master.ship_copy import MESSAGE_BYTES, RETRY_FIRST_NS, ShipCopy
+from dsa_zmq.master.ship_copy import MESSAGE_BYTES, NO_ROOM, ShipCopy
 from dsa_zmq.master.ship_effects import Ask, Effect, Send, Wake
 from dsa_zmq.master.ship_pace import ShipPace
+from dsa_zmq.master.ship_resume import ShipResume
 from dsa_zmq.master.ship_set import ShipNode, choose, enough, wanted
 from dsa_zmq.master.ship_trim import BRIDGED_BYTES, ShipTrim
 from dsa_zmq.master.ship_volume import ShipVolume
@@ -44,12 +45,10 @@ class Shipping:
         self.is_loaded = False
         self.safe = -1  #: records up to this position are held by enough nodes, in copies that can be used
         self.begun = 0  #: volumes so far
-        self.resume = 0  #: number of the volume that an earlier master shipped, until one of its copies is found
+        self.resuming = ShipResume()
         self._beginning: list[int] | None = None  #: nodes of the volume that is being begun
-        self.told: set[int] = set()  #: nodes that have told what volumes they hold
         self._away: dict[int, int] = {}  #: since when a node that has a copy cannot be reached
         self._slice_ns = 0  #: when the next slice is due
-        self._asked_ns = 0  #: when nodes were asked again what they hold
         self._promoted = 0  #: what was safe when the current volume became that
         self._number = id_floor(term)  #: of messages; an earlier master's answers are told apart
         self._term = term
@@ -83,23 +82,21 @@ class Shipping:
 
     def holders(self) -> dict[int, int]:
         """Nodes that hold a usable copy and can be reached, and how far each holds the log."""
-        held: dict[int, int] = {}
-        for volume in self.volumes():
-            for node, copy in volume.copies.items():
-                if copy.usable and not copy.trouble and self._can(node):
-                    held[node] = max(held.get(node, -1), copy.state.position)
-        return held
+        return _positions(copy for copy in self._usable() if not copy.trouble and self._can(copy.node))
+
+    def _usable(self) -> Iterator[ShipCopy]:
+        return (copy for volume in self.volumes() for copy in volume.copies.values() if copy.usable)
 
     def is_thin(self) -> bool:
         """Whether fewer nodes hold the catalog than have to."""
         return len(self.holders()) < self.enough
 
     def is_settled(self) -> bool:
-        """Whether the current volume alone makes safe what was said to be, and no other is being begun."""
+        """Whether the current volume alone makes safe what was said to be, on nodes in reach, and no other is begun."""
         if self.current is None or self.next is not None or self._beginning is not None:
             return False
-        held = [copy for copy in self.current.good() if copy.usable and copy.state.position >= self._promoted]
-        return 0 < self.enough <= len(held)
+        good = [copy for copy in self.current.good() if copy.usable and self._can(copy.node)]
+        return 0 < self.enough <= sum(copy.state.position >= self._promoted for copy in good)
 
     def _can(self, node: int) -> bool:
         known = self.nodes.get(node)
@@ -110,7 +107,7 @@ class Shipping:
     def loaded(self, state: LogState, at: Moment) -> None:
         """The catalog has told where its log ends."""
         self.window.begin(state.position, state.hash, state.first, state.size)
-        self.is_loaded, self.resume = True, state.volume
+        self.is_loaded, self.resuming.volume = True, state.volume
         self._trimming.begin(state.first, at)
         early, self._early = self._early, []
         self.committed([data for data in early if chain_of(data)[0] > state.position], at)
@@ -190,7 +187,8 @@ class Shipping:
         for volume in self.volumes():
             for node in [node for node in volume.copies if node not in self.nodes]:
                 del volume.copies[node]  # removed, or another store has its name
-        self.told &= self.nodes.keys()
+        self.resuming.keep_only(self.nodes.keys())
+        self._away = {node: since_ns for node, since_ns in self._away.items() if node in self.nodes}
         for node, each in self.nodes.items():
             if each.why_not:
                 self._away.setdefault(node, at.served_ns)
@@ -225,30 +223,27 @@ class Shipping:
         """A node has told which volumes it holds: one that goes on may be among them."""
         if node not in self.nodes:
             return
-        self.told.add(node)
-        number = self.current.volume if self.current is not None else self.resume
+        self.resuming.told[node] = message.volumes
+        number = self.current.volume if self.current is not None else self.resuming.volume
         found = next((state for state in message.volumes if state.volume == number), None)
-        if number and found is not None and self.is_loaded:
+        if number and found is not None and self._fits(found):
             self._found(node, found, at)
         self._after(at)
 
+    def _fits(self, state: VolumeState) -> bool:
+        """Whether the volume can go on from there, by what is still in the log."""
+        within = self.is_loaded and self._trimming.below - 1 <= state.position <= self.position
+        return within and state.usable and not state.damage
+
     def _found(self, node: int, state: VolumeState, at: Moment) -> None:
         """It holds the volume that is shipped, or that an earlier master shipped."""
-        usable = state.complete and not state.damage and state.position >= state.whole >= 0
-        if not usable or not self._trimming.below - 1 <= state.position <= self.position:
-            return
         if self.current is None:
-            self.current = ShipVolume.resumed(state, self._bytes_each())
-            self.resume = 0
+            self.current = ShipVolume.resumed(state, self.window.bytes_each(self._trimming.below))
+            self.resuming.volume = 0
         if node not in self.current.copies:
             copy = self.current.add(node, state)
             copy.judge(state, self.window.hash_at, self.position)
             self._pump(self.current, copy, at.served_ns)
-
-    def _bytes_each(self) -> int:
-        """Of a record of the log, by those that the catalog still has; at least 1 KiB."""
-        below = self._trimming.below
-        return max(1024, self.window.bytes_behind(below - 1) // max(1, self.position + 1 - below))
 
     def shipped(self, node: int, message: Shipped, at: Moment) -> None:
         """A node's word about one of its copies."""
@@ -257,6 +252,8 @@ class Shipping:
             if copy is None or message.state.volume != volume.volume:
                 continue
             if copy.take(message, self.window.hash_at, self.position, at.served_ns):
+                if copy.trouble == NO_ROOM:
+                    self.pace.avoid(node, at)
                 self._pump(volume, copy, at.served_ns)
                 if copy.trouble or volume is self.next:
                     self._after(at)
@@ -271,7 +268,7 @@ class Shipping:
         if result is None:
             return
         self.begun += 1
-        self.resume = 0
+        self.resuming.volume = 0
         self.next = ShipVolume.new(result, [node for node in nodes if node in self.nodes], at.served_ns)
         for copy in self.next.copies.values():
             self._pump(self.next, copy, at.served_ns)
@@ -315,23 +312,16 @@ class Shipping:
             if away_ns >= BRIDGED_NS or self.window.bytes_behind(copy.state.position) > BRIDGED_BYTES:
                 copy.trouble = "it was away for too long"
         if self.is_loaded:
-            self._ask_again(at)
+            for node in self.resuming.to_ask(self.nodes.keys(), at.served_ns):
+                self.ask_volumes_of(node)
             self._after(at)
             self._trim(at)
-
-    def _ask_again(self, at: Moment) -> None:
-        """Those that have not told what they hold; not at each tick."""
-        if self.told >= self.nodes.keys():
-            self._asked_ns = at.served_ns
-        elif at.served_ns - self._asked_ns >= RETRY_FIRST_NS:
-            self._asked_ns = at.served_ns
-            for node in self.nodes.keys() - self.told:
-                self.ask_volumes_of(node)
 
     def _trim(self, at: Moment) -> None:
         """Have the catalog remove the records that nobody needs any more."""
         if self._beginning is None:
-            below = self._trimming.due(self.volumes(), self.window, at, resumes=bool(self.resume), begun=self.begun)
+            resumes = bool(self.resuming.volume)
+            below = self._trimming.due(self.volumes(), self.window, at, resumes=resumes, begun=self.begun)
             if below:
                 self._effects.append(Ask(("trim",), TrimLog(below)))
 
@@ -349,7 +339,11 @@ class Shipping:
         self._settle()
         self._look_at_next(at)
         if self.next is None and self._beginning is None and self.pace.should_begin(self, at):
-            self._begin(at)
+            earlier = self.resuming.earlier(self._fits)
+            for node, state in earlier.items():
+                self._found(node, state, at)
+            if not earlier:
+                self._begin(at)
 
     def _settle(self) -> None:
         """How much is safe? It never becomes less: what was held by enough is held by them, wherever they are."""
@@ -357,11 +351,7 @@ class Shipping:
         if not needed:
             self.safe = max(self.safe, self.position)
             return
-        held: dict[int, int] = {}
-        for volume in self.volumes():
-            for node, copy in volume.copies.items():
-                if copy.usable:
-                    held[node] = max(held.get(node, -1), copy.state.position)
+        held = _positions(self._usable())
         if len(held) >= needed:
             self.safe = max(self.safe, sorted(held.values())[-needed])
 
@@ -370,22 +360,24 @@ class Shipping:
         volume = self.next
         if volume is None:
             return
-        for node in volume.forget_parts(at.served_ns):
+        others = any(not each.why_not and node not in volume.copies for node, each in self.nodes.items())
+        for node in volume.give_up_slow(at.served_ns, others=others):
             self.pace.avoid(node, at)
+        volume.forget_parts()
         good = list(volume.good())
-        before = len(list(self.current.good())) if self.current is not None else 0
+        before = sum(self._can(copy.node) for copy in self.current.good()) if self.current is not None else 0
         if not good or len(good) < min(self.enough, before):
             self.next = None
         elif volume.is_read and all(copy.usable for copy in good):
             self.current, self.next = volume, None
-            self.pace.settled()
+            self.pace.settled(copy.node for copy in good)
             self._settle()
             self._promoted = self.safe
         elif volume.snapshot_bytes < UNPAUSED_BYTES or at.served_ns >= self._slice_ns or self.is_thin():
             self._read_slice(at)
 
     def _begin(self, at: Moment) -> None:
-        candidates = self.pace.candidates(self.nodes.values(), self.current, at)
+        candidates = self.pace.candidates(self.nodes.values(), at)
         self._beginning = choose(candidates, self.wanted, self.current.copies if self.current is not None else ())
         self._effects.append(Ask(("begin",), BeginVolume(at.wall_ns, f"dsa-zmq {__version__}")))
 
@@ -397,3 +389,11 @@ class Shipping:
         assert self.safe <= self.position, "nothing is safe that was not committed"
         for volume in self.volumes():
             volume.check_invariants()
+
+
+def _positions(copies: Iterable[ShipCopy]) -> dict[int, int]:
+    """How far the nodes of these hold the log."""
+    held: dict[int, int] = {}
+    for copy in copies:
+        held[copy.node] = max(held.get(copy.node, -1), copy.state.position)
+    return held

@@ -14,6 +14,7 @@ from typing import Any
 
 from actors.core import Context, Message
 from dsa_zmq.errors import DSAError, Incompatible, Invalid
+from dsa_zmq.model.ids import TERM_BITS
 from dsa_zmq.node.data_plane import as_failure
 from dsa_zmq.node.department import NodeDepartment, NodeOffice, OnOrder
 from dsa_zmq.node.identity import check_claim
@@ -58,7 +59,7 @@ class Claims(NodeDepartment):
                 f"this node speaks protocol {PROTOCOL_VERSION}, the other side {message.version}",
                 "upgrade the older one",
             )
-        if not 0 < message.term < 1 << 63 or len(message.master) != 16:
+        if not 0 < message.term < (1 << TERM_BITS) - 1 or len(message.master) != 16:  # a master has to come after it
             raise Invalid("the claim makes no sense")
         check_claim(self.office.identity, message.term, message.master, message.cluster)
 

@@ -278,7 +278,7 @@ class VolumeFiles:
         if len(writing) >= OPEN_FILES:
             writing[0].close()
         if group.is_new:
-            group.volume.file = make_file(self._disk, group.volume.number)
+            group.volume.file = self._room.make_room(lambda: make_file(self._disk, group.volume.number))
         else:
             group.volume.file = self._disk.open(group.volume.path)
 

@@ -8,7 +8,8 @@ made with the first volume and again as soon as there is room; each is given up 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 from actors.disk import Disk, DiskFile
 from dsa_zmq.errors import NoSpace
@@ -19,6 +20,7 @@ STEP_BYTES = 1 << 20  #: by which a volume's file grows: each costs the file sys
 MIN_STEP_BYTES = 64 << 10  #: in stores with small segments
 SPARES = 8  #: steps: the removal of some ten thousand files
 _SPARE = "spare."
+T = TypeVar("T")
 
 
 class VolumeRoom:
@@ -49,9 +51,14 @@ class VolumeRoom:
         if needed <= allocated:
             return allocated
         size = -(-needed // self.step_bytes) * self.step_bytes
+        self.make_room(lambda: file.allocate(size))
+        return size
+
+    def make_room(self, act: Callable[[], T]) -> T:
+        """Do what takes room and changes nothing if there is none: spares are given up for it. NoSpace, or OSError."""
         while True:
             try:
-                file.allocate(size)
+                return act()
             except OSError as error:
                 if isinstance(error, NoSpace) or not is_full(error):
                     raise
@@ -60,24 +67,28 @@ class VolumeRoom:
                         "the node's disk is full, and so is what was kept back for copies of the catalog",
                         "free space on it, or add a node",
                     ) from error
-            else:
-                return size
 
     def keep_spares(self) -> None:
         """Make those that are missing, as far as there is room. OSError for other reasons."""
         for name in _NAMES:
             if name not in self._spares:
-                file = self._disk.open(_path(name), create=True)
                 try:
-                    file.allocate(self.step_bytes)
+                    self._make(name)
                 except OSError as error:
                     if not is_full(error):
                         raise
-                    self._disk.unlink(_path(name))
                     return
-                finally:
-                    file.close()
                 self._spares.add(name)
+
+    def _make(self, name: str) -> None:
+        file = self._disk.open(_path(name), create=True)
+        try:
+            file.allocate(self.step_bytes)
+        except OSError:
+            self._disk.unlink(_path(name))
+            raise
+        finally:
+            file.close()
 
     def _give_up_one(self) -> bool:
         if not self._spares:

@@ -30,6 +30,16 @@ class VolumeState(Value, frozen=True):
     size: int = 0  #: bytes of its file, as far as they count
     damage: str = ""  #: why what follows cannot be used; "" while it is sound
 
+    @property
+    def usable(self) -> bool:
+        """The catalog can be made of it."""
+        return self.complete and self.position >= self.whole >= 0
+
+    @property
+    def newness(self) -> tuple[int, int]:
+        """Of two copies the newer one has the larger one, whichever volume was begun later."""
+        return self.term, self.position
+
 
 class HeldVolume(Value, frozen=True):
     """A volume, and the nodes that hold it, by name, each with how far."""
@@ -37,6 +47,7 @@ class HeldVolume(Value, frozen=True):
     state: VolumeState  #: of the one that holds most
     nodes: list[str]
     positions: list[int]  #: of each
+    damages: list[str]  #: of each, why what follows there cannot be used; "" while it is sound
 
 
 # --- messages between nodes and the master, or who restores it --------------------------------------------------------

@@ -54,6 +54,7 @@ class Scenario:
     run: Callable[[SimCluster], None]
     rough: bool = False
     options: Callable[[int], Mapping[str, Any]] = varied
+    again: str = ""  #: how to see a seed again, instead of by pytest
 
     @property
     def name(self) -> str:
@@ -133,7 +134,7 @@ def run_seeds(scenario: Scenario, seeds: Iterable[int], *, recheck_every: int = 
 
 def replay(scenario: Scenario, seed: int) -> str:
     """How to see one seed again."""
-    return f"replay: pytest tests/sim -k {scenario.name} --first-seed {seed} --seeds 1"
+    return scenario.again or f"replay: pytest tests/sim -k {scenario.name} --first-seed {seed} --seeds 1"
 
 
 def _report(scenario: Scenario, seed: int, cluster: SimCluster, error: Exception) -> str:

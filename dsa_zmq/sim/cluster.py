@@ -44,7 +44,7 @@ def _quick(faults: Faults) -> Faults:
 
 class SimCluster:
     """See the module. ``settings`` change fields of :class:`MasterSettings`; ``scrambled`` reverses unordered SELECTs;
-    ``zones`` are those of the nodes, in order."""
+    ``zones`` and ``capacities`` (bytes; instead of ``capacity``) are those of the nodes, in order."""
 
     def __init__(
         self,
@@ -61,6 +61,7 @@ class SimCluster:
         capacity: int = NODE_CAPACITY,
         care: CarePace | None = None,
         zones: Sequence[str] = (),
+        capacities: Sequence[int] = (),
         **settings: Any,
     ) -> None:
         self.seed = seed
@@ -68,6 +69,7 @@ class SimCluster:
         self.scrambled = scrambled
         self._segment_bytes = segment_bytes
         self._capacity = capacity
+        self._capacities = {f"n{number}": each for number, each in enumerate(capacities, 1)}
         self._care = care or replace(CarePace(), damage_repeat_s=0.5, scrub_save_s=1.0)
         self.world = SimRuntime(seed, faults=_quick(faults), keep_events=keep_events)
         self.random = random.Random(f"{seed}:scenario")
@@ -130,7 +132,7 @@ class SimCluster:
             host=f"host-{name}",
             path=f"/srv/{name}",
             disk=f"disk-{name}",
-            capacity=self._capacity,
+            capacity=self._capacities.get(name, self._capacity),
             reserve=0,
             segment_bytes=self._segment_bytes,
             pace=self._care,

@@ -74,7 +74,7 @@ class Ledger:
         if isinstance(operation.action, READS):
             operation.answer = _seen(result)
         if isinstance(operation.action, Read):
-            self._check_bytes(operation, data)
+            self._check_bytes(operation, operation.action, data)
 
     def lost(self, operation: Operation) -> None:
         """The user died before it heard anything."""
@@ -91,11 +91,11 @@ class Ledger:
             if error.code not in self.excusable:
                 self.violations.append(f"nothing excuses this error: {error.code}: {error}\n{operation}")
 
-    def _check_bytes(self, operation: Operation, data: bytes) -> None:
-        wanted = self.contents.get(operation.answer)
-        if wanted is None:
+    def _check_bytes(self, operation: Operation, action: Read, data: bytes) -> None:
+        content = self.contents.get(operation.answer)
+        if content is None:
             self.violations.append(f"a file of a size that nobody ever wrote\n{operation}")
-        elif data != wanted:
+        elif data != (wanted := content[action.start : action.stop]):
             at = next(
                 (i for i, (a, b) in enumerate(zip(data, wanted, strict=False)) if a != b), min(len(data), len(wanted))
             )

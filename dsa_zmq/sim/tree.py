@@ -67,9 +67,11 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """Get: answers the size of the content that came."""
+    """Get the bytes ``[start, stop)`` (None: to the end): answers the size of the whole content that they are of."""
 
     path: str
+    start: int = 0
+    stop: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,11 +168,11 @@ class User:
         target = Target(path, chunk_bytes, None, 0, if_absent=if_absent, degraded=degraded)
         return self._begin(source, StartUpload(owner, target, Feed(), source))
 
-    def get(self, path: str) -> Reply:
-        operation = self.cluster.ledger.begin(self.name, tree.Read(path))
+    def get(self, path: str, start: int = 0, stop: int | None = None) -> Reply:
+        operation = self.cluster.ledger.begin(self.name, tree.Read(path, start, stop))
         owner = self._owner()
         reader = Reader(self, operation, owner)
-        return self._begin(reader, StartDownload(owner, Wanted(path), reader))
+        return self._begin(reader, StartDownload(owner, Wanted(path, start, stop), reader))
 
     def stat(self, path: str) -> Reply:
         return self._ask(tree.Look(path), Stat(path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from actors.sim.faults import MS
@@ -16,8 +17,14 @@ FILES = ("f0", "f1", "f2")
 THINK_NS = 60 * MS  #: between two operations of one user, at most
 
 
+MIXTURE = (8, 8, 2, 3, 2, 2, 1, 1)
+"""How often each: put, get, look, remove, move, list, copy, and something with directories."""
+
+
 class Worker:
     """A user at work: one operation after the other, ``left`` of them. A client that dies is started anew."""
+
+    mixture: tuple[int, ...] = MIXTURE
 
     def __init__(self, cluster: SimCluster, operations: int, *, max_bytes: int, if_absent: float = 0.2) -> None:
         self._cluster = cluster
@@ -52,7 +59,7 @@ class Worker:
 
     def _something(self) -> Reply:
         draw, user = self._draw, self.user
-        match draw.choices(range(8), (8, 8, 2, 3, 2, 2, 1, 1))[0]:
+        match draw.choices(range(len(self.mixture)), self.mixture)[0]:
             case 0:
                 content = self._cluster.ledger.new_content(self._max_bytes)
                 return user.put(self._path(), content, if_absent=draw.random() < self._if_absent)
@@ -68,8 +75,11 @@ class Worker:
                 return user.ls(draw.choice(DIRECTORIES))
             case 6:
                 return user.cp(self._path(), self._path(), replace=True)
-            case _:
+            case 7:
                 return self._on_directories()
+            case _:
+                start = draw.randrange(self._max_bytes)
+                return user.get(self._path(), start, draw.choice((None, start + draw.randrange(self._max_bytes))))
 
     def _on_directories(self) -> Reply:
         draw, user = self._draw, self.user
@@ -80,3 +90,19 @@ class Worker:
                 return user.rm(draw.choice(DIRECTORIES), recursive=draw.random() < 0.5)
             case _:
                 return user.mv(*draw.sample(DIRECTORIES, 2))
+
+
+class Steps(Worker):
+    """A worker that does these of its operations: each is the same whichever of the others are done. Some read a part of a
+    file only."""
+
+    mixture = (*MIXTURE, 4)
+
+    def __init__(self, cluster: SimCluster, steps: Sequence[int], *, max_bytes: int) -> None:
+        self._steps = list(steps)
+        super().__init__(cluster, len(steps), max_bytes=max_bytes)
+
+    def _something(self) -> Reply:
+        step = self._steps[-1 - self.left]  # those before have been done
+        self._draw = random.Random(f"{self._cluster.seed}:{self.user.name}:step:{step}")
+        return super()._something()

@@ -176,6 +176,33 @@ def test_heartbeats_of_another_term_are_no_word_for_ours(world: Any) -> None:
     assert not client.results(number)
 
 
+@pytest.mark.parametrize(("beating_s", "paused_s"), [(0, 4), (2, 4), (2, 60)])
+def test_a_master_that_was_paused_for_long_answers_only_when_a_node_is_heard_again(
+    make_world: Any, beating_s: float, paused_s: float
+) -> None:
+    world = make_world(3)
+    world.start(catalog_copies="async", suspect_s=1.5, down_s=2.0)
+    nodes, client = settled(world)
+    world.run_for(1)
+    (early,) = client.calls(MakeDirectory("/early"))
+    world.wait(lambda: world.actor.statistics()["calls"])
+    world.runtime.pause("master")
+    world.run_for(beating_s)  # what is heard of them after the pause is older than what they do now
+    for node in nodes:
+        node.beats = False
+    (number,) = client.calls(MakeDirectory("/d"))
+    world.run_for(paused_s)
+    world.runtime.resume("master")
+    (late,) = client.calls(Stat("/"))
+    world.run_for(20)
+    assert not client.results(early), "another master may have taken over meanwhile"
+    assert not client.results(number)
+    assert not client.results(late)
+    for node in nodes:
+        node.resume_beating()
+    assert client.again(late, Stat("/")).attributes.kind == "dir"
+
+
 def test_a_cluster_without_nodes_answers(world: Any) -> None:
     client = world.client()
     assert client.ask(MakeDirectory("/d")).attributes.kind == "dir"

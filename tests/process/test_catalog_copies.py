@@ -158,6 +158,37 @@ def test_a_backup_is_read_from_whichever_node_has_it(tmp_path: Path) -> None:
         assert command(cluster, "catalog", "verify", str(tmp_path / "b")).returncode == 0
 
 
+def test_what_a_node_has_found_damaged_is_not_good_and_who_is_away_is_not_damaged() -> None:
+    with dsa_zmq.LocalCluster(nodes=4, processes=True, speed=5, catalog_history_s=600) as cluster:
+        with cluster.connect() as store:
+            for number in range(200):
+                store.write_bytes(f"/{number}", os.urandom(300))
+            newest = store.admin.catalog_copies().volumes[-1]
+        name = newest.nodes[0]
+        number = f"{newest.state.volume:x}"
+
+        def verify() -> tuple[int, dict[str, str]]:
+            said = command(cluster, "catalog", "verify", "--json")
+            told = [json.loads(line) for line in said.stdout.splitlines()]
+            return said.returncode, {each["node"]: each["state"] for each in told if each.get("volume") == number}
+
+        assert verify() == (0, dict.fromkeys(newest.nodes, "good"))
+        cluster.kill(int(name[-1]) - 1)
+        status, states = verify()
+        assert (status, states[name]) == (7, "not read")
+        (file,) = (cluster.directory / name / "catalog").glob(f"{newest.state.volume:016x}.volume")
+        data = bytearray(file.read_bytes())
+        data[newest.state.size - 2000] ^= 4  # in the log, so what is before it is a catalog all the same
+        file.write_bytes(data)
+        cluster.restart(int(name[-1]) - 1)
+        cluster.wait_up()
+        status, states = verify()
+        assert (status, states[name]) == (8, "damaged")
+        shown = json.loads(command(cluster, "catalog", "history", "--json").stdout)
+        [held] = [each for each in shown["volumes"] if each["volume"] == number]
+        assert {each["name"] for each in held["nodes"] if "damaged at byte" in each["damage"]} == {name}
+
+
 def test_health_says_aloud_that_the_catalog_is_unprotected_and_since_when() -> None:
     with dsa_zmq.LocalCluster(nodes=2, redundancy="copies=1", speed=5) as cluster, cluster.connect() as store:
         store.write_bytes("/a", b"a")

@@ -86,8 +86,8 @@ def test_one_node_alone_says_how_much_is_missing_of_each_file(fallen: Fallen, ru
     compare(fallen, out, kept)
     item = kept.items["/of-4700001"]
     assert (item.size, item.chunks) == (4_700_001, 5)
-    assert 0 < item.missing < 5
-    assert item.fate is Fate.DAMAGED
+    assert 0 < item.missing <= 5
+    assert item.fate is (Fate.DAMAGED if item.missing < 5 else Fate.UNREADABLE), "which node has what is chance"
     assert kept.items["/ec42/of-4700001"].fate is Fate.UNREADABLE
     assert "1 of 4 needed shards" in kept.items["/ec42/of-4700001"].why
 

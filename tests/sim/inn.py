@@ -56,6 +56,7 @@ class Guest(Script):
         self.heard_ns: int | None = None  #: when a master gave a sign of life
         self.hears = False  #: one does, all the time
         self.reads = True  #: answer ReadVolume
+        self.mute: dict[int, int] = {}  #: by volume: offset from which on they are not answered
         self.claims = True  #: answer Claim
         self.short = 0  #: bytes of an answer, at most
         self.promised: list[int] = []
@@ -101,7 +102,7 @@ class Guest(Script):
         """For tests that let something happen at that moment."""
 
     def _read(self, message: ReadVolume) -> Any:
-        if not self.reads:
+        if not self.reads or message.offset >= self.mute.get(message.volume, message.offset + 1):
             return None
         data = self.volumes[message.volume][message.offset : message.offset + message.limit]
         return VolumeData(message.number, message.volume, message.offset), [data[: self.short] if self.short else data]

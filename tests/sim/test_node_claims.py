@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace as replaced
 
 from actors.core import Message
+from dsa_zmq.model.ids import TERM_BITS
 from dsa_zmq.model.macs import WRITE
 from dsa_zmq.protocol.messages import (
     PROTOCOL_VERSION,
@@ -144,7 +145,15 @@ def test_versions_that_are_too_far_apart_are_refused(world: Restored, versions: 
 
 
 @pytest.mark.parametrize(
-    "changes", [{"term": 0}, {"term": -5}, {"term": 1 << 63}, {"master": b""}, {"master": b"r" * 17}]
+    "changes",
+    [
+        {"term": 0},
+        {"term": -5},
+        {"term": (1 << TERM_BITS) - 1},
+        {"term": 1 << 63},
+        {"master": b""},
+        {"master": b"r" * 17},
+    ],
 )
 def test_a_claim_that_makes_no_sense_is_refused(world: Restored, changes: dict[str, Any]) -> None:
     assert world.refused(**changes) == "invalid"

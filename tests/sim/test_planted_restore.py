@@ -14,7 +14,8 @@ from dsa_zmq.master.restore_plan import term_above
 from dsa_zmq.master.restoring import RestoreActor
 from dsa_zmq.sim.campaign import Scenario
 from dsa_zmq.sim.planting import Plant, Planting, first_to_notice
-from dsa_zmq.sim.scenarios.lost_master import FORMER, LOST
+from dsa_zmq.sim.scenarios import lost_master
+from dsa_zmq.sim.scenarios.lost_master import FORMER, LAGGING, LOST
 
 pytestmark = pytest.mark.slow
 
@@ -63,11 +64,20 @@ def nodes_that_are_missing_are_not_waited_for(plant: Planting) -> None:
         return None
 
 
+def nothing_is_forgiven(plant: Planting) -> None:
+    """Asynchronous copies are taken for such that lose nothing."""
+
+    @plant.instead_of(lost_master, "forgive")
+    def nothing(shipped: Any, cluster: Any, lag_ns: int) -> None:
+        return None
+
+
 @pytest.mark.parametrize(
     ("plant", "scenario"),
     [
         (answers_leave_before_they_are_safe, LOST),
         (nobody_is_claimed, FORMER),
+        (nothing_is_forgiven, LAGGING),
         (any_copy_will_do, LOST),
         (nodes_that_are_missing_are_not_waited_for, LOST),
     ],

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import msgspec
 import pytest
 
 from actors.sim.faults import Faults
 from dsa_zmq.errors import Conflict, Corrupt, Unavailable
 from dsa_zmq.master import restore_reading
 from dsa_zmq.master.catalog.catalog import CATALOG_FILE, Catalog
-from dsa_zmq.master.restore_events import Came, Failed, Waiting
+from dsa_zmq.master.restore_events import Came, Failed, Planned, Waiting
 from dsa_zmq.master.restore_plan import TERM_MARGIN
-from dsa_zmq.model.records import CHANGES
-from dsa_zmq.model.volumes import read_records
-from dsa_zmq.protocol.volumes import VolumeState
 from tests.sim.inn import SECOND, TABLES, Inn, Lost, restored, state_of
 from tests.unit.catalog.scribe import busy
 
@@ -94,6 +90,34 @@ def test_another_holder_is_read_when_bytes_are_damaged(lost: Lost) -> None:
     assert restored(inn) == lost.rows()
 
 
+def test_nothing_older_is_restored_because_those_who_have_the_newest_are_silent(lost: Lost) -> None:
+    inn = lost.inn()
+    for guest in inn.guests.values():
+        guest.mute[2] = 0
+    inn.start()
+    failed = inn.failure()
+    assert "volume 2 cannot be read: n0, n1, n2 did not answer" in failed.error.message
+    assert all(guest.promised == [] for guest in inn.guests.values())
+
+
+def test_what_one_holder_had_damaged_does_not_count_against_the_next(
+    lost: Lost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(restore_reading, "PIECE_BYTES", 1000)
+    inn = lost.inn(faults=Faults(slow_batch=1.0, slow_batch_ns=9 * SECOND))
+    del inn.guests["n2"].volumes[2]
+    guest = inn.guests["n0"]
+    data = bytearray(guest.volumes[2])
+    guest.states[2], guest.mute[2] = state_of(bytes(data)), 4000
+    data[3500] ^= 4
+    guest.volumes[2] = bytes(data)
+    inn.start(wait_s=600)
+    inn.sim.run_until(lambda: inn.of(Planned) or inn.of(Failed), 3000 * SECOND)
+    assert "cannot be read from n0: it does not answer" in inn.notes
+    assert "from n1" not in inn.notes
+    assert inn.planned().preview.position == lost.scribe.position
+
+
 def test_what_is_before_the_damage_is_used_when_all_copies_have_one(lost: Lost) -> None:
     inn = lost.inn()
     last = lost.volume.log[-2].data
@@ -117,63 +141,6 @@ def test_what_is_before_the_damage_is_used_when_all_copies_have_one(lost: Lost) 
     assert restored(inn) == {
         name: rows for name, rows in lost.scribe.as_of[max(positions)].items() if name not in TABLES
     }
-
-
-def damage(inn: Inn, name: str, back: int) -> int:
-    """The node has found so many records at the end of its copy to be unusable; the last position that is left."""
-    records = lost_records(inn)
-    data = inn.guests[name].volumes[2]
-    sound = data[: data.index(records[-back])]
-    inn.guests[name].volumes[2] = sound
-    inn.guests[name].states[2] = msgspec.structs.replace(state_of(sound), damage="damaged at byte 7")
-    return inn.guests[name].states[2].position
-
-
-def lost_records(inn: Inn) -> list[bytes]:
-    data = next(iter(inn.guests.values())).volumes[2]
-    return [record.data for _, record in read_records(data) if record.kind == CHANGES]
-
-
-def test_one_damaged_copy_of_three_is_no_loss(lost: Lost) -> None:
-    inn = lost.inn()
-    damage(inn, "n1", 4)
-    inn.start()
-    plan = inn.planned()
-    assert (plan.preview.position, plan.damaged) == (lost.scribe.position, ["n1"])
-
-
-def test_what_damaged_copies_may_have_had_is_not_given_up_in_silence(lost: Lost) -> None:
-    """Each says that there was more. Two together may have made it safe, and so may one with one that is absent."""
-    inn = lost.inn("n0", "n1")
-    inn.guests["n1"].volumes.clear()
-    damage(inn, "n0", 4)
-    inn.start(without=["n2"])
-    with pytest.raises(Corrupt, match=r"on n0 are damaged: changes behind .* may have been acknowledged") as error:
-        inn.planned()
-    assert "--older" in error.value.remedy
-    assert inn.guests["n0"].promised == []
-    inn.start(without=["n2"], older=True)
-    plan = inn.planned()
-    assert (plan.damaged, plan.absent) == (["n0"], ["n2"])
-    inn.go()
-
-
-def test_an_older_volume_is_not_taken_in_silence_for_newer_ones_that_are_damaged(lost: Lost) -> None:
-    inn = lost.inn()
-    for guest in inn.guests.values():
-        guest.volumes[2] = b""
-        guest.states[2] = VolumeState(2, damage="damaged at byte 0")
-    inn.start()
-    with pytest.raises(Corrupt, match="n0, n1, n2 are damaged"):
-        inn.planned()
-
-
-def test_damage_behind_the_moment_that_is_wanted_does_not_matter(lost: Lost) -> None:
-    inn = lost.inn()
-    left = [damage(inn, name, 4) for name in ("n0", "n1", "n2")]
-    position = max(position for position in lost.scribe.as_of if position < min(left))
-    inn.start(at_ns=lost.scribe.walls[position])
-    assert inn.planned().preview.position == position
 
 
 def test_a_moment_can_be_named(lost: Lost) -> None:
@@ -206,6 +173,45 @@ def test_what_a_node_got_between_plan_and_claim_is_restored_too(lost: Lost) -> N
     assert restored(inn) == lost.rows()
 
 
+def test_a_node_that_is_known_only_now_has_to_promise_too(lost: Lost) -> None:
+    inn = lost.inn()
+    inn.start()
+    inn.planned()
+    row = lost.kit.register("n3")
+    lost.scribe.note()
+    busy(lost.kit, lost.scribe, 1)
+    newer = lost.volume.data()
+    guest = inn.guests["n1"]
+    guest.on_promise = lambda: guest.hold(newer) and None  # type: ignore[method-assign,func-returns-value]
+    new = inn.guest("n3", row.node, lost.cluster, store=row.store_id)
+    new.claims = False
+    inn.sim.run_until(lambda: Came("n3", 0) in inn.events)
+    with pytest.raises(Unavailable, match="do not answer any more: n3"):
+        inn.go()
+    assert "has got more meanwhile" in inn.notes
+    assert not inn.disk.exists(CATALOG_FILE)
+
+
+def test_no_less_is_restored_than_was_planned(lost: Lost) -> None:
+    inn = lost.inn()
+    older = lost.old.data()[: -len(b"".join(record.data for record in lost.old.log[-5:]))]
+    inn.start()
+    inn.planned()
+    busy(lost.kit, lost.scribe, 3)
+    newer = lost.volume.data()
+
+    def spoil() -> None:
+        for name, guest in inn.guests.items():
+            guest.states[2] = state_of(newer)
+            guest.volumes[2] = b"rot of " + name.encode() + newer[9:]
+            guest.hold(older)
+
+    inn.guests["n2"].on_promise = spoil  # type: ignore[method-assign]
+    with pytest.raises(Unavailable, match="can be read no more"):
+        inn.go()
+    assert not inn.disk.exists(CATALOG_FILE)
+
+
 # --- nodes that are missing -------------------------------------------------------------------------------------------
 
 
@@ -230,6 +236,17 @@ def test_a_node_that_comes_late_is_waited_for(lost: Lost) -> None:
     row = next(row for row in lost.kit.nodes if row.name == "n1")
     inn.guest("n1", row.node, lost.cluster, store=row.store_id)
     assert inn.planned().absent == []
+
+
+def test_a_plan_says_that_nodes_have_obeyed_a_master_of_which_there_is_no_copy(lost: Lost) -> None:
+    """All who hold the newest may be nodes that nobody here knows of."""
+    for obeyed, said in ((lost.kit.catalog.term, 0), (7, 7)):
+        inn = lost.inn()
+        for guest in inn.guests.values():
+            guest.seen_term = lost.kit.catalog.term
+        inn.guests["n1"].seen_term = obeyed
+        inn.start()
+        assert inn.planned().later_term == said
 
 
 def test_a_name_that_no_node_has_is_refused(lost: Lost) -> None:

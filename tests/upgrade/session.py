@@ -18,11 +18,12 @@ from dsa_zmq.cli.main import main as dsa
 def session(url: str, folder: Path, top: str) -> None:
     """``folder`` has two files, ``one`` and ``two``."""
 
-    def run(*words: str | Path, status: int = 0) -> str:
+    def run(*words: str | Path, status: int | None = 0) -> str:
+        """``status`` None: any."""
         out = io.StringIO()
         with contextlib.redirect_stdout(out):
             ended = dsa([str(words[0]), "--url", url, *map(str, words[1:])])
-        if ended != status:
+        if status not in (None, ended):
             raise SystemExit(f"dsa {' '.join(map(str, words))} ended with {ended}: {out.getvalue()}")
         return out.getvalue()
 
@@ -47,13 +48,16 @@ def session(url: str, folder: Path, top: str) -> None:
         if names - {"coded"} != {"one", "two"}:
             raise SystemExit(f"dsa ls names {names}")
         run("explain", f"{directory}/one")
-    health = json.loads(run("health", "--json"))
+    health = json.loads(run("health", "--json", status=None))
+    run(
+        "health", status=int(health.get("catalog_at_risk", False))
+    )  # nodes of the previous build can hold no copy of it
     if health["state"] != "healthy" or health["nodes_up"] != health["nodes"]:
         raise SystemExit(f"dsa health says {health}")
     nodes = [json.loads(line) for line in run("nodes", "--json").splitlines()]
     if {node["state"] for node in nodes} != {"up"}:
         raise SystemExit(f"dsa nodes says {nodes}")
-    for words in (("df",), ("nodes",), ("health",), ("tasks",), ("scrub", "status"), ("gc", "-n")):
+    for words in (("df",), ("nodes",), ("tasks",), ("scrub", "status"), ("gc", "-n")):
         run(*words)
 
 

@@ -39,6 +39,8 @@ def test_clients_of_both_builds_use(
     for name, build in builds.items():
         ended = build.run(SESSION, cluster.url, folder, f"/{name}")
         assert ended.returncode == 0, ended.stdout + ended.stderr
+    if master == "new":
+        assert cluster.store.health().catalog_at_risk == (nodes == "old"), "only nodes of this build keep copies of it"
     for reader, writer in (("old", "new"), ("new", "old")):
         for path in ("one", "coded/one"):
             back = folder / f"{reader}-{path.replace('/', '-')}"

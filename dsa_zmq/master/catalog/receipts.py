@@ -6,7 +6,8 @@ another key; and the word of an earlier start of the node is asked for anew, sin
 is that of a store which another one has replaced since: nobody can give it, and the client stores that shard elsewhere.
 
 Uploads go on over a restore of the master, too. Its secret is not restored, so nodes have other keys then: a receipt that
-does not match, for a chunk that an earlier start of the master has allocated, is asked for anew. The node verifies it.
+does not match, for a chunk that an earlier start of the master has allocated, is asked for anew. The node verifies what it
+has.
 """
 
 from __future__ import annotations
@@ -53,9 +54,8 @@ def check_chunks(
                 "store every shard before the commit",
             )
         _distinct(chunk)
-        lost = facts.is_of_lost_key(chunk.chunk)
         for receipt in chunk.receipts:
-            if not is_present(rows, facts, upload, chunk, receipt, redundancy, any_key=lost):
+            if not is_present(rows, facts, upload, chunk, receipt, redundancy):
                 confirm.append(PlacedShard(chunk.chunk, receipt.index, receipt.node))
     return confirm
 
@@ -82,17 +82,10 @@ def _distinct(chunk: StagedChunk) -> None:
 
 
 def is_present(
-    rows: Rows,
-    facts: Facts,
-    upload: int,
-    chunk: StagedChunk,
-    receipt: Receipt,
-    redundancy: Redundancy,
-    *,
-    any_key: bool = False,
+    rows: Rows, facts: Facts, upload: int, chunk: StagedChunk, receipt: Receipt, redundancy: Redundancy
 ) -> bool:
     """Whether the receipt is of the present process of a node of the cluster; Denied unless the node wrote it, for exactly
-    this. ``any_key``: it may have been written under another key; such a one is not present."""
+    this. A word of before a restore, whose key is lost, proves nothing, and is asked for anew."""
     node = rows.get(NODES, receipt.node)
     if node is None:
         raise _denied(chunk, receipt, "that node is not in the cluster")
@@ -104,7 +97,7 @@ def is_present(
         shard_hash=shard_hash(chunk.hash, receipt.index),
     )  # fmt: skip
     if not same(receipt.mac, expected):
-        if any_key:
+        if facts.is_of_lost_key(chunk.chunk):
             return False
         raise _denied(chunk, receipt, "the node did not write it for this")
     return receipt.incarnation == node.incarnation and not node.removed

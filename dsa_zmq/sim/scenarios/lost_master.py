@@ -173,28 +173,29 @@ def a_lost_master_loses_at_most_its_lag(cluster: SimCluster) -> None:
     cluster.supervise()
     cluster.wait_up()
     cluster.patience_s = PATIENCE_S
+    answers = _Answers(cluster)
     workers = [Worker(cluster, OPERATIONS, max_bytes=MAX_BYTES) for _ in range(3)]
-    cluster.run_for(1.0 + cluster.random.random() * 2.0)
+    answers.wait(cluster.random.randrange(1, 50))
     lose_master(cluster)
-    _forgive(cluster, int((LAG_S + 0.1) * SECOND))
+    for node in cluster.nodes:
+        node.power_loss()
+    forgive(cluster, int((LAG_S + 0.1) * SECOND))
     restore(cluster)
     start_master(cluster)
     cluster.run_until(lambda: not any(worker.left for worker in workers), PATIENCE_S)
     settle(cluster)
 
 
-def _forgive(cluster: SimCluster, lag_ns: int) -> None:
+def forgive(cluster: SimCluster, lag_ns: int) -> None:
     """Of what was answered lately nothing is known any more: changes may have been lost, reads may have shown such."""
     since_ns = cluster.world.now_ns - lag_ns
-    kept = []
     for operation in cluster.ledger.operations:
-        lately = operation.ended_ns != NEVER and operation.ended_ns >= since_ns
-        if lately and operation.outcome is Outcome.DONE and not isinstance(operation.action, READS):
-            operation.outcome, operation.ended_ns, operation.answer = Outcome.UNKNOWN, NEVER, None
-        elif lately and operation.outcome in (Outcome.DONE, Outcome.REFUSED):
+        if operation.ended_ns == NEVER or operation.ended_ns < since_ns:
             continue
-        kept.append(operation)
-    cluster.ledger.operations[:] = kept
+        if operation.outcome is Outcome.DONE and not isinstance(operation.action, READS):
+            operation.outcome, operation.ended_ns, operation.answer = Outcome.UNKNOWN, NEVER, None
+        elif operation.outcome in (Outcome.DONE, Outcome.REFUSED):
+            operation.outcome, operation.answer = Outcome.FAILED, None  # which says nothing
 
 
 def a_lost_master_comes_back(cluster: SimCluster) -> None:

@@ -19,6 +19,7 @@ from dsa_zmq.master.catalog.rebuild import Rebuilder, Restoration
 from dsa_zmq.model.ids import id_floor
 from dsa_zmq.model.records import BEGIN, CHANGES, pack_runs, read_record, seal
 from dsa_zmq.protocol.operations import Confirm
+from dsa_zmq.protocol.values import PlacedShard
 from tests.unit.catalog.scribe import Scribe, Volume, busy, dump, rebuild
 
 
@@ -313,15 +314,19 @@ def test_what_an_earlier_attempt_left_is_removed(volume: Volume) -> None:
     assert rebuilt.odd == []
 
 
-def test_receipts_of_the_lost_keys_are_asked_for_anew_and_the_upload_goes_on(
+def test_receipts_of_the_lost_keys_are_asked_for_anew_and_later_ones_are_not_believed(
     kit: Any, scribe: Scribe, volume: Volume
 ) -> None:
-    """A restored master has another secret. What its own nodes have not written at all is denied as ever."""
+    """A restored master has another secret. What was not written with it since is denied as ever."""
     disk, _ = rebuild(volume.data(), restoration=Restoration(70, 5))
     begun_before = kit.request(kit.commit("/begun/before"))
     catalog = Catalog.open(disk, rng=random.Random(1), secret=b"another" * 4, path="made.sqlite", ballast_bytes=0)
     (answer,) = catalog.run([begun_before])
-    assert isinstance(answer, Confirm)
+    commit = begun_before.operation
+    shards = [
+        PlacedShard(chunk.chunk, receipt.index, receipt.node) for chunk in commit.chunks for receipt in chunk.receipts
+    ]
+    assert answer == Confirm(shards, [], [], 0)
     kit.ids = id_floor(catalog.term)
     (answer,) = catalog.run([kit.request(kit.commit("/forged"))])
     assert answer.code == "denied"

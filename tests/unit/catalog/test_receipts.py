@@ -5,8 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from dsa_zmq.master.catalog.tables import RESTORED_NS
-from dsa_zmq.model.ids import NONCE_BITS, id_floor
+from dsa_zmq.model.ids import NONCE_BITS
 from dsa_zmq.protocol.operations import Confirm, Locate, Stat
 from dsa_zmq.protocol.values import PlacedShard, StagedChunk
 
@@ -172,22 +171,6 @@ def test_a_staged_page_asks_for_confirmation_too(kit):
     assert isinstance(answer, Confirm)
     assert len(answer.shards) == 8
     assert kit.dump()["uploads"] == []
-
-
-def test_receipts_of_before_a_restore_are_confirmed_under_the_new_keys_and_later_ones_are_not_believed(kit):
-    commit = kit.commit("/f")
-    chunk = commit.chunks[0]
-    forged = with_receipt(commit, msgspec.structs.replace(chunk.receipts[0], mac=bytes(16)))
-    refuse(kit, forged)
-    kit.decide(lambda rows: rows.set_number(RESTORED_NS, 1))
-    kit.reopen()
-    wanted = [PlacedShard(chunk.chunk, chunk.receipts[0].index, chunk.receipts[0].node)]
-    assert kit.good(forged) == Confirm(wanted, [], [], 0)
-    assert kit.bad(Stat("/f")) == "not-found"
-    kit.good(commit)
-    kit.ids = id_floor(kit.catalog.term)
-    later = kit.commit("/g")
-    assert kit.bad(with_receipt(later, msgspec.structs.replace(later.chunks[0].receipts[0], mac=bytes(16)))) == "denied"
 
 
 @pytest.mark.parametrize("later", [1 << NONCE_BITS, 1, -1])

@@ -262,3 +262,12 @@ class Harbour:
     def count(self, kind: type[Any]) -> int:
         """Jobs of that kind so far."""
         return sum(isinstance(job, kind) for job in self.asked)
+
+
+def settled(nodes: int = 3, **facts: object) -> Harbour:
+    """A master whose first volume is complete."""
+    harbour = Harbour(nodes, **facts).start()
+    harbour.change()
+    harbour.wait(1)
+    assert harbour.ship.safe == harbour.log.position
+    return harbour

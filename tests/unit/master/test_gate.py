@@ -82,6 +82,16 @@ def test_without_enough_copies_the_master_goes_on_alone_after_a_time_and_says_si
     assert it.passes(1)
 
 
+def test_nobody_waits_for_copies_that_no_node_can_keep() -> None:
+    it = gate("sync")
+    it.committed(1, 0)
+    it.keep(1, "t", "waits")
+    assert not it.look(at(SECOND), is_thin=False, is_fenced=False, is_vain=True), "there are enough of them now"
+    assert it.look(at(SECOND), is_thin=True, is_fenced=False, is_vain=True)
+    assert it.unprotected_ns == WALL, "since the change that nobody keeps"
+    assert released(it) == ["waits"]
+
+
 def test_copies_that_take_too_long_are_as_good_as_none() -> None:
     it = gate("sync")
     it.committed(1, 0)

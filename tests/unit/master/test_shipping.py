@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
+import pytest
+
 from dsa_zmq.master.catalog.log_jobs import BeginVolume, ReadLog
 from dsa_zmq.protocol.values import Failure
-from tests.unit.master.harbour import MS, SECOND, Harbour, Log
-
-
-def settled(nodes: int = 3, **facts: object) -> Harbour:
-    """A master whose first volume is complete."""
-    harbour = Harbour(nodes, **facts).start()
-    harbour.change()
-    harbour.wait(1)
-    assert harbour.ship.safe == harbour.log.position
-    return harbour
+from dsa_zmq.protocol.volumes import Shipped
+from tests.unit.master.harbour import MS, SECOND, Harbour, Log, settled
 
 
 def test_three_nodes_hold_a_new_catalog() -> None:
@@ -345,3 +340,18 @@ def test_pauses_between_slices_of_a_large_snapshot() -> None:
     assert harbour.ship.next is None
     assert harbour.holding(harbour.log.position) == {1, 2, 3}
     assert harbour.now_ns < 10 * SECOND
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 1000])
+def test_two_nodes_that_tell_of_another_history_make_nothing_safe(ahead: int) -> None:
+    """As after a start on an old copy of the master's disk: they are ahead of it, or as far with other records."""
+    harbour = settled()
+    position = harbour.change()
+    safe = harbour.ship.safe
+    assert harbour.ship.current is not None
+    for node in (1, 2):
+        honest = harbour.keepers[node].state(harbour.ship.current.volume)
+        told = msgspec.structs.replace(honest, position=position + ahead, hash=b"x" * 32)
+        harbour.ship.shipped(node, Shipped(harbour.ship._number, told), harbour.at)
+        harbour.ship.check_invariants()
+    assert harbour.ship.safe == safe < position

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 from typing import Any
 
@@ -9,8 +10,9 @@ import msgspec
 import pytest
 
 from actors.disk import OsDisk
-from actors.sim.disk import SimDisk
+from actors.sim.disk import SimDisk, SimFile
 from dsa_zmq.errors import Conflict, Corrupt, NoSpace, NotFound, Unavailable
+from dsa_zmq.node.failure import FAILED
 from dsa_zmq.node.volume_files import AppendRecords, VolumeFiles
 from dsa_zmq.node.volume_room import SPARES
 from dsa_zmq.node.volume_scan import GROUP_BYTES
@@ -187,6 +189,37 @@ def test_on_a_full_disk_volumes_use_what_was_kept_back_for_them(disk: SimDisk, f
     assert files.usage()[1] == STEP * (2 + 2 * SPARES), "and kept back anew when there is room"
     files.close()
     assert open_files(disk).usage() == files.usage()
+
+
+class NoInodes(SimDisk):
+    """A file system that takes room for a file when it is made, as XFS does."""
+
+    def open(self, path: str, *, create: bool = False, exclusive: bool = False, readonly: bool = False) -> SimFile:
+        if (create or exclusive) and not self.exists(path) and not self.free_bytes()[0]:
+            raise OSError(errno.ENOSPC, "no space left on device", path)
+        return super().open(path, create=create, exclusive=exclusive, readonly=readonly)
+
+
+@pytest.mark.parametrize("free", [0, STEP, 3 * STEP])
+def test_a_volume_is_begun_on_a_full_disk_and_the_store_stays_good(free: int) -> None:
+    disk = NoInodes(random.Random(5))
+    files = open_files(disk)
+    shipper = Shipper()
+    append_all(files, shipper, shipper.begin)
+    disk.capacity_bytes -= disk.free_bytes()[0] - free
+    for volume in range(6, 6 + SPARES):
+        another = Shipper(volume)
+        append_all(files, another, another.begin, another.change(), another.part(last=True))
+        assert content(files, volume) == joined(another.sent)
+    disk.capacity_bytes -= disk.free_bytes()[0]
+    outcomes = [append(files, more, more.begin) for more in (Shipper(40), Shipper(41), Shipper(42), Shipper(43))]
+    assert isinstance(outcomes[-1].error, NoSpace)
+    assert not disk.exists(FAILED)
+    disk.capacity_bytes += 20 * STEP
+    later = Shipper(50)
+    append_all(files, later, later.begin)
+    files.close()
+    assert {5, 6, 50} <= {state.volume for state in open_files(disk).states() if not state.damage}
 
 
 def test_what_is_read_is_what_counts(files: VolumeFiles) -> None:
