@@ -14,6 +14,7 @@ from typing import Self
 
 from dsa_zmq import app
 from dsa_zmq.client.store import Store
+from dsa_zmq.cluster_directory import node_name, refuse_lost_catalog
 from dsa_zmq.cluster_faults import REPORT_AGE_S, ClusterFaults, is_redundant
 from dsa_zmq.cluster_servers import MASTER, Hold, Running
 from dsa_zmq.config import MasterOptions, NodeOptions, check_nodes, check_placement
@@ -115,6 +116,7 @@ class LocalCluster(ClusterFaults):
             return self
         try:
             self._make_root()
+            refuse_lost_catalog(self.directory)
             self._launch({MASTER: self._master_options()})
             master = self._hold.servers[MASTER]
             self._hold.ports = tuple(_port(master, kind) for kind in ("listen", "publish", "subscribe"))
@@ -149,7 +151,7 @@ class LocalCluster(ClusterFaults):
     @property
     def names(self) -> tuple[str, ...]:
         """The nodes' names, in the order of their numbers."""
-        return tuple(f"node-{number}" for number in range(1, self._count + 1))
+        return tuple(node_name(number) for number in range(1, self._count + 1))
 
     def add_node(self) -> int:
         """Start one more node, with an empty directory; returns its number once it is up."""

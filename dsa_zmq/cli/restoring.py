@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import shlex
 import time
@@ -84,15 +85,23 @@ def run_restore(
     yes: bool,
     given: dict[str, Any],
 ) -> int:
-    """Plan, ask, restore; the exit status. Raises DSAError."""
+    """Plan, ask, restore; the exit status. Raises DSAError.
+
+    If the directory is that of ``dsa up``, its nodes run only with the cluster: they are started here for as long.
+    """
     from dsa_zmq import config
+    from dsa_zmq.cluster_directory import NodesAlone, nodes_in
+    from dsa_zmq.cluster_servers import MASTER
     from dsa_zmq.master.catalog.rebuild import NO_LIMIT
     from dsa_zmq.master.restore_events import Wanted
     from dsa_zmq.process import stop_signals
     from dsa_zmq.restore import Restore
 
     file_of_options = given.pop("config")
-    options = config.options(config.MasterOptions, given, file_of_options)
+    root = Path(given["dir"] or "").absolute()
+    alone = NodesAlone(root) if given["dir"] is not None and nodes_in(root) else None
+    there = given if alone is None else {**given, "dir": str(root / MASTER), "port": given["port"] or 0}
+    options = config.options(config.MasterOptions, there, file_of_options)
     wanted = Wanted(
         at_ns=NO_LIMIT if at is None else moment_of(at),
         without=without,
@@ -103,9 +112,11 @@ def run_restore(
     )
     session.start_log()
     told = _Told(session)
-    with stop_signals(), Restore(options, wanted, file) as restore:
+    with stop_signals(), alone or contextlib.nullcontext(), Restore(options, wanted, file) as restore:
         told.begin(restore.endpoint)
         try:
+            if alone is not None:
+                alone.start(restore.endpoint.removeprefix("tcp://"))
             plan = restore.plan(told)
             told.end_line()
             _show(session, plan, wanted.at_ns)
@@ -125,7 +136,8 @@ def run_restore(
             _explain(session, restore, wanted)
             raise
         told.end_line()
-    return _tell(session, done, _start_of(given, file_of_options))
+    start = _start_of(given, file_of_options) if alone is None else shlex.join(["dsa", "up", "--dir", given["dir"]])
+    return _tell(session, done, start)
 
 
 def _start_of(given: Mapping[str, Any], file: str | None) -> str:
@@ -185,7 +197,7 @@ def _show(session: Session, plan: Planned, at_ns: int) -> None:
             plan="restore", cluster=preview.cluster, moment=output.iso_time(preview.moment_ns), files=preview.files,
             bytes=preview.content_bytes, position=preview.position, term=preview.term, volumes=plan.volumes,
             nodes=[node.name for node in preview.nodes], absent=plan.absent, given_up_changes=lost,
-            given_up_seconds=lost_s, later_term=plan.later_term, damaged=plan.damaged,
+            given_up_seconds=lost_s, damaged=plan.damaged, later_term=plan.later_term,
         )  # fmt: skip
         return
     output.line(f"cluster {preview.cluster[:8]} as of {shown_moment(preview.moment_ns)}")
@@ -195,15 +207,15 @@ def _show(session: Session, plan: Planned, at_ns: int) -> None:
     )
     if lost:
         output.line(f"  {counted(lost, 'later change')} are given up: {format_duration(lost_s)}")
+    if plan.damaged:
+        output.line(f"  damaged on {output.shown(', '.join(plan.damaged))}: what they had behind that is not used")
+    if plan.newest_ns < at_ns < NO_LIMIT:
+        output.line(f"  that is the newest there is; nothing is known of {shown_moment(at_ns)}")
     if plan.later_term:
         output.line(
             f"  a master of term {plan.later_term} came after it (this is of term {preview.term}), and no node here has a"
             " copy of what it did: look for nodes that have"
         )
-    if plan.damaged:
-        output.line(f"  damaged on {output.shown(', '.join(plan.damaged))}: what they had behind that is not used")
-    if plan.newest_ns < at_ns < NO_LIMIT:
-        output.line(f"  that is the newest there is; nothing is known of {shown_moment(at_ns)}")
     if plan.absent:
         output.line(f"  without {output.shown(', '.join(plan.absent))}: {loss_of(plan.absent, preview.moment_ns)}")
 
@@ -257,7 +269,7 @@ def _tell(session: Session, done: Restored, start: str) -> int:
         )
         for text in rebuilt.odd:
             output.line(f"does not agree: {output.shown(text)}")
-        output.line(f"start the master now: {start}")
+        output.line(f"start it now: {start}")
         output.line(
             "then look at 'dsa health': what nodes hold is compared with the catalog before anything is dropped"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dsa_zmq.errors import DSAError
 from dsa_zmq.master.catalog.rebuild import NO_LIMIT, Preview, Rebuilt
@@ -67,8 +67,8 @@ class Planned:
     absent: list[str]  #: nodes that were named as absent, and are
     newest_ns: int  #: moment of the newest change that any copy has
     newest_position: int
-    damaged: list[str]  #: nodes that may have held later changes, behind the damage of their copies
     later_term: int = 0  #: of a master that nodes here have obeyed, and of which no copy here has anything; 0: none
+    damaged: list[str] = field(default_factory=list)  #: that may have held later changes, behind damage of their copies
 
 
 @dataclass(frozen=True, slots=True)

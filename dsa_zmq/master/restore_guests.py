@@ -79,15 +79,28 @@ class Guests:
             guest.volumes = list(message.volumes)
         return guest
 
-    def check_no_master(self, now_ns: int) -> None:
-        """Conflict if a node has heard of a master since it first spoke to us, give or take what was on its way."""
+    def alive(self) -> Guest | None:
+        """A node that has heard of a master since it first spoke to us, give or take what was on its way."""
         for guest in self.by_store.values():
             if guest.heard_ns is not None and guest.has_told and guest.heard_ns > guest.told_ns + self._quiet_ns // 5:
-                ago_s = max(0.0, (now_ns - guest.heard_ns) / 1_000_000_000)
-                raise Conflict(
-                    f"a master of term {guest.seen_term} is alive: {guest.name} heard it {ago_s:.1f} s ago",
-                    "nothing has to be restored: point nodes and clients at it, or stop it first",
-                )
+                return guest
+        return None
+
+    def check_no_master_lives(self, now_ns: int) -> None:
+        """Conflict if one has been heard since we are here."""
+        if (hearer := self.alive()) is not None:
+            ago_s = max(0, now_ns - (hearer.heard_ns or now_ns)) / 1_000_000_000
+            raise Conflict(
+                f"a master of term {hearer.seen_term} is alive: {hearer.name} heard it {ago_s:.1f} s ago",
+                "nothing has to be restored: point nodes and clients at it, or stop it first",
+            )
+
+    def forget_strangers(self, cluster: str) -> list[str]:
+        """Forget those of other clusters; their names."""
+        strangers = [guest for guest in self if not guest.register.cluster.hex().startswith(cluster)]
+        for guest in strangers:
+            del self.by_store[guest.register.store_id]
+        return [guest.name for guest in strangers]
 
     def restless(self, now_ns: int) -> Guest | None:
         """A node that heard of one a short while ago, or has not told anything yet."""

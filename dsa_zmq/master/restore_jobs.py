@@ -142,7 +142,7 @@ def check_vacant(disk: Disk) -> None:
     if not is_empty(disk, CATALOG_FILE):
         raise AlreadyExists(
             f"there is a catalog already: '{disk.sqlite_path(CATALOG_FILE)}'",
-            "start the master on it; to restore an earlier state, give a new directory",
+            "start the master on it; to restore an earlier state, move it away, or give a new directory",
         )
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from dsa_zmq.errors import Conflict, Corrupt, Incompatible, Invalid, NotFound, Unavailable
+from dsa_zmq.errors import Conflict, Corrupt, Incompatible, NotFound, Unavailable
 from dsa_zmq.master.catalog.rebuild import NO_LIMIT, Preview
 from dsa_zmq.master.ship_set import enough
 from dsa_zmq.model.ids import TERM_BITS
@@ -70,6 +70,12 @@ def choose(copies: Sequence[Copy], *, at_ns: int = NO_LIMIT, limits: Mapping[int
             raise NotFound("no node that is here has a usable copy of the catalog", "start the other nodes too")
         return [max(usable, key=lambda step: (step.best.newness, step.best.begun))]  # of equals, the shorter log
     return _as_of(_steps(held, limits), at_ns)
+
+
+def newest_of(copies: Iterable[Copy]) -> VolumeState:
+    """The newest that can be used; of position -1 if there is none."""
+    usable = [copy.state for copy in copies if copy.state.usable]
+    return max(usable, key=lambda state: state.newness, default=VolumeState(0))
 
 
 def _steps(held: Mapping[int, Sequence[Copy]], limits: Mapping[int, int] | None) -> list[Step]:
@@ -198,20 +204,6 @@ def check_no_less(read: Preview | None, planned: Preview | None) -> None:
 def may_be_lost(absent: Collection[str]) -> bool:
     """Whether something that was acknowledged while enough copies were kept may be on the absent nodes only."""
     return len(absent) >= CATALOG_ENOUGH
-
-
-def check_left_out(without: Collection[str], members: Collection[str]) -> None:
-    """Invalid if one of these, which are said to be gone, was never a node."""
-    if unknown := sorted(set(without) - set(members)):
-        raise Invalid(
-            f"there is no node '{unknown[0]}' to leave out", f"the nodes are: {', '.join(sorted(members)) or 'none'}"
-        )
-
-
-def newest_of(copies: Iterable[Copy]) -> VolumeState | None:
-    """Of the copies that can be used."""
-    usable = [copy.state for copy in copies if copy.state.usable]
-    return max(usable, key=lambda state: state.newness, default=None)
 
 
 def unusable(copies: Iterable[Copy]) -> list[str]:

@@ -14,31 +14,20 @@ is final. It is restored only if it is what was read before; else it is read aga
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from actors.core import Actor, Channel, Context, Message, Peer, Token
-from dsa_zmq.errors import Conflict, DSAError, NotFound, Unavailable
+from dsa_zmq.errors import Conflict, DSAError, Invalid, NotFound, Unavailable
 from dsa_zmq.master.calls import failure
 from dsa_zmq.master.catalog.rebuild import Preview, Rebuilt, Restoration
 from dsa_zmq.master.catalog.tables import StoreRow
 from dsa_zmq.master.restore_copying import Copying
-from dsa_zmq.master.restore_events import (
-    Came,
-    Event,
-    Failed,
-    Go,
-    Noted,
-    Planned,
-    Restored,
-    Waiting,
-    Wanted,
-)
+from dsa_zmq.master.restore_events import Came, Event, Failed, Go, Noted, Planned, Restored, Waiting, Wanted
 from dsa_zmq.master.restore_guests import Guest, Guests, why_strange
 from dsa_zmq.master.restore_plan import (
     Step,
     check_end_is_known,
-    check_left_out,
     check_no_less,
     check_nothing_newer,
     choose,
@@ -72,9 +61,13 @@ class RestoreActor(Actor):
         self._came_ns = 0  #: when the last new node came
         self._said = ""
         self._copying = Copying(
-            tell, self._next_number, self._guests.where,
-            at_ns=wanted.at_ns, file_bytes=wanted.file_bytes, damaged_too=wanted.older,
-        )  # fmt: skip
+            tell,
+            self._next_number,
+            self._guests.where,
+            at_ns=wanted.at_ns,
+            file_bytes=wanted.file_bytes,
+            damaged_too=wanted.older,
+        )
         self._claim: Claim | None = None
         self._planned: Preview | None = None  #: what whoever runs this has agreed to
         self._master = b""
@@ -195,7 +188,7 @@ class RestoreActor(Actor):
             if now >= guest.asked_ns + ASK_NS:
                 self._ask(ctx, guest)
         if self._claim is None:
-            self._guests.check_no_master(now)
+            self._guests.check_no_master_lives(now)
         if self._state == "gathering":
             self._gather(ctx, now)
         elif self._state == "reading":
@@ -208,8 +201,7 @@ class RestoreActor(Actor):
         """Wait for nodes, and read the newest copy of those that are here: it says who has to be."""
         late = now >= self._deadline_ns
         if (guest := self._guests.restless(now)) is not None:
-            heard = f"silence: {guest.name} heard of a master a moment ago"
-            self._wait_for(heard if guest.has_told else f"{guest.name} to answer")
+            self._wait_for(guest.name + (" to answer" if not guest.has_told else ": it heard of a master a moment ago"))
             if not guest.has_told and late:
                 raise Unavailable(f"node '{guest.name}' does not answer", "look at its log, or stop it")
             return
@@ -239,7 +231,7 @@ class RestoreActor(Actor):
         if absent := self._absent():
             self._wait_for(", ".join(absent))
             if late:
-                self._fail(ctx, have_not_come(absent, len(self._members())), tuple(absent))
+                self._fail_absent(ctx, absent)
             return
         self._plan(ctx)
 
@@ -260,9 +252,16 @@ class RestoreActor(Actor):
     def _missing(self) -> list[StoreRow]:
         return [row for row in self._members() if row.store_id not in self._guests.by_store]
 
+    def _fail_absent(self, ctx: Context, absent: Collection[str]) -> None:
+        self._fail(ctx, have_not_come(absent, len(self._members())), tuple(absent))
+
     def _plan(self, ctx: Context) -> None:
         assert self._preview is not None, "it was read"
-        check_left_out(self._wanted.without, {row.name for row in self._members()})
+        names = {row.name for row in self._members()}
+        if unknown := sorted(set(self._wanted.without) - names):
+            raise Invalid(
+                f"there is no node '{unknown[0]}' to leave out", f"the nodes are: {', '.join(sorted(names)) or 'none'}"
+            )
         if here := sorted(set(self._wanted.without) - {row.name for row in self._missing()}):
             self._tell(Noted(f"{', '.join(here)} came after all, and counts like the others"))
         copies = self._guests.copies()
@@ -271,27 +270,31 @@ class RestoreActor(Actor):
         newest = newest_of(copies)
         self._state, self._planned = "planned", self._preview
         planned = Planned(
-            self._preview, copies, [step.volume for step in self._copying.steps],
+            self._preview,
+            copies,
+            [step.volume for step in self._copying.steps],
             sorted(row.name for row in self._missing()),
-            max(newest.wall_ns if newest else 0, self._preview.moment_ns),
-            max(newest.position if newest else 0, self._preview.position),
-            damaged, self._guests.term_of_none(self._preview.term),
-        )  # fmt: skip
+            max(newest.wall_ns, self._preview.moment_ns),
+            max(newest.position, self._preview.position),
+            self._guests.term_of_none(self._preview.term),
+            damaged,
+        )
         self._tell(planned)
 
     def _check_file(self) -> None:
-        if self._wanted.file_bytes >= 0 and not self._wanted.older and (read := self._preview) is not None:
+        if self._wanted.file_bytes >= 0 and not self._wanted.older and self._preview is not None:
+            read = self._preview
             check_nothing_newer(self._guests.copies(), read.term, read.position, read.moment_ns)
 
     def _check_damage(self) -> list[str]:
         """Nodes that may have held more than was read. Corrupt if that may have been acknowledged, and is wanted."""
         copying = self._copying
-        if not copying.steps:
+        if not copying.steps or self._preview is None:
             return []
         damaged = doubtful(self._guests.copies(), copying.steps[-1], self._wanted.at_ns, copying.limits)
-        if not self._wanted.older and self._preview is not None:
-            absent = [row.name for row in self._missing()]
-            check_end_is_known(damaged, absent, len(self._members()), self._preview.position)
+        if not self._wanted.older:
+            away = [row.name for row in self._missing()]
+            check_end_is_known(damaged, away, len(self._members()), self._preview.position)
         return damaged
 
     # --- reading --------------------------------------------------------------------------------------------------
@@ -335,10 +338,8 @@ class RestoreActor(Actor):
         """It is known only now of which cluster a file is."""
         assert self._preview is not None, "it was read"
         self._cluster = self._preview.cluster
-        for store, guest in list(self._guests.by_store.items()):
-            if not guest.register.cluster.hex().startswith(self._cluster):
-                del self._guests.by_store[store]
-                self._turn_away(guest.name, "this node belongs to another cluster")
+        for name in self._guests.forget_strangers(self._cluster):
+            self._turn_away(name, "this node belongs to another cluster")
 
     # --- claiming -------------------------------------------------------------------------------------------------
 
@@ -363,7 +364,7 @@ class RestoreActor(Actor):
         if self._guests.highest_term > self._claim.term:
             raise Conflict("somebody else has claimed these nodes meanwhile", "restore in one place only")
         if absent := self._absent():  # what was read again may name others
-            self._fail(ctx, have_not_come(absent, len(self._members())), tuple(absent))
+            self._fail_absent(ctx, absent)
             return
         if self._wanted.file_bytes >= 0:
             self._check_file()
@@ -373,10 +374,6 @@ class RestoreActor(Actor):
                 self._tell(Noted("a node has got more meanwhile: it is read again"))
                 self._read(ctx, steps)
                 return
-        self._finish(ctx)
-
-    def _finish(self, ctx: Context) -> None:
-        assert self._claim is not None, "nothing is finished before all are claimed"
         check_no_less(self._preview, self._planned)
         self._check_damage()  # it may have been found since
         self._state = "finishing"
@@ -386,7 +383,8 @@ class RestoreActor(Actor):
     def _done(self, ctx: Context, rebuilt: Rebuilt) -> None:
         assert self._claim is not None, "nothing is finished before all are claimed"
         self._state = "ended"
-        self._tell(Restored(rebuilt, self._claim.term, sorted(guest.name for guest in self._guests if guest.claimed)))
+        claimed = sorted(guest.name for guest in self._guests if guest.claimed)
+        self._tell(Restored(rebuilt, self._claim.term, claimed))
         ctx.stop(0)
 
     # --- ends -----------------------------------------------------------------------------------------------------

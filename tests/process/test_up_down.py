@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 
 import dsa_zmq
 from dsa_zmq.directory import owner_of
+from dsa_zmq.errors import ConfigError
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 
@@ -53,6 +55,29 @@ def test_a_detached_cluster_serves_until_down_and_finds_its_data_again(tmp_path:
     ended = dsa("down", "--dir", tmp_path / "c")
     assert ended.returncode == 3
     assert "no cluster runs in" in ended.stderr
+
+
+def test_a_lost_catalog_is_never_replaced_by_an_empty_one_and_comes_back_from_the_nodes(tmp_path: Path) -> None:
+    data, root = os.urandom(50_000), tmp_path / "c"
+    with detached(root, *SMALL) as url, dsa_zmq.connect(url) as store:
+        store.write_bytes("/kept", data)
+        used = dsa("cluster", "restore", "--from-nodes", "--dir", root, "-n")
+        assert used.returncode == 2
+        assert "is in use by process" in used.stderr
+    shutil.rmtree(root / "master")
+    remedy = f"dsa cluster restore --from-nodes --dir {root}"
+    for line in (("up", "--dir", root), ("up", "--dir", root, "-d")):
+        refused = dsa(*line)
+        assert refused.returncode == 2
+        assert remedy in refused.stderr
+    with pytest.raises(ConfigError, match="node-1, node-2 belong to it"):
+        dsa_zmq.LocalCluster(directory=root).start()
+    assert not (root / "master").exists()
+    restored = dsa(*remedy.split()[1:], "-y")
+    assert restored.returncode == 0, restored.stderr
+    assert f"start it now: dsa up --dir {root}" in restored.stdout
+    with detached(root, "--port", "0") as url, dsa_zmq.connect(url) as store:
+        assert store.read_bytes("/kept") == data
 
 
 def test_in_the_foreground_it_says_where_first_and_stops_with_ctrl_c(tmp_path: Path) -> None:
