@@ -188,6 +188,10 @@ class Copying:
         if isinstance(result, Rebuilt):
             return result
         if isinstance(result, Preview):
+            if result.moment_ns > self._at_ns or (self._fed.reached and not self._fed.usable):
+                raise Conflict(
+                    "the file does not reach back to that moment", "name a later one, or use an earlier file"
+                )
             if not self._fed.usable:
                 raise Conflict("what was read is not a whole catalog", "use another copy of the catalog")
             self.preview, self.state = result, "read"

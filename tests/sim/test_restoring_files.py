@@ -43,6 +43,18 @@ def test_a_backup_that_is_older_than_a_node_has_to_be_wanted(lost: Lost) -> None
     assert restored(inn) == {name: rows for name, rows in lost.scribe.as_of[position].items() if name not in TABLES}
 
 
+@pytest.mark.parametrize("is_fresh", [False, True])
+def test_a_moment_before_a_backup_is_refused_and_not_answered_with_a_later_one(lost: Lost, is_fresh: bool) -> None:
+    """A fresh one has only a snapshot, during which nothing has changed."""
+    inn = lost.inn()
+    backup = lost.scribe.begin(3).complete().data() if is_fresh else lost.volume.data()
+    first_ns, *_, last_ns = sorted(lost.scribe.walls.values())
+    inn.start(backup, at_ns=first_ns, older=True)
+    assert "does not reach back" in inn.failure().error.message
+    inn.start(backup, at_ns=last_ns, older=True)
+    assert inn.planned().preview.position == lost.scribe.position
+
+
 def test_a_damaged_backup_is_used_only_if_that_is_wanted(lost: Lost) -> None:
     data = lost.volume.data()
     for backup in (data[:-10], data[: len(data) - 60] + b"\1" * 60):
