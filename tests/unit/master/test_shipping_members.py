@@ -87,26 +87,6 @@ def test_when_all_members_are_away_the_last_node_gets_a_copy_for_itself() -> Non
     assert len(harbour.members()) == 3
 
 
-def test_the_next_master_goes_on_with_the_volume_whose_successor_was_not_complete() -> None:
-    harbour = settled(3)
-    harbour.ship.pace.should_begin = lambda now, at: harbour.count(BeginVolume) < 2  # type: ignore[method-assign]
-    harbour.ship.tick(harbour.at)
-    harbour.take()
-    harbour.work()
-    harbour.carry()  # the beginning of another volume is everywhere; its master ends
-    position = harbour.change()
-    harbour.start()
-    harbour.wait(0)
-    assert harbour.ship.safe == position
-    assert harbour.holding(position) == {1, 2, 3}
-    assert harbour.count(BeginVolume) == 2
-    harbour.start()  # and once more: the catalog still names the volume that is nowhere
-    position = harbour.change()
-    harbour.wait(0)
-    assert harbour.ship.safe == position
-    assert harbour.count(BeginVolume) == 2
-
-
 def test_copies_that_go_bad_again_and_again_do_not_make_a_storm_of_snapshots() -> None:
     harbour = settled()
     begun, seconds = harbour.count(BeginVolume), 600
