@@ -15,7 +15,7 @@ from dsa_zmq.client import plausible
 from dsa_zmq.master import allocation
 from dsa_zmq.master.catalog import batch, examine_rules, inventory_rules, move_rules, places, receipts, survey_rules
 from dsa_zmq.master.catalog.places import PlaceChange, change_places
-from dsa_zmq.master.catalog.tables import CHUNKS, LIVE_PLACE, MOVES, PLACES, PlaceRow
+from dsa_zmq.master.catalog.tables import CHUNKS, HORIZON, LIVE_PLACE, MOVES, PLACES, PlaceRow
 from dsa_zmq.master.comparison import Comparison
 from dsa_zmq.master.haste import Haste
 from dsa_zmq.master.removals import Removals
@@ -65,8 +65,8 @@ class _NoHorizon:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._rows, name)
 
-    def number(self, name: object) -> int:
-        return 1 << 62
+    def number(self, name: str) -> int:
+        return 1 << 62 if name == HORIZON else int(self._rows.number(name))
 
 
 def orphans_have_no_horizon(plant: Planting) -> None:
