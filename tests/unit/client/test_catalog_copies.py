@@ -42,7 +42,8 @@ class Nodes:
     def held(self, volume: int) -> HeldVolume:
         names = sorted(name for name, keeper in self.keepers.items() if volume in keeper.volumes)
         states = [self.keepers[name].state(volume) for name in names]
-        return HeldVolume(max(states, key=lambda state: state.position), names, [state.position for state in states])
+        best = max(states, key=lambda state: state.position)
+        return HeldVolume(best, names, [state.position for state in states], [state.damage for state in states])
 
 
 @pytest.fixture
